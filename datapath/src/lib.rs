@@ -1,0 +1,17 @@
+//! The UDP path that the relay and the selective forwarding unit share.
+//!
+//! Datagrams and time go into a [`Node`]; datagrams, socket orders and a deadline come out of it. Two drivers
+//! exist: real sockets ([`sockets`]) and netsim's virtual world. A node holds no socket, no clock and no source of
+//! randomness, so what it does depends on its input and its seed alone.
+
+pub mod counters;
+pub mod datagram;
+pub mod entropy;
+pub mod node;
+pub mod outbox;
+
+pub use counters::{Counters, Discard, Traffic};
+pub use datagram::{Datagram, Endpoint};
+pub use entropy::Entropy;
+pub use node::{Deadline, Node, Now, SocketEvent};
+pub use outbox::{Entry, Order, Outbox};

@@ -1,0 +1,161 @@
+//! What leaves in a turn: an arena that the driver owns and reuses.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::{Counters, Datagram, Endpoint};
+
+/// One datagram to send: a head in the arena, then (where it can) a range of a received buffer, so that relaying a
+/// ChannelData copies no payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub local: Endpoint,
+    pub remote: SocketAddr,
+    /// The IP header's DSCP and ECN byte (TOS or traffic class).
+    pub tos: u8,
+    /// Range of [`Outbox::arena`].
+    pub head: Range<u32>,
+    /// Range of the driver's receive arena; empty when there is none.
+    pub body: Range<u32>,
+}
+
+impl Entry {
+    /// Octets on the wire, without IP and UDP headers.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a node orders of the driver besides sending. Carried out before this turn's datagrams are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Bind a relay socket to this address and report [`crate::SocketEvent::Opened`] or `Failed`.
+    OpenRelay {
+        relayed: SocketAddr,
+    },
+    CloseRelay {
+        relayed: SocketAddr,
+    },
+}
+
+/// The output of a turn.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    orders: Vec<Order>,
+    /// Everything that this worker counts; plain numbers, published by the driver about once a second.
+    pub counters: Counters,
+}
+
+impl Outbox {
+    pub fn new() -> Outbox {
+        Outbox::default()
+    }
+
+    /// Sends `payload`, copied into the arena.
+    pub fn send(&mut self, local: Endpoint, remote: SocketAddr, payload: &[u8]) {
+        self.write(local, remote, payload.len(), |buffer| {
+            buffer.copy_from_slice(payload);
+            Some(payload.len())
+        });
+    }
+
+    /// Sends what `fill` writes into a zeroed buffer of `capacity` octets: the octets up to the length it returns, or
+    /// nothing for `None`. This is how a packet is protected straight into the arena.
+    pub fn write(
+        &mut self,
+        local: Endpoint,
+        remote: SocketAddr,
+        capacity: usize,
+        fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let start = self.arena.len();
+        self.arena.resize(start + capacity, 0);
+        let length = fill(&mut self.arena[start..]);
+        self.arena.truncate(start + length.unwrap_or(0));
+        if length.is_some() {
+            let head = start as u32..self.arena.len() as u32;
+            self.entries.push(Entry {
+                local,
+                remote,
+                tos: 0,
+                head,
+                body: 0..0,
+            });
+        }
+        length.is_some()
+    }
+
+    /// Sends `head` followed by `range` of the datagram's payload. The payload is not copied when it lies in the
+    /// receive arena.
+    pub fn forward(
+        &mut self,
+        local: Endpoint,
+        remote: SocketAddr,
+        head: &[u8],
+        datagram: &Datagram<'_>,
+        range: Range<usize>,
+    ) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(head);
+        let body = match datagram.received_range(range.clone()) {
+            Some(body) => body,
+            None => {
+                self.arena.extend_from_slice(&datagram.payload[range]);
+                0..0
+            }
+        };
+        let head = start as u32..self.arena.len() as u32;
+        self.entries.push(Entry {
+            local,
+            remote,
+            tos: 0,
+            head,
+            body,
+        });
+    }
+
+    /// Sets the TOS byte of the entry pushed last.
+    pub fn set_tos(&mut self, tos: u8) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.tos = tos;
+        }
+    }
+
+    pub fn order(&mut self, order: Order) {
+        self.orders.push(order);
+    }
+
+    pub fn arena(&self) -> &[u8] {
+        &self.arena
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Takes entry `index` out, in order. For `Mux`, which hands entries over in memory.
+    pub fn remove(&mut self, index: usize) -> Entry {
+        self.entries.remove(index)
+    }
+
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.orders.is_empty()
+    }
+
+    /// Forgets what was sent, keeping the memory and the counters.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.entries.clear();
+        self.orders.clear();
+    }
+}

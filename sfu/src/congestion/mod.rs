@@ -1,0 +1,1 @@
+//! Bandwidth estimation and feedback.

@@ -1,0 +1,42 @@
+//! The selective forwarding unit (RFC 7667 §3.7): transports, rooms, tracks, forwarding, layer choice and repair.
+
+pub mod command;
+pub mod congestion;
+pub mod track;
+
+pub use command::{
+    Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal,
+    RoomId, Speaker, TrackId, TransportEnd, TransportSpec,
+};
+pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
+
+use std::time::Duration;
+
+/// Bounds on everything that grows with what strangers or participants send. Each has a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub participants: usize,
+    pub participants_per_room: usize,
+    pub tracks_per_participant: usize,
+    pub subscriptions_per_participant: usize,
+    /// Octets queued for one participant's data channels.
+    pub data_buffer_bytes: usize,
+    /// DTLS handshakes that may be under way at once.
+    pub handshakes: usize,
+    /// Without an authenticated packet for this long a transport is reported as disconnected.
+    pub transport_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            participants: 10_000,
+            participants_per_room: 1_000,
+            tracks_per_participant: 32,
+            subscriptions_per_participant: 2_000,
+            data_buffer_bytes: 1 << 20,
+            handshakes: 1_000,
+            transport_timeout: Duration::from_secs(10),
+        }
+    }
+}
