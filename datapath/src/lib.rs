@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod entropy;
 pub mod node;
 pub mod outbox;
+pub mod stun;
 
 pub use counters::{Counters, Discard, Traffic};
 pub use datagram::{Datagram, Endpoint};
