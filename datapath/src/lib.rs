@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod datagram;
 pub mod entropy;
+pub mod mux;
 pub mod node;
 pub mod outbox;
 pub mod stun;

@@ -47,6 +47,10 @@ pub enum Order {
 pub struct Outbox {
     arena: Vec<u8>,
     entries: Vec<Entry>,
+    /// Entries whose local end is [`Endpoint::Memory`]: they never reach a driver.
+    memory: Vec<Entry>,
+    /// Whether the entry pushed last went to `memory`.
+    last_in_memory: bool,
     orders: Vec<Order>,
     /// Everything that this worker counts; plain numbers, published by the driver about once a second.
     pub counters: Counters,
@@ -80,15 +84,25 @@ impl Outbox {
         self.arena.truncate(start + length.unwrap_or(0));
         if length.is_some() {
             let head = start as u32..self.arena.len() as u32;
-            self.entries.push(Entry {
-                local,
-                remote,
-                tos: 0,
-                head,
-                body: 0..0,
-            });
+            self.push(local, remote, head, 0..0);
         }
         length.is_some()
+    }
+
+    fn push(&mut self, local: Endpoint, remote: SocketAddr, head: Range<u32>, body: Range<u32>) {
+        let entry = Entry {
+            local,
+            remote,
+            tos: 0,
+            head,
+            body,
+        };
+        self.last_in_memory = matches!(local, Endpoint::Memory { .. });
+        if self.last_in_memory {
+            self.memory.push(entry);
+        } else {
+            self.entries.push(entry);
+        }
     }
 
     /// Sends `head` followed by `range` of the datagram's payload. The payload is not copied when it lies in the
@@ -111,18 +125,17 @@ impl Outbox {
             }
         };
         let head = start as u32..self.arena.len() as u32;
-        self.entries.push(Entry {
-            local,
-            remote,
-            tos: 0,
-            head,
-            body,
-        });
+        self.push(local, remote, head, body);
     }
 
     /// Sets the TOS byte of the entry pushed last.
     pub fn set_tos(&mut self, tos: u8) {
-        if let Some(entry) = self.entries.last_mut() {
+        let list = if self.last_in_memory {
+            &mut self.memory
+        } else {
+            &mut self.entries
+        };
+        if let Some(entry) = list.last_mut() {
             entry.tos = tos;
         }
     }
@@ -135,13 +148,21 @@ impl Outbox {
         &self.arena
     }
 
+    /// What the driver sends, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Takes entry `index` out, in order. For `Mux`, which hands entries over in memory.
-    pub fn remove(&mut self, index: usize) -> Entry {
-        self.entries.remove(index)
+    /// What waits to be handed over in memory, in order ([`Endpoint::Memory`]).
+    pub fn memory_entries(&self) -> &[Entry] {
+        &self.memory
+    }
+
+    /// Exchanges the entries to hand over in memory with `entries`, so that [`crate::mux::Mux`] takes them without
+    /// allocating.
+    pub fn swap_memory_entries(&mut self, entries: &mut Vec<Entry>) {
+        std::mem::swap(&mut self.memory, entries);
+        self.last_in_memory = false;
     }
 
     pub fn take_orders(&mut self) -> Vec<Order> {
@@ -149,13 +170,14 @@ impl Outbox {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.orders.is_empty()
+        self.entries.is_empty() && self.memory.is_empty() && self.orders.is_empty()
     }
 
-    /// Forgets what was sent, keeping the memory and the counters.
+    /// Forgets what was sent, keeping the allocations and the counters.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.entries.clear();
+        self.memory.clear();
         self.orders.clear();
     }
 }
