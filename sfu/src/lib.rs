@@ -2,6 +2,9 @@
 
 pub mod command;
 pub mod congestion;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod rtp;
 pub mod track;
 
 pub use command::{
