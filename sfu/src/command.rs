@@ -73,11 +73,7 @@ pub struct LayerWish {
 }
 
 impl LayerWish {
-    pub const EVERYTHING: LayerWish = LayerWish {
-        paused: false,
-        spatial_max: u8::MAX,
-        temporal_max: 7,
-    };
+    pub const EVERYTHING: LayerWish = LayerWish { paused: false, spatial_max: u8::MAX, temporal_max: 7 };
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -94,16 +90,23 @@ pub enum Command {
         transport: TransportSpec,
     },
     /// Ends everything that the participant has. The room ends with its last participant.
-    Leave { participant: ParticipantId },
+    Leave {
+        participant: ParticipantId,
+    },
     Publish {
         participant: ParticipantId,
         track: TrackId,
         spec: TrackSpec,
     },
     /// Ends the track and every subscription to it.
-    Unpublish { track: TrackId },
+    Unpublish {
+        track: TrackId,
+    },
     /// Packets of a muted track are discarded. Unmuting a video track asks its publisher for a keyframe.
-    SetMuted { track: TrackId, muted: bool },
+    SetMuted {
+        track: TrackId,
+        muted: bool,
+    },
     Subscribe {
         participant: ParticipantId,
         track: TrackId,
@@ -153,39 +156,19 @@ pub struct Speaker {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// ICE and DTLS are done: media can flow both ways.
-    Connected {
-        participant: ParticipantId,
-        remote: SocketAddr,
-    },
+    Connected { participant: ParticipantId, remote: SocketAddr },
     /// The transport is silent; it comes back by itself (`Connected` again) when packets do.
-    Disconnected {
-        participant: ParticipantId,
-        end: TransportEnd,
-    },
+    Disconnected { participant: ParticipantId, end: TransportEnd },
     /// The speakers of a room whose level changed; a level of 0 means that they stopped.
-    Speakers {
-        room: RoomId,
-        speakers: Vec<Speaker>,
-    },
+    Speakers { room: RoomId, speakers: Vec<Speaker> },
     /// The highest encoding of a video track that any subscriber wants now; `None` when nobody wants any.
     EncodingsWanted { track: TrackId, highest: Option<u8> },
     /// A video subscription was paused (or resumed) by us because it does not fit.
-    SubscriptionPaused {
-        participant: ParticipantId,
-        track: TrackId,
-        paused: bool,
-    },
+    SubscriptionPaused { participant: ParticipantId, track: TrackId, paused: bool },
     /// A message on a data channel of the participant.
-    Data {
-        participant: ParticipantId,
-        label: String,
-        payload: Bytes,
-    },
+    Data { participant: ParticipantId, label: String, payload: Bytes },
     /// The SFU's answer about what it cannot do; the control plane ends the session so that the client comes back.
-    Refused {
-        participant: ParticipantId,
-        reason: Refusal,
-    },
+    Refused { participant: ParticipantId, reason: Refusal },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

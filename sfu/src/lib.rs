@@ -6,10 +6,11 @@ pub mod congestion;
 pub mod fuzz;
 pub mod rtp;
 pub mod track;
+pub mod transport;
 
 pub use command::{
-    Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal,
-    RoomId, Speaker, TrackId, TransportEnd, TransportSpec,
+    Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal, RoomId, Speaker, TrackId,
+    TransportEnd, TransportSpec,
 };
 pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 
