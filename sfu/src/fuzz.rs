@@ -1,5 +1,6 @@
 //! The bodies of the fuzz targets: ordinary functions, so that the test run replays the corpora.
 
+use crate::rtcp::{self, Rtcp};
 use crate::rtp::{Extensions, RtpPacket, is_rtcp, rtx_unwrap};
 use crate::track::ExtensionIds;
 
@@ -9,10 +10,7 @@ pub fn fuzz_rtp(data: &[u8]) {
     let Ok(packet) = RtpPacket::parse(data) else {
         return;
     };
-    assert_eq!(
-        usize::from(packet.header.len) + packet.payload().len() + packet.padding_len(),
-        data.len()
-    );
+    assert_eq!(usize::from(packet.header.len) + packet.payload().len() + packet.padding_len(), data.len());
     let ids = ExtensionIds {
         mid: Some(1),
         rid: Some(2),
@@ -33,4 +31,26 @@ pub fn fuzz_rtp(data: &[u8]) {
         let unwrapped = RtpPacket::parse(original).expect("the header was valid");
         assert_eq!(unwrapped.payload(), &packet.payload()[2..]);
     }
+}
+
+/// One plaintext RTCP datagram: every list is walked to its end.
+pub fn fuzz_rtcp(data: &[u8]) {
+    let mut count = 0;
+    for packet in rtcp::packets(data) {
+        count += 1;
+        let items = match packet {
+            Rtcp::SenderReport { reports, .. } | Rtcp::ReceiverReport { reports, .. } => reports.count(),
+            Rtcp::Bye { ssrcs } | Rtcp::Remb { ssrcs, .. } => ssrcs.count(),
+            Rtcp::Nack { lost, .. } => lost.count() / 17,
+            Rtcp::FullIntraRequest { entries, .. } => entries.count(),
+            Rtcp::TransportFeedback(feedback) => {
+                let arrivals = feedback.arrivals().count();
+                assert!(arrivals <= usize::from(feedback.status_count));
+                0
+            }
+            Rtcp::PictureLoss { .. } | Rtcp::Other { .. } => 0,
+        };
+        assert!(items <= data.len() / 4);
+    }
+    assert!(count <= data.len() / 4);
 }

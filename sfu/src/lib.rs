@@ -4,9 +4,15 @@ pub mod command;
 pub mod congestion;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod h264;
+pub mod rtcp;
 pub mod rtp;
+pub mod sequence;
+#[cfg(test)]
+mod test_clock;
 pub mod track;
 pub mod transport;
+pub mod vp8;
 
 pub use command::{
     Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal, RoomId, Speaker, TrackId,

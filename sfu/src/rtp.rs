@@ -75,8 +75,7 @@ impl RtpHeader {
         let mut extension_profile = 0;
         let mut extension_start = len;
         if fixed[0] & 0x10 != 0 {
-            let Some(&[a, b, c, d]) = bytes.get(len..).and_then(|rest| rest.first_chunk::<4>())
-            else {
+            let Some(&[a, b, c, d]) = bytes.get(len..).and_then(|rest| rest.first_chunk::<4>()) else {
                 return Err(RtpError::Truncated);
             };
             extension_profile = u16::from_be_bytes([a, b]);
@@ -104,9 +103,7 @@ impl RtpHeader {
     pub fn extensions<'a>(&self, bytes: &'a [u8]) -> ExtensionIter<'a> {
         let two_byte = self.extension_profile & TWO_BYTE_MASK == TWO_BYTE_PROFILE;
         let rest = if two_byte || self.extension_profile == ONE_BYTE_PROFILE {
-            bytes
-                .get(usize::from(self.extension_start)..usize::from(self.len))
-                .unwrap_or_default()
+            bytes.get(usize::from(self.extension_start)..usize::from(self.len)).unwrap_or_default()
         } else {
             &[]
         };
@@ -183,11 +180,7 @@ impl<'a> RtpPacket<'a> {
             }
             payload_end -= padding;
         }
-        Ok(RtpPacket {
-            header,
-            bytes,
-            payload_end,
-        })
+        Ok(RtpPacket { header, bytes, payload_end })
     }
 
     /// The payload without padding; empty in a packet of padding alone.
@@ -205,8 +198,7 @@ impl<'a> RtpPacket<'a> {
     }
 
     pub fn extension(&self, id: u8) -> Option<&'a [u8]> {
-        self.extensions()
-            .find_map(|(found, data)| (found == id).then_some(data))
+        self.extensions().find_map(|(found, data)| (found == id).then_some(data))
     }
 }
 
@@ -244,10 +236,7 @@ impl<'a> Extensions<'a> {
                 }
             } else if id == ids.audio_level {
                 if let &[value, ..] = data {
-                    found.audio_level = Some(AudioLevel {
-                        voice: value & 0x80 != 0,
-                        level: value & 0x7F,
-                    });
+                    found.audio_level = Some(AudioLevel { voice: value & 0x80 != 0, level: value & 0x7F });
                 }
             } else if id == ids.mid {
                 found.mid = Some(data);
@@ -293,12 +282,7 @@ impl<'a> HeaderWriter<'a> {
         fixed[2..4].copy_from_slice(&sequence_number.to_be_bytes());
         fixed[4..8].copy_from_slice(&timestamp.to_be_bytes());
         fixed[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        Some(HeaderWriter {
-            buffer,
-            len: FIXED_HEADER_LEN,
-            extension: None,
-            two_byte,
-        })
+        Some(HeaderWriter { buffer, len: FIXED_HEADER_LEN, extension: None, two_byte })
     }
 
     /// Adds an element and returns the offset of its data in the buffer, so that it can be changed later.
@@ -318,11 +302,7 @@ impl<'a> HeaderWriter<'a> {
             return None;
         }
         if self.extension.is_none() {
-            let profile = if self.two_byte {
-                TWO_BYTE_PROFILE
-            } else {
-                ONE_BYTE_PROFILE
-            };
+            let profile = if self.two_byte { TWO_BYTE_PROFILE } else { ONE_BYTE_PROFILE };
             self.buffer[0] |= 0x10;
             self.buffer[self.len..self.len + 2].copy_from_slice(&profile.to_be_bytes());
             self.extension = Some(self.len);
@@ -347,8 +327,7 @@ impl<'a> HeaderWriter<'a> {
                 self.len += 1;
             }
             let words = (self.len - extension - 4) / 4;
-            self.buffer[extension + 2..extension + 4]
-                .copy_from_slice(&(words as u16).to_be_bytes());
+            self.buffer[extension + 2..extension + 4].copy_from_slice(&(words as u16).to_be_bytes());
         }
         self.len
     }
@@ -384,12 +363,9 @@ pub struct WrittenHeader {
 impl ForwardedHeader<'_> {
     /// `None` when the buffer is shorter than the fixed header. Extensions that do not fit are left out.
     pub fn write(&self, buffer: &mut [u8]) -> Option<WrittenHeader> {
-        let descriptor = self
-            .ids
-            .dependency_descriptor
-            .zip(self.source.dependency_descriptor);
-        let two_byte = descriptor.is_some_and(|(_, data)| data.len() > 16)
-            || self.mid.is_some_and(|mid| mid.len() > 16);
+        let descriptor = self.ids.dependency_descriptor.zip(self.source.dependency_descriptor);
+        let two_byte =
+            descriptor.is_some_and(|(_, data)| data.len() > 16) || self.mid.is_some_and(|mid| mid.len() > 16);
         let mut writer = HeaderWriter::new(
             buffer,
             self.payload_type,
@@ -439,18 +415,9 @@ pub fn rtx_original_sequence_number(payload: &[u8]) -> Option<u16> {
 /// Turns a plaintext retransmission into the packet that was lost, in place: the header moves over the original
 /// sequence number. Returns the original, which is a tail of `bytes`. `None` when it carries no packet (padding
 /// sent on the RTX stream to probe).
-pub fn rtx_unwrap<'a>(
-    bytes: &'a mut [u8],
-    header: &RtpHeader,
-    payload_type: u8,
-    ssrc: u32,
-) -> Option<&'a mut [u8]> {
+pub fn rtx_unwrap<'a>(bytes: &'a mut [u8], header: &RtpHeader, payload_type: u8, ssrc: u32) -> Option<&'a mut [u8]> {
     let header_len = usize::from(header.len);
-    let padding = if header.padding {
-        usize::from(*bytes.last()?)
-    } else {
-        0
-    };
+    let padding = if header.padding { usize::from(*bytes.last()?) } else { 0 };
     let payload_end = bytes.len().checked_sub(padding)?;
     let payload = bytes.get(header_len..payload_end)?;
     let sequence_number = rtx_original_sequence_number(payload)?;
@@ -539,10 +506,7 @@ mod tests {
         assert_eq!(RtpPacket::parse(&padded).unwrap_err(), RtpError::Padding);
         padded[13] = 0;
         assert_eq!(RtpPacket::parse(&padded).unwrap_err(), RtpError::Padding);
-        assert_eq!(
-            RtpPacket::parse(&padded[..12]).unwrap_err(),
-            RtpError::Padding
-        );
+        assert_eq!(RtpPacket::parse(&padded[..12]).unwrap_err(), RtpError::Padding);
         padded[13] = 2;
         assert!(RtpPacket::parse(&padded).unwrap().payload().is_empty());
     }
@@ -564,13 +528,7 @@ mod tests {
         let header = RtpHeader::parse(&buffer[..len]).unwrap();
         let source = Extensions::of(&header, &buffer[..len], &source_ids);
         assert_eq!(source.transport_cc, Some(0x0707));
-        assert_eq!(
-            source.audio_level,
-            Some(AudioLevel {
-                voice: true,
-                level: 5
-            })
-        );
+        assert_eq!(source.audio_level, Some(AudioLevel { voice: true, level: 5 }));
 
         let ids = ids();
         let mut out = [0xFF; TYPICAL_HEADER_MAX];
