@@ -1,0 +1,138 @@
+import { type Participant, Track, type TrackPublication } from 'livekit-client';
+import { el } from './dom';
+import { icon } from './icon';
+import type { Box } from './layout';
+import { LinkGraph } from './link-graph';
+import { LinkStats, tracksOf } from './link-stats';
+
+export type TileKind = 'person' | 'screen';
+
+/** One rectangle of the stage: a person, or a screen that a person shares. */
+export class Tile {
+  readonly element: HTMLElement;
+  readonly key: string;
+  private readonly video: HTMLVideoElement;
+  private readonly avatar: HTMLElement;
+  private readonly nameText: HTMLElement;
+  private readonly badge: HTMLElement;
+  private readonly pinButton: HTMLButtonElement;
+  private readonly graph = new LinkGraph();
+  private readonly stats = new LinkStats();
+  private attached: Track | undefined;
+  private sampling = false;
+
+  constructor(
+    readonly participant: Participant,
+    readonly kind: TileKind,
+    onPin: (tile: Tile) => void,
+  ) {
+    this.key = Tile.keyOf(participant, kind);
+    this.video = el('video', { playsinline: true, autoplay: true, muted: true, 'aria-hidden': 'true' });
+    this.video.muted = true;
+    this.avatar = el('div', { class: 'avatar', 'aria-hidden': 'true' });
+    this.nameText = el('span', { class: 'name-text' });
+    this.badge = el('span', { class: 'badge', hidden: true }, icon('mic-off'), el('span', { class: 'unseen' }, 'microphone off'));
+    this.pinButton = el('button', { class: 'pin', type: 'button' }, icon('pin'));
+    this.pinButton.addEventListener('click', () => onPin(this));
+    this.element = el(
+      'section',
+      { class: `tile ${kind}`, 'data-tile': this.key },
+      this.avatar,
+      this.video,
+      el('div', { class: 'tile-foot' }, el('div', { class: 'name' }, this.badge, this.nameText), this.graph.element),
+      this.pinButton,
+    );
+    this.video.addEventListener('resize', () => this.fitVideo());
+    this.update(false);
+  }
+
+  static keyOf(participant: Participant, kind: TileKind): string {
+    return `${participant.identity}/${kind}`;
+  }
+
+  place(box: Box): void {
+    const { style } = this.element;
+    style.transform = `translate(${box.x}px, ${box.y}px)`;
+    style.width = `${box.width}px`;
+    style.height = `${box.height}px`;
+    this.fitVideo();
+  }
+
+  update(pinned: boolean): void {
+    const { participant } = this;
+    const name = participant.name || participant.identity;
+    const label = this.kind === 'screen' ? `${participant.isLocal ? 'Your' : `${name}’s`} screen` : participant.isLocal ? `${name} (you)` : name;
+    this.nameText.textContent = label;
+    const muted = this.kind === 'person' && !participant.isMicrophoneEnabled;
+    this.badge.hidden = !muted;
+    this.element.classList.toggle('speaking', this.kind === 'person' && participant.isSpeaking && !muted);
+    this.element.setAttribute('aria-label', muted ? `${label}, microphone off` : label);
+    this.avatar.textContent = initials(name);
+    this.avatar.style.setProperty('--hue', String(hueOf(participant.identity)));
+    this.pinButton.replaceChildren(icon(pinned ? 'unpin' : 'pin'));
+    this.pinButton.setAttribute('aria-label', pinned ? `Make ${label} small again` : `Enlarge ${label}`);
+    this.pinButton.setAttribute('aria-pressed', String(pinned));
+    this.attach(this.videoPublication());
+  }
+
+  private videoPublication(): TrackPublication | undefined {
+    return this.participant.getTrackPublication(this.kind === 'screen' ? Track.Source.ScreenShare : Track.Source.Camera);
+  }
+
+  private attach(publication: TrackPublication | undefined): void {
+    const track = publication && !publication.isMuted ? publication.track : undefined;
+    if (track !== this.attached) {
+      this.attached?.detach(this.video);
+      this.attached = track;
+      track?.attach(this.video);
+    }
+    this.element.classList.toggle('has-video', track !== undefined);
+    // One sees oneself as in a mirror; a shared screen stays readable.
+    this.video.classList.toggle('mirror', this.participant.isLocal && this.kind === 'person');
+  }
+
+  /** A picture that is upright in a wide tile (or the reverse) is shown whole instead of cropped. */
+  private fitVideo(): void {
+    const { videoWidth, videoHeight } = this.video;
+    if (!videoWidth || !videoHeight) return;
+    const tile = this.element.clientWidth / Math.max(1, this.element.clientHeight);
+    const ratio = videoWidth / videoHeight / tile;
+    this.element.classList.toggle('whole', this.kind === 'screen' || ratio < 0.6 || ratio > 1.9);
+  }
+
+  async sample(): Promise<void> {
+    if (this.sampling) return;
+    this.sampling = true;
+    try {
+      const sources =
+        this.kind === 'screen'
+          ? [Track.Source.ScreenShare, Track.Source.ScreenShareAudio]
+          : [Track.Source.Camera, Track.Source.Microphone];
+      this.graph.push(await this.stats.sample(tracksOf(this.participant, sources)));
+    } finally {
+      this.sampling = false;
+    }
+  }
+
+  remove(): void {
+    this.attached?.detach(this.video);
+    this.attached = undefined;
+    this.element.remove();
+  }
+}
+
+export function initials(name: string): string {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0]!, words[words.length - 1]!] : words;
+  return letters
+    .map((word) => [...word][0] ?? '')
+    .join('')
+    .toLocaleUpperCase();
+}
+
+/** The same person has the same colour on every screen. */
+function hueOf(identity: string): number {
+  let hash = 0;
+  for (const char of identity) hash = (hash * 31 + char.codePointAt(0)!) >>> 0;
+  return hash % 360;
+}
