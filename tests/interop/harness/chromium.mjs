@@ -1,0 +1,51 @@
+// Chromium in a namespace, driven over a pipe, so that the test needs no network to it.
+
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { BASE_URL } from './server.mjs';
+
+const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--autoplay-policy=no-user-gesture-required',
+  '--use-fake-ui-for-media-stream',
+  // A page counts as secure although it came over http from an address that is not loopback.
+  `--unsafely-treat-insecure-origin-as-secure=${BASE_URL}`,
+  // A test looks at several tabs at once; none of them is in the background.
+  '--disable-background-timer-throttling',
+  '--disable-backgrounding-occluded-windows',
+  '--disable-renderer-backgrounding',
+  '--auto-select-tab-capture-source-by-title=hausruf-shared',
+];
+
+/**
+ * `devices`: 'fake' (camera with a moving picture, microphone that beeps), 'none', or 'blocked' (the
+ * person says no).
+ */
+export async function launchChromium(namespace, { devices = 'fake', fps = 15, flags = [] } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'hr-chromium-'));
+  const wrapper = join(folder, 'chromium.sh');
+  writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
+  chmodSync(wrapper, 0o755);
+  const all = [...FLAGS, ...flags];
+  if (devices === 'fake') all.push(`--use-fake-device-for-media-stream=fps=${fps}`);
+  const browser = await chromium.launch({
+    executablePath: wrapper,
+    headless: true,
+    // Playwright's own --headless is the old shell; the real browser is --headless=new.
+    ignoreDefaultArgs: ['--headless', '--mute-audio', '--hide-scrollbars'],
+    args: ['--headless=new', ...all],
+    handleSIGINT: false,
+  });
+  browser.once('disconnected', () => rmSync(folder, { recursive: true, force: true }));
+  return browser;
+}

@@ -1,0 +1,109 @@
+// The server under test, in its namespace. PEER=livekit puts LiveKit's own server there instead:
+// what the tests expect is then what the reference does.
+
+import { spawn } from 'node:child_process';
+import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SERVER_ADDRESS } from './net.mjs';
+import { until } from './until.mjs';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+export const OUT = process.env.HAUSRUF_OUT ?? fileURLToPath(new URL('../out/', import.meta.url));
+
+export const PEER = process.env.PEER ?? 'hausruf';
+export const HTTP_PORT = 7880;
+export const BASE_URL = `http://${SERVER_ADDRESS}:${HTTP_PORT}`;
+export const WS_URL = `ws://${SERVER_ADDRESS}:${HTTP_PORT}`;
+
+const LIVEKIT_CONFIG = `
+port: ${HTTP_PORT}
+bind_addresses: ["${SERVER_ADDRESS}", "127.0.0.1"]
+keys: { devkey: secret }
+development: true
+log_level: debug
+rtc: { udp_port: 7882, tcp_port: 7881, node_ip: "${SERVER_ADDRESS}", use_external_ip: false }
+room: { auto_create: true, enabled_codecs: [{mime: audio/opus}, {mime: video/VP8}, {mime: video/H264}] }
+turn: { enabled: true, udp_port: 3479, domain: "", relay_range_start: 40000, relay_range_end: 40100 }
+`;
+
+function command() {
+  if (PEER === 'livekit') {
+    const binary = process.env.LIVEKIT_BIN ?? join(homedir(), 'go/bin/server');
+    return [binary, ['--config-body', LIVEKIT_CONFIG]];
+  }
+  const binary = process.env.HAUSRUF_BIN ?? join(ROOT, 'target/release/hausruf');
+  return [binary, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS]];
+}
+
+export class Server {
+  #net;
+  #name;
+  #child;
+  #starts = 0;
+  #exited = Promise.resolve();
+  expectExit = false;
+
+  constructor(net, name) {
+    this.#net = net;
+    this.#name = name;
+    mkdirSync(OUT, { recursive: true });
+  }
+
+  get logFile() {
+    return join(OUT, `${this.#name}-${PEER}.log`);
+  }
+
+  get pid() {
+    return this.#child?.pid;
+  }
+
+  async start() {
+    const [binary, args] = command();
+    if (!existsSync(binary)) throw new Error(`${binary} is not there: build it first`);
+    const log = createWriteStream(this.logFile, { flags: this.#starts++ === 0 ? 'w' : 'a' });
+    // `ip netns exec` replaces itself by the program: the child's pid is the server's.
+    const child = spawn('ip', ['netns', 'exec', this.#net.server, binary, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { RUST_LOG: 'info', RUST_BACKTRACE: '1', ...process.env },
+    });
+    child.stdout.pipe(log, { end: false });
+    child.stderr.pipe(log, { end: false });
+    this.#child = child;
+    this.expectExit = false;
+    this.exit = undefined;
+    this.#exited = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        this.exit = signal ?? code;
+        resolve();
+      });
+    });
+    await until(`the server answers on ${BASE_URL} (log: ${this.logFile})`, () => {
+      if (this.exit !== undefined) throw new Error(`the server ended with ${this.exit}`);
+      return this.#net.fetch(`${BASE_URL}/`).status === 200;
+    });
+  }
+
+  /** Ends the server with a signal, and waits until it is gone. */
+  async stop(signal = 'SIGTERM') {
+    if (!this.#child || this.exit !== undefined) return;
+    this.expectExit = true;
+    this.#child.kill(signal);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 10_000);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  /** The sum over all label sets of one metric, or undefined when the server has no such metric. */
+  metric(name) {
+    const { status, body } = this.#net.fetch(`${BASE_URL}/metrics`);
+    if (status !== 200) return undefined;
+    let sum;
+    for (const line of body.split('\n')) {
+      const match = /^([a-zA-Z_:][\w:]*)(\{[^}]*\})? (\S+)/.exec(line);
+      if (match?.[1] === name) sum = (sum ?? 0) + Number(match[3]);
+    }
+    return sum;
+  }
+}

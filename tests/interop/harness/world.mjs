@@ -1,0 +1,153 @@
+// A server and its clients, for one test file.
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { launchChromium } from './chromium.mjs';
+import { Net } from './net.mjs';
+import { routeBarePage, routeDemoPage } from './pages.mjs';
+import { BASE_URL, OUT, Server, WS_URL } from './server.mjs';
+import { tokenFor } from './token.mjs';
+import { until } from './until.mjs';
+
+export class World {
+  net = new Net();
+  #browsers = new Map();
+  #pages = [];
+
+  constructor(name) {
+    this.name = name;
+    this.server = new Server(this.net, name);
+  }
+
+  static async open(name) {
+    const world = new World(name);
+    try {
+      await world.server.start();
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
+    return world;
+  }
+
+  /** The browser of client `index`; starts when it is first asked for, then serves the whole file. */
+  async browser(index, options) {
+    const known = this.#browsers.get(index);
+    if (known?.isConnected()) return known;
+    const browser = await launchChromium(this.net.client(index), options);
+    this.#browsers.set(index, browser);
+    return browser;
+  }
+
+  async #page(index, { browser: browserOptions, context: contextOptions, route }) {
+    const browser = await this.browser(index, browserOptions);
+    const context = await browser.newContext(contextOptions);
+    // Chromium cannot know that a page which the harness served came from the same machine as the
+    // server, and would refuse it the way there.
+    await context.grantPermissions(['local-network-access'], { origin: BASE_URL });
+    await route(context);
+    const page = await context.newPage();
+    page.problems = [];
+    page.on('pageerror', (error) => page.problems.push(`page error: ${error.message}`));
+    page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warning') page.problems.push(`${message.type()}: ${message.text()}`);
+    });
+    this.#pages.push(page);
+    return page;
+  }
+
+  async demoPage(index, { path = '/', ...options } = {}) {
+    const page = await this.#page(index, { ...options, route: routeDemoPage });
+    await page.goto(`${BASE_URL}${path}`);
+    return page;
+  }
+
+  async barePage(index, options = {}) {
+    const page = await this.#page(index, { ...options, route: routeBarePage });
+    await page.goto(`${BASE_URL}/bare/`);
+    await page.waitForFunction(() => globalThis.hr !== undefined);
+    return page;
+  }
+
+  /** A bare client that is in the room. `publish` is handed to hr.publish; false publishes nothing. */
+  async join(index, room, identity, { publish = {}, options = {}, token = {}, browser, context } = {}) {
+    const page = await this.barePage(index, { browser, context });
+    const jwt = tokenFor(room, identity, token);
+    page.identity = identity;
+    page.sid = await page.evaluate(([url, token, options]) => hr.join(url, token, options), [WS_URL, jwt, options]);
+    if (publish) await page.evaluate((publish) => hr.publish(publish), publish);
+    return page;
+  }
+
+  /** Ends every page of a finished test, so that the next one has the machine for itself. */
+  async clear() {
+    await Promise.all(
+      this.#pages.splice(0).map(async (page) => {
+        await page.evaluate(() => (globalThis.hr?.room ?? globalThis.hausruf?.call?.room)?.disconnect()).catch(() => {});
+        await page.context().close().catch(() => {});
+      }),
+    );
+  }
+
+  /** After a failed test: what every page looks like and complained about. */
+  async explain(testName) {
+    mkdirSync(OUT, { recursive: true });
+    for (const [index, page] of this.#pages.entries()) {
+      if (page.isClosed()) continue;
+      const file = join(OUT, `${testName.replace(/\W+/g, '-').slice(0, 80)}-${index}.png`);
+      await page.screenshot({ path: file, timeout: 5000 }).catch(() => {});
+      const events = await page.evaluate(() => globalThis.hr?.events.slice(-25)).catch(() => undefined);
+      console.error(`--- page ${page.identity ?? index}: ${file}`);
+      if (events) console.error(events.map((event) => JSON.stringify(event)).join('\n'));
+      if (page.problems.length) console.error(page.problems.slice(-15).join('\n'));
+    }
+    console.error(`--- server log: ${this.server.logFile}`);
+  }
+
+  async close() {
+    await this.clear();
+    await Promise.all([...this.#browsers.values()].map((browser) => browser.close().catch(() => {})));
+    this.#browsers.clear();
+    await this.server.stop().catch(() => {});
+    this.net.close();
+  }
+}
+
+/** Waits until `page` decodes more pictures of `identity` and hears more of its sound. */
+export async function seesAndHears(page, identity, { audio = true, video = true, seconds = 30, width, height } = {}) {
+  if (video) await sees(page, identity, { seconds, width, height });
+  if (audio) await hears(page, identity, { seconds });
+}
+
+export async function sees(page, identity, { source = 'camera', seconds = 30, frames = 5, width, height } = {}) {
+  const first = await remote(page, identity, source);
+  return until(
+    `${page.identity} sees ${source} of ${identity}${width ? ` at ${width}x${height}` : ''}`,
+    async () => {
+      const now = await remote(page, identity, source);
+      if (!now?.width || (width && now.width !== width) || (height && now.height !== height)) return undefined;
+      return now.frames >= (first?.frames ?? 0) + frames ? now : undefined;
+    },
+    { seconds, show: () => remote(page, identity, source) },
+  );
+}
+
+export async function hears(page, identity, { source = 'microphone', seconds = 30 } = {}) {
+  const first = await remote(page, identity, source);
+  return until(
+    `${page.identity} hears ${source} of ${identity}`,
+    async () => {
+      const now = await remote(page, identity, source);
+      return now?.audioEnergy > (first?.audioEnergy ?? 0) + 1e-5 ? now : undefined;
+    },
+    { seconds, show: () => remote(page, identity, source) },
+  );
+}
+
+export function remote(page, identity, source = 'camera') {
+  return page.evaluate(([identity, source]) => hr.remote(identity, source), [identity, source]);
+}
+
+export function countOf(page, event, match) {
+  return page.evaluate(([event, match]) => hr.count(event, match), [event, match]);
+}
