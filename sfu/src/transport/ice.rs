@@ -1,0 +1,266 @@
+//! ICE-lite (RFC 8445 §2.5): we answer checks and send none. An address is learned only after MESSAGE-INTEGRITY
+//! verifies under the transport's password.
+
+use std::net::SocketAddr;
+
+use datapath::stun::{Class, ErrorCode, Key, Message, Method, Writer};
+use datapath::{Endpoint, Outbox};
+
+use crate::command::IceCredentials;
+
+/// Where a participant's packets come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FiveTuple {
+    pub local: Endpoint,
+    pub remote: SocketAddr,
+}
+
+/// Addresses that one participant has proved and that are not selected: a few interfaces times two address families.
+const VERIFIED_MAX: usize = 8;
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It verifies: the five-tuple belongs to this transport. Carries the five-tuple that had to make room, if any.
+    Verified { displaced: Option<FiveTuple> },
+    /// It does not verify under the password, or is not a request that ICE knows.
+    Refused,
+}
+
+/// One generation of credentials: a restart brings a new one (RFC 8445 §9).
+#[derive(Debug)]
+struct Generation {
+    local: IceCredentials,
+    remote_ufrag: String,
+    key: Key,
+}
+
+impl Generation {
+    fn new(local: &IceCredentials, remote_ufrag: &str) -> Generation {
+        Generation { key: Key::new(local.pwd.as_bytes()), local: local.clone(), remote_ufrag: remote_ufrag.to_owned() }
+    }
+
+    /// RFC 8445 §7.2.2: a check carries `responder's ufrag:sender's ufrag`.
+    fn is_addressed_by(&self, username: &[u8]) -> bool {
+        let (local, remote) = (self.local.ufrag.as_bytes(), self.remote_ufrag.as_bytes());
+        username.len() == local.len() + 1 + remote.len()
+            && username.starts_with(local)
+            && username[local.len()] == b':'
+            && username.ends_with(remote)
+    }
+}
+
+/// The agent of one transport.
+#[derive(Debug)]
+pub struct IceLite {
+    current: Generation,
+    /// Stays valid until a check of the current generation verifies.
+    previous: Option<Generation>,
+    selected: Option<FiveTuple>,
+    verified: Vec<FiveTuple>,
+}
+
+impl IceLite {
+    pub fn new(local: &IceCredentials, remote: &IceCredentials) -> IceLite {
+        IceLite { current: Generation::new(local, &remote.ufrag), previous: None, selected: None, verified: Vec::new() }
+    }
+
+    /// Begins a restart. Returns the ufrag that is no longer valid, if there were two already.
+    pub fn restart(&mut self, local: &IceCredentials, remote: &IceCredentials) -> Option<String> {
+        let next = Generation::new(local, &remote.ufrag);
+        let last = std::mem::replace(&mut self.current, next);
+        self.previous.replace(last).map(|generation| generation.local.ufrag)
+    }
+
+    pub fn is_current(&self, local: &IceCredentials) -> bool {
+        self.current.local == *local
+    }
+
+    /// The five-tuple that we send to.
+    pub fn selected(&self) -> Option<FiveTuple> {
+        self.selected
+    }
+
+    /// Every five-tuple that has been proved.
+    pub fn five_tuples(&self) -> impl Iterator<Item = FiveTuple> + '_ {
+        self.verified.iter().copied()
+    }
+
+    /// The ufrags by which this transport is found.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.current).chain(&self.previous).map(|generation| generation.local.ufrag.as_str())
+    }
+
+    /// Answers a Binding request that names our ufrag. The caller adds the five-tuple to its routes when it verifies,
+    /// and takes out what was displaced.
+    pub fn handle_check(&mut self, message: &Message<'_>, from: FiveTuple, out: &mut Outbox) -> Check {
+        let Some(username) = message.username() else { return Check::Refused };
+        let is_current = self.current.is_addressed_by(username);
+        let generation = match &self.previous {
+            _ if is_current => &self.current,
+            Some(previous) if previous.is_addressed_by(username) => previous,
+            _ => return Check::Refused,
+        };
+        let integral =
+            message.verify_integrity(&generation.key) && (!message.has_fingerprint() || message.fingerprint_is_valid());
+        if message.class() != Class::Request || message.method() != Method::BINDING || !integral {
+            return Check::Refused;
+        }
+        // RFC 8445 §7.3.1.1: a lite agent is always controlled here, since every client is a full agent.
+        if message.ice_controlled().is_some() {
+            respond(message, from, &generation.key, Some(ErrorCode::ROLE_CONFLICT), out);
+            return Check::Refused;
+        }
+        respond(message, from, &generation.key, None, out);
+        let displaced = self.learn(from);
+        // RFC 8445 §7.3.2: what the controlling agent nominates, now or later, is where we send. Until it has nominated,
+        // the first address that proved itself serves.
+        if message.use_candidate() || self.selected.is_none() {
+            self.selected = Some(from);
+        }
+        if is_current {
+            self.previous = None;
+        }
+        Check::Verified { displaced }
+    }
+
+    fn learn(&mut self, from: FiveTuple) -> Option<FiveTuple> {
+        if self.verified.contains(&from) {
+            return None;
+        }
+        let full = self.verified.len() >= VERIFIED_MAX;
+        let displaced = full.then(|| {
+            let oldest = self.verified.iter().position(|&known| Some(known) != self.selected);
+            self.verified.remove(oldest.expect("at most one of several is selected"))
+        });
+        self.verified.push(from);
+        displaced
+    }
+}
+
+fn respond(message: &Message<'_>, to: FiveTuple, key: &Key, error: Option<ErrorCode>, out: &mut Outbox) {
+    const RESPONSE_MAX: usize = 128;
+    out.write(to.local, to.remote, RESPONSE_MAX, |buffer| {
+        let class = if error.is_some() { Class::ErrorResponse } else { Class::SuccessResponse };
+        let mut writer = Writer::new(buffer, class, Method::BINDING, message.transaction_id());
+        match error {
+            Some(code) => writer.error_code(code),
+            None => writer.xor_mapped_address(to.remote),
+        };
+        writer.finish_with_integrity(key, true)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datapath::stun::TransactionId;
+
+    fn credentials(ufrag: &str) -> IceCredentials {
+        IceCredentials { ufrag: ufrag.into(), pwd: format!("{ufrag}-password-of-22-characters") }
+    }
+
+    fn tuple(port: u16) -> FiveTuple {
+        FiveTuple {
+            local: Endpoint::Listener { index: 0, ip: [10, 0, 0, 1].into() },
+            remote: ([10, 0, 0, 2], port).into(),
+        }
+    }
+
+    /// A check as a browser sends it.
+    fn check(local: &IceCredentials, remote: &IceCredentials, nominate: bool, controlled: bool) -> Vec<u8> {
+        let mut buffer = [0; 256];
+        let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId([7; 12]));
+        writer.username(format!("{}:{}", local.ufrag, remote.ufrag).as_bytes()).priority(1);
+        if controlled {
+            writer.ice_controlled(1);
+        } else {
+            writer.ice_controlling(1);
+        }
+        if nominate {
+            writer.use_candidate();
+        }
+        let length = writer.finish_with_integrity(&Key::new(local.pwd.as_bytes()), true).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    fn handle(ice: &mut IceLite, check: &[u8], from: FiveTuple) -> (Check, Outbox) {
+        let mut out = Outbox::new();
+        let outcome = ice.handle_check(&Message::parse(check).unwrap(), from, &mut out);
+        (outcome, out)
+    }
+
+    #[test]
+    fn a_verified_check_is_answered_and_its_address_learned() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        let (outcome, out) = handle(&mut ice, &check(&local, &remote, false, false), tuple(1));
+        assert_eq!(outcome, Check::Verified { displaced: None });
+        assert_eq!(ice.selected(), Some(tuple(1)));
+        let answer = Message::parse(out.arena()).unwrap();
+        assert_eq!(answer.class(), Class::SuccessResponse);
+        assert_eq!(answer.xor_mapped_address(), Some(tuple(1).remote));
+        assert!(answer.verify_integrity(&Key::new(local.pwd.as_bytes())));
+    }
+
+    #[test]
+    fn nomination_moves_the_selected_pair_and_a_mere_check_does_not() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        handle(&mut ice, &check(&local, &remote, true, false), tuple(1));
+        handle(&mut ice, &check(&local, &remote, false, false), tuple(2));
+        assert_eq!(ice.selected(), Some(tuple(1)));
+        handle(&mut ice, &check(&local, &remote, true, false), tuple(2));
+        assert_eq!(ice.selected(), Some(tuple(2)));
+    }
+
+    #[test]
+    fn a_wrong_password_teaches_nothing_and_is_not_answered() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        let mut forged = local.clone();
+        forged.pwd = "another-password-of-22-chars".into();
+        let (outcome, out) = handle(&mut ice, &check(&forged, &remote, true, false), tuple(1));
+        assert_eq!(outcome, Check::Refused);
+        assert!(out.is_empty());
+        assert_eq!(ice.selected(), None);
+    }
+
+    #[test]
+    fn a_controlled_peer_is_told_of_the_conflict() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        let (outcome, out) = handle(&mut ice, &check(&local, &remote, true, true), tuple(1));
+        assert_eq!(outcome, Check::Refused);
+        let answer = Message::parse(out.arena()).unwrap();
+        assert_eq!(answer.error_code(), Some(ErrorCode::ROLE_CONFLICT));
+        assert_eq!(ice.selected(), None);
+    }
+
+    #[test]
+    fn the_old_generation_serves_until_the_new_one_proves_itself() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let (local2, remote2) = (credentials("cccc"), credentials("dddd"));
+        let mut ice = IceLite::new(&local, &remote);
+        handle(&mut ice, &check(&local, &remote, true, false), tuple(1));
+        assert_eq!(ice.restart(&local2, &remote2), None);
+        assert!(matches!(handle(&mut ice, &check(&local, &remote, true, false), tuple(1)).0, Check::Verified { .. }));
+        assert!(matches!(handle(&mut ice, &check(&local2, &remote2, true, false), tuple(2)).0, Check::Verified { .. }));
+        assert_eq!(ice.selected(), Some(tuple(2)));
+        assert_eq!(handle(&mut ice, &check(&local, &remote, true, false), tuple(1)).0, Check::Refused);
+    }
+
+    #[test]
+    fn the_list_of_addresses_is_bounded_and_keeps_the_selected_one() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        handle(&mut ice, &check(&local, &remote, true, false), tuple(1));
+        for port in 2..100 {
+            let (outcome, _) = handle(&mut ice, &check(&local, &remote, false, false), tuple(port));
+            let full = usize::from(port) > VERIFIED_MAX;
+            assert_eq!(matches!(outcome, Check::Verified { displaced: Some(_) }), full);
+        }
+        assert_eq!(ice.five_tuples().count(), VERIFIED_MAX);
+        assert!(ice.five_tuples().any(|known| known == tuple(1)));
+    }
+}
