@@ -4,13 +4,19 @@
 //! exist: real sockets ([`sockets`]) and netsim's virtual world. A node holds no socket, no clock and no source of
 //! randomness, so what it does depends on its input and its seed alone.
 
+pub mod coalescing;
 pub mod counters;
 pub mod datagram;
+pub mod driver;
 pub mod entropy;
 pub mod mux;
 pub mod node;
 pub mod outbox;
+pub mod queue;
+pub mod shared_counters;
+pub mod sockets;
 pub mod stun;
+pub mod trains;
 
 pub use counters::{Counters, Discard, Traffic};
 pub use datagram::{Datagram, Endpoint};

@@ -280,9 +280,12 @@ mod tests {
         }
     }
 
+    /// Local end, remote end, payload, origin.
+    type Seen = (Endpoint, SocketAddr, Vec<u8>, Option<u32>);
+
     /// Remembers what it was given, and does what the test says with each datagram.
     struct Recorder {
-        batches: Vec<Vec<(Endpoint, SocketAddr, Vec<u8>, Option<u32>)>>,
+        batches: Vec<Vec<Seen>>,
         act: fn(&mut Datagram<'_>, &mut Outbox),
     }
 

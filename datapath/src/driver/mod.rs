@@ -1,0 +1,260 @@
+//! The loop of a worker: real sockets around a [`Node`].
+
+mod clock;
+mod ports;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::coalescing::Coalescing;
+use crate::shared_counters::{LoopLag, SharedCounters, Snapshot};
+use crate::sockets::{Payloads, ReceiveBatch, SendBatch, Waker};
+use crate::trains::Trains;
+use crate::{Datagram, Discard, Node, Now, Outbox, SocketEvent};
+
+pub use clock::Clock;
+use ports::Ports;
+
+/// What a driver opens.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The UDP listeners; the position is the index of [`crate::Endpoint::Listener`]. An unspecified IPv6 address
+    /// stands for both families, each with a socket of its own.
+    pub listeners: Vec<SocketAddr>,
+    /// Socket buffers of a listener, in octets, each way.
+    pub listener_buffer_bytes: usize,
+    /// Socket buffers of a relay socket, in octets, each way.
+    pub relay_buffer_bytes: usize,
+}
+
+impl Settings {
+    pub fn new(listeners: Vec<SocketAddr>) -> Settings {
+        Settings {
+            listeners,
+            listener_buffer_bytes: 8 << 20,
+            relay_buffer_bytes: 512 << 10,
+        }
+    }
+}
+
+/// One worker's sockets, clock and output. [`Driver::turn`] is one round of its loop.
+pub struct Driver {
+    ports: Ports,
+    clock: Clock,
+    receive: ReceiveBatch,
+    /// The allocation of the last turn's datagrams; empty between turns.
+    datagrams: Vec<Datagram<'static>>,
+    events: Vec<SocketEvent>,
+    out: Outbox,
+    trains: Trains,
+    send: SendBatch,
+    coalescing: Coalescing,
+    lag: LoopLag,
+    /// When the turn before received: what arrives from then on waits until the next one polls.
+    received_at: Option<Instant>,
+    published: Arc<SharedCounters>,
+    publish_at: Instant,
+}
+
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rounds of orders and answers in a turn: a relay whose port is taken may order another one.
+const ORDER_ROUNDS_MAX: usize = 16;
+
+impl Driver {
+    /// Opens the listeners. An address that cannot be bound is an error; but of an unspecified IPv6 address the half
+    /// whose family the system lacks may be missing.
+    pub fn bind(settings: &Settings) -> io::Result<Driver> {
+        let clock = Clock::new();
+        let mut ports = Ports::new(settings.relay_buffer_bytes)?;
+        for &address in &settings.listeners {
+            let opened = ports.open_listener(address, settings.listener_buffer_bytes);
+            opened
+                .map_err(|error| io::Error::new(error.kind(), format!("UDP {address}: {error}")))?;
+        }
+        Ok(Driver {
+            ports,
+            receive: ReceiveBatch::new(),
+            datagrams: Vec::new(),
+            events: Vec::new(),
+            out: Outbox::new(),
+            trains: Trains::new(),
+            send: SendBatch::new(),
+            coalescing: Coalescing::new(),
+            lag: LoopLag::default(),
+            received_at: None,
+            published: Arc::new(SharedCounters::new()),
+            publish_at: clock.instant(),
+            clock,
+        })
+    }
+
+    /// The addresses that the listeners are bound to, with their indices.
+    pub fn listeners(&self) -> impl Iterator<Item = (u8, SocketAddr)> + '_ {
+        let listeners = self.ports.listeners();
+        listeners.map(|(index, address, _)| (index, address))
+    }
+
+    /// The smallest receive buffer among the listeners, as the kernel granted it, in octets.
+    pub fn listener_buffer_bytes(&self) -> usize {
+        let sizes = self.ports.listeners().map(|(_, _, bytes)| bytes);
+        sizes.min().unwrap_or(0)
+    }
+
+    /// Ends a turn's wait from another thread.
+    pub fn waker(&self) -> Waker {
+        self.ports.waker().clone()
+    }
+
+    /// Where the counters are published about once a second.
+    pub fn shared_counters(&self) -> Arc<SharedCounters> {
+        self.published.clone()
+    }
+
+    /// Lets the caller act on the node between turns (a command of the control plane), then sends what came of it.
+    pub fn act<N: Node, T>(
+        &mut self,
+        node: &mut N,
+        act: impl FnOnce(&mut N, Now, &mut Outbox) -> T,
+    ) -> T {
+        let now = self.clock.read();
+        let result = act(node, now, &mut self.out);
+        self.flush(node, now);
+        result
+    }
+
+    /// One round: waits for datagrams, the node's deadline, the waker or `max_wait`; receives; lets the node act; sends.
+    /// Returns how many datagrams were received.
+    ///
+    /// # Errors
+    /// Only when waiting itself fails; what one socket or datagram does wrong is counted.
+    pub fn turn<N: Node>(&mut self, node: &mut N, max_wait: Duration) -> io::Result<usize> {
+        let polled_at = self.clock.instant();
+        if let Some(received_at) = self.received_at.take() {
+            self.lag.record(polled_at - received_at);
+        }
+        let timeout = match node.poll_timeout() {
+            Some(deadline) => deadline
+                .at
+                .saturating_duration_since(polled_at)
+                .min(max_wait),
+            None => max_wait,
+        };
+        if self.ports.wait(timeout)? {
+            let pause = self.coalescing.pause(polled_at, self.clock.instant());
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+                self.ports.wait(Duration::ZERO)?;
+            }
+        }
+        self.receive.clear();
+        self.ports.receive(&mut self.receive, &mut self.events);
+        let now = self.clock.read();
+        self.received_at = Some(now.instant);
+        let received = self.hand_in(node, now);
+        for event in self.events.drain(..) {
+            node.handle_event(now, event, &mut self.out);
+        }
+        if node
+            .poll_timeout()
+            .is_some_and(|deadline| deadline.at <= now.instant)
+        {
+            node.handle_timeout(now, &mut self.out);
+        }
+        let sent = self.flush(node, now);
+        self.coalescing.record(now.instant, received + sent);
+        if self.publish_at <= now.instant {
+            self.publish();
+            self.publish_at = now.instant + PUBLISH_INTERVAL;
+        }
+        Ok(received)
+    }
+
+    /// Gives the node what was received.
+    fn hand_in<N: Node>(&mut self, node: &mut N, now: Now) -> usize {
+        let (messages, arena) = self.receive.parts();
+        if messages.is_empty() {
+            return 0;
+        }
+        let mut datagrams = recycled(std::mem::take(&mut self.datagrams));
+        let mut rest = arena;
+        let mut position = 0;
+        for message in messages {
+            let Some(local) = self.ports.endpoint(message) else {
+                continue;
+            };
+            for (offset, length) in message.segments() {
+                let (_, tail) = rest.split_at_mut((offset - position) as usize);
+                let (payload, tail) = tail.split_at_mut(length as usize);
+                rest = tail;
+                position = offset + length;
+                datagrams.push(Datagram {
+                    local,
+                    remote: message.remote,
+                    ecn: message.ecn,
+                    received_at: now.instant,
+                    payload,
+                    origin: Some(offset),
+                });
+            }
+        }
+        let received = datagrams.len();
+        node.handle_batch(now, &mut datagrams, &mut self.out);
+        self.datagrams = recycled(datagrams);
+        received
+    }
+
+    /// Carries out the orders, then sends. Returns how many datagrams were to be sent.
+    fn flush<N: Node>(&mut self, node: &mut N, now: Now) -> usize {
+        for _ in 0..ORDER_ROUNDS_MAX {
+            let orders = self.out.take_orders();
+            if orders.is_empty() {
+                break;
+            }
+            for order in orders {
+                let event = self.ports.execute(order, &mut self.out.counters);
+                node.handle_event(now, event, &mut self.out);
+            }
+        }
+        debug_assert!(self.out.memory_entries().is_empty(), "Mux takes these");
+        let entries = self.out.entries().len();
+        if entries > 0 {
+            self.trains.form(self.out.entries());
+            let payloads = Payloads {
+                entries: self.out.entries(),
+                heads: self.out.arena(),
+                bodies: self.receive.arena(),
+            };
+            let lost = self.ports.send(&self.trains, payloads, &mut self.send);
+            let discarded = &mut self.out.counters.discarded;
+            discarded[Discard::NoRelaySocket as usize] += lost.without_socket;
+            discarded[Discard::SendFailed as usize] += lost.refused;
+        }
+        self.out.clear();
+        entries
+    }
+
+    /// Publishes the counters now.
+    pub fn publish(&mut self) {
+        self.published.publish(&Snapshot {
+            counters: self.out.counters.clone(),
+            lag: self.lag,
+            relay_sockets: self.ports.relays() as u64,
+        });
+        self.lag.longest = Duration::ZERO;
+    }
+}
+
+/// The same allocation for datagrams of another lifetime: `collect` reuses it.
+fn recycled<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
+    datagrams.clear();
+    datagrams
+        .into_iter()
+        .map(|_| unreachable!("cleared"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Waiting for sockets, and being woken from another thread.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checked;
+
+/// Wakes a worker that sleeps in its [`Poll`] (eventfd(2)).
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub fn new() -> io::Result<Waker> {
+        // SAFETY: no pointers; the descriptor that comes back is ours alone.
+        let fd = unsafe {
+            let fd = checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Waker(Arc::new(fd)))
+    }
+
+    pub fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: eight octets of a live integer. The only failure is a full counter, which wakes as well.
+        unsafe {
+            libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8);
+        }
+    }
+
+    /// Whether anyone woke us since the last call.
+    pub fn take(&self) -> bool {
+        let mut count = 0u64;
+        // SAFETY: eight octets of a live integer.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) == 8 }
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One descriptor that has something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// What [`Poll::add`] was given.
+    pub token: u64,
+    /// The socket's error queue has something.
+    pub error: bool,
+}
+
+/// An epoll(7) instance, level-triggered.
+#[derive(Debug)]
+pub struct Poll {
+    fd: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Poll {
+    /// Descriptors reported at once; the others come in the next turn.
+    const EVENTS_MAX: usize = 128;
+
+    pub fn new() -> io::Result<Poll> {
+        // SAFETY: no pointers; the descriptor that comes back is ours alone.
+        let fd = unsafe {
+            let fd = checked(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        let event = libc::epoll_event { events: 0, u64: 0 };
+        Ok(Poll {
+            fd,
+            events: vec![event; Self::EVENTS_MAX],
+        })
+    }
+
+    /// Watches `fd` for input. It leaves the poll by being closed.
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: token,
+        };
+        // SAFETY: `event` lives through the call.
+        checked(unsafe {
+            libc::epoll_ctl(
+                self.fd.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                fd.as_raw_fd(),
+                &mut event,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Waits until something is ready or `timeout` is over, and puts what is ready into `ready`.
+    pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Readiness>) -> io::Result<()> {
+        ready.clear();
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().min(3_600) as libc::time_t,
+            tv_nsec: timeout.subsec_nanos() as libc::c_long,
+        };
+        // epoll_pwait2 counts in nanoseconds, where epoll_wait would round a pacer's half millisecond up to one.
+        // SAFETY: the event array and the timeout live through the call; no signal mask is given.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.fd.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                self.events.len() as libc::c_int,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        let count = match checked(count as libc::c_int) {
+            Ok(count) => count as usize,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        ready.extend(self.events[..count].iter().map(|event| Readiness {
+            token: event.u64,
+            error: event.events & libc::EPOLLERR as u32 != 0,
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! One UDP socket with the options that the packet path needs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::control::{Control, Info};
+use super::{RawAddress, checked};
+
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: Socket,
+    address: SocketAddr,
+    ipv6: bool,
+}
+
+/// An ICMP error that came back for a datagram of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Where the datagram went.
+    pub remote: SocketAddr,
+    pub kind: u8,
+    pub code: u8,
+}
+
+impl UdpSocket {
+    /// A listener: shared between workers, of one address family, and told where each datagram was sent to.
+    pub fn listener(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::new(address, buffer_bytes)?;
+        socket.socket.set_reuse_port(true)?;
+        if socket.ipv6 {
+            socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        } else {
+            socket.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        }
+        socket.bound(address)
+    }
+
+    /// A relay socket: its own address, and told about ICMP errors.
+    pub fn relay(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::new(address, buffer_bytes)?;
+        if socket.ipv6 {
+            socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+        } else {
+            socket.set(libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+        }
+        socket.bound(address)
+    }
+
+    fn new(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket {
+            socket,
+            address,
+            ipv6: address.is_ipv6(),
+        };
+        if socket.ipv6 {
+            // IPv4 has a socket of its own: the traffic class of a mapped address would be ignored.
+            socket.socket.set_only_v6(true)?;
+            socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+        } else {
+            socket.set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+        }
+        // A kernel without GRO delivers the datagrams one by one.
+        let _ = socket.set(libc::SOL_UDP, libc::UDP_GRO, 1);
+        socket.set_buffers(buffer_bytes);
+        Ok(socket)
+    }
+
+    fn bound(mut self, address: SocketAddr) -> io::Result<UdpSocket> {
+        self.socket.bind(&address.into())?;
+        let bound = self.socket.local_addr()?;
+        self.address = bound.as_socket().unwrap_or(address);
+        Ok(self)
+    }
+
+    /// Asks for buffers of this size: beyond the system's limit when we may, up to it otherwise.
+    fn set_buffers(&self, bytes: usize) {
+        let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        for (forced, limited) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        ] {
+            if self.set(libc::SOL_SOCKET, forced, value).is_err() {
+                let _ = self.set(libc::SOL_SOCKET, limited, value);
+            }
+        }
+    }
+
+    fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        // SAFETY: the value lives through the call and its size is given.
+        checked(unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The address that it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn is_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// Octets of receive buffer that the kernel granted (it counts its own overhead in).
+    pub fn receive_buffer_bytes(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or(0)
+    }
+
+    /// Takes one entry from the error queue: `Ok(None)` when it is empty, `Ok(Some(None))` for an entry that is no ICMP
+    /// error.
+    pub fn take_error(&self) -> io::Result<Option<Option<IcmpError>>> {
+        let mut address = RawAddress::zeroed();
+        let mut control = Control::new();
+        // SAFETY: all-zero octets are a valid msghdr.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_name = (&raw mut address).cast();
+        header.msg_namelen = RawAddress::CAPACITY;
+        header.msg_control = control.as_mut_ptr();
+        header.msg_controllen = Control::CAPACITY as _;
+        // SAFETY: the header's pointers are to live locals with the sizes given; no payload is asked for.
+        let received = unsafe {
+            let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+            checked(libc::recvmsg(self.socket.as_raw_fd(), &mut header, flags) as libc::c_int)
+        };
+        match received {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: recvmsg has just filled the header.
+        let info = unsafe { Info::read(&header) };
+        let icmp = |(origin, kind, code)| {
+            let known = origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6;
+            known.then_some((kind, code))
+        };
+        Ok(Some(info.error.and_then(icmp).and_then(|(kind, code)| {
+            let remote = address.to_address()?;
+            Some(IcmpError { remote, kind, code })
+        })))
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
