@@ -2,12 +2,16 @@
 
 pub mod command;
 pub mod congestion;
+pub mod forwarder;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h264;
+pub mod media_packet;
 pub mod rtcp;
 pub mod rtp;
+pub mod sender_report;
 pub mod sequence;
+pub mod sequence_map;
 #[cfg(test)]
 mod test_clock;
 pub mod track;

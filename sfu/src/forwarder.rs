@@ -1,0 +1,388 @@
+//! The rewriting state of one subscription: which packets go to the subscriber, and under which numbers.
+//!
+//! - [`Forwarder::set_target`] chooses the encoding, or none. The switch happens at the next keyframe of the target;
+//!   [`Forwarder::wants_keyframe`] names the encoding from which one must be asked for.
+//! - [`Forwarder::handle`] takes each packet of every encoding of the track and says whether and how it is forwarded.
+//! - [`Forwarder::source_of`] and [`Forwarder::rewrite_again`] serve a NACK: from the subscriber's number to the
+//!   publisher's packet (see `history`), and from that to the same octets as the first time.
+//!
+//! What a receiver sees: one RTP stream without gaps, except for packets that were really lost on their way to us, whose
+//! numbers are kept for them; timestamps that go on over every switch; for VP8 picture ids, TL0PICIDX and KEYIDX that go
+//! on too. A number never stands for two packets.
+
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use crate::media_packet::MediaPacket;
+use crate::sender_report::ClockMap;
+use crate::sequence_map::{Offsets, Place, SequenceMap};
+use crate::track::Codec;
+use crate::vp8::{DESCRIPTOR_LEN_MAX, picture_id_add};
+
+/// More packets missing than this and the stream begins anew: nobody can repair so much.
+const MISSING_MAX: u64 = 500;
+/// A keyframe whose first packet comes this many packets late is still taken.
+const CATCH_UP_MAX: u64 = 128;
+/// How far (in seconds) the clocks of two encodings may disagree with the arrival times.
+const CLOCK_DEVIATION_MAX: u32 = 2;
+/// As above, for the timestamps of one encoding before and after a pause.
+const PAUSE_DEVIATION_MAX: u32 = 10;
+/// Timestamps of frames left out lately.
+const LEFT_OUT_MAX: usize = 32;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Forward(Rewrite),
+    Drop(Reason),
+}
+
+/// Why a packet is not forwarded. None of these is a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The subscription has no target.
+    Paused,
+    /// Another encoding is forwarded, or will be.
+    OtherEncoding,
+    /// The target is to begin with a keyframe.
+    AwaitsKeyframe,
+    /// Above the temporal layers that are wanted.
+    TemporalLayer,
+    /// Carries nothing.
+    Padding,
+    /// Before the beginning, or left out already.
+    Stale,
+}
+
+/// How a packet is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Unwrapped: the low 16 bits are the packet's sequence number, the rest is SRTP's rollover counter.
+    pub sequence: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+    descriptor: [u8; DESCRIPTOR_LEN_MAX],
+    descriptor_len: u8,
+    /// Octets of the source's payload that `descriptor` replaces.
+    skip: u16,
+    /// The payload stays away; the number alone is sent.
+    is_filler: bool,
+}
+
+impl Rewrite {
+    pub fn sequence_number(&self) -> u16 {
+        self.sequence as u16
+    }
+
+    /// What is sent between the header and [`Rewrite::payload`].
+    pub fn descriptor(&self) -> &[u8] {
+        &self.descriptor[..usize::from(self.descriptor_len)]
+    }
+
+    /// The part of the source's payload (without padding) that is sent unchanged. Empty in a filler: a late packet
+    /// that closes a gap and belongs to a frame that is left out.
+    pub fn payload<'a>(&self, source: &'a [u8]) -> &'a [u8] {
+        if self.is_filler { &[] } else { source.get(usize::from(self.skip)..).unwrap_or_default() }
+    }
+}
+
+/// The newest frame that was forwarded.
+#[derive(Clone, Copy, Debug)]
+struct NewestFrame {
+    /// As the subscriber sees it.
+    timestamp: u32,
+    arrival: Instant,
+    encoding: u8,
+}
+
+#[derive(Clone, Debug)]
+pub struct Forwarder {
+    codec: Codec,
+    target: Option<u8>,
+    current: Option<u8>,
+    temporal_wish: u8,
+    /// In force; follows the wish where the stream allows it.
+    temporal_max: u8,
+    map: SequenceMap,
+    newest: Option<NewestFrame>,
+    /// The source's timestamp of the newest frame of the current encoding, and whether it is forwarded.
+    frame: Option<(u32, bool)>,
+    /// The last ones that the subscriber saw.
+    picture_id: Option<u16>,
+    tl0_picture_index: Option<u8>,
+    key_index: Option<u8>,
+    left_out: [Option<u32>; LEFT_OUT_MAX],
+    left_out_next: usize,
+    /// The highest sequence number of the target that came while it awaits its keyframe.
+    awaiting: Option<u64>,
+    catch_up: Option<RangeInclusive<u64>>,
+}
+
+impl Forwarder {
+    /// `first_sequence` is the number of the first packet: random, and below 2¹⁵ so that a receiver that misses the
+    /// first packets still guesses SRTP's rollover counter right (RFC 3711 §3.3.1).
+    pub fn new(codec: Codec, first_sequence: u16) -> Forwarder {
+        Forwarder {
+            codec,
+            target: None,
+            current: None,
+            temporal_wish: u8::MAX,
+            temporal_max: u8::MAX,
+            map: SequenceMap::new(u64::from(first_sequence)),
+            newest: None,
+            frame: None,
+            picture_id: None,
+            tl0_picture_index: None,
+            key_index: None,
+            left_out: [None; LEFT_OUT_MAX],
+            left_out_next: 0,
+            awaiting: None,
+            catch_up: None,
+        }
+    }
+
+    /// Chooses the encoding; `None` stops at once (a pause, a mute). Returns true when that changes anything.
+    pub fn set_target(&mut self, target: Option<u8>) -> bool {
+        if self.target == target {
+            return false;
+        }
+        self.target = target;
+        self.awaiting = None;
+        if target.is_none() {
+            self.current = None;
+        }
+        true
+    }
+
+    /// Temporal layers above `max` are left out, from the next frame on; a higher one comes in where it may.
+    pub fn set_temporal_max(&mut self, max: u8) {
+        self.temporal_wish = max;
+    }
+
+    pub fn target(&self) -> Option<u8> {
+        self.target
+    }
+
+    /// The encoding that is forwarded now.
+    pub fn current(&self) -> Option<u8> {
+        self.current
+    }
+
+    /// The encoding whose keyframe is awaited.
+    pub fn wants_keyframe(&self) -> Option<u8> {
+        self.target.filter(|_| self.current != self.target)
+    }
+
+    /// What is added to the timestamps of the current encoding, for sender reports.
+    pub fn timestamp_offset(&self) -> Option<u32> {
+        let (encoding, offsets) = self.map.newest()?;
+        (self.current == Some(encoding)).then_some(offsets.timestamp)
+    }
+
+    /// After a switch at a keyframe whose first packet came late: the later packets of the encoding, which were dropped
+    /// meanwhile. Fed to [`Forwarder::handle`] again from the history they spare the subscriber a NACK.
+    pub fn take_catch_up(&mut self) -> Option<RangeInclusive<u64>> {
+        self.catch_up.take()
+    }
+
+    /// Decides about a packet. `clocks` are those of the track's encodings, as far as known.
+    pub fn handle(&mut self, packet: &MediaPacket, clocks: &[Option<ClockMap>]) -> Decision {
+        if self.current != Some(packet.encoding) {
+            return self.handle_other(packet, clocks);
+        }
+        match self.map.place(packet.encoding, packet.sequence) {
+            Place::Newest { missing } if missing > MISSING_MAX => {
+                // The publisher began anew, or was away for seconds.
+                self.current = None;
+                self.awaiting = None;
+                self.handle_other(packet, clocks)
+            }
+            Place::Newest { .. } => self.handle_newest(packet),
+            Place::Late { number, offsets } => self.late(packet, number, offsets),
+            Place::Outside => Decision::Drop(Reason::Stale),
+        }
+    }
+
+    /// A packet of an encoding that is not the current one.
+    fn handle_other(&mut self, packet: &MediaPacket, clocks: &[Option<ClockMap>]) -> Decision {
+        if self.target != Some(packet.encoding) {
+            if let Place::Late { number, offsets } = self.map.place(packet.encoding, packet.sequence) {
+                // It was lost before the switch: its number is still its own.
+                return self.late(packet, number, offsets);
+            }
+            return Decision::Drop(match self.target {
+                None => Reason::Paused,
+                Some(_) => Reason::OtherEncoding,
+            });
+        }
+        let newest = self.awaiting.map_or(packet.sequence, |newest| newest.max(packet.sequence));
+        self.awaiting = Some(newest);
+        if packet.switch_point
+            && newest - packet.sequence <= CATCH_UP_MAX
+            && !self.map.is_old(packet.encoding, packet.sequence)
+        {
+            self.awaiting = None;
+            self.catch_up = (newest > packet.sequence).then(|| packet.sequence + 1..=newest);
+            return self.switch(packet, clocks);
+        }
+        match self.map.place(packet.encoding, packet.sequence) {
+            Place::Late { number, offsets } => self.late(packet, number, offsets),
+            _ => Decision::Drop(Reason::AwaitsKeyframe),
+        }
+    }
+
+    fn switch(&mut self, packet: &MediaPacket, clocks: &[Option<ClockMap>]) -> Decision {
+        let mut offsets = Offsets { timestamp: self.switched_timestamp_offset(packet, clocks), ..Offsets::default() };
+        if let Some(source) = packet.vp8 {
+            if let Some((last, this)) = self.picture_id.zip(source.picture_id) {
+                offsets.picture_id = last.wrapping_add(1).wrapping_sub(this);
+            }
+            if let Some((last, this)) = self.tl0_picture_index.zip(source.tl0_picture_index) {
+                offsets.tl0_picture_index = last.wrapping_add(1).wrapping_sub(this);
+            }
+            if let Some((last, this)) = self.key_index.zip(source.key_index) {
+                offsets.key_index = last.wrapping_add(1).wrapping_sub(this);
+            }
+        }
+        self.map.begin(packet.encoding, packet.sequence, offsets);
+        self.current = Some(packet.encoding);
+        self.frame = None;
+        self.handle_newest(packet)
+    }
+
+    fn handle_newest(&mut self, packet: &MediaPacket) -> Decision {
+        let (_, mut offsets) = self.map.newest().expect("the current encoding has begun");
+        if packet.payload_len == 0 {
+            self.map.skip(packet.sequence, offsets);
+            return Decision::Drop(Reason::Padding);
+        }
+        let (is_new, is_wanted) = match self.frame {
+            Some((timestamp, is_wanted)) if timestamp == packet.timestamp => (false, is_wanted),
+            _ => (true, self.follow_temporal_wish(packet)),
+        };
+        self.frame = Some((packet.timestamp, is_wanted));
+        if !is_wanted {
+            if is_new {
+                self.left_out[self.left_out_next] = Some(packet.timestamp);
+                self.left_out_next = (self.left_out_next + 1) % LEFT_OUT_MAX;
+                // Receivers look for every picture id between two frames.
+                offsets.picture_id = offsets.picture_id.wrapping_sub(1);
+            }
+            self.map.skip(packet.sequence, offsets);
+            return Decision::Drop(Reason::TemporalLayer);
+        }
+        let number = self.map.advance(packet.sequence);
+        if is_new {
+            self.newest = Some(NewestFrame {
+                timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
+                arrival: packet.arrival,
+                encoding: packet.encoding,
+            });
+            if let Some(source) = packet.vp8 {
+                self.picture_id = source.picture_id.map(|id| picture_id_add(id, offsets.picture_id));
+                self.tl0_picture_index =
+                    source.tl0_picture_index.map(|index| index.wrapping_add(offsets.tl0_picture_index));
+                self.key_index = source.key_index.map(|index| index.wrapping_add(offsets.key_index) & 0x1F);
+            }
+        }
+        Decision::Forward(rewrite(packet, number, offsets))
+    }
+
+    /// Whether the frame that begins with this packet is wanted.
+    fn follow_temporal_wish(&mut self, packet: &MediaPacket) -> bool {
+        let Some(source) = packet.vp8 else {
+            return true;
+        };
+        let Some(layer) = source.temporal_layer else {
+            return true;
+        };
+        // A layer may be left at any frame, and entered at a keyframe or where it says so (RFC 7741 §4.2, Y).
+        if packet.switch_point || self.temporal_wish < self.temporal_max {
+            self.temporal_max = self.temporal_wish;
+        } else if layer > self.temporal_max && source.layer_sync {
+            self.temporal_max = layer.min(self.temporal_wish);
+        }
+        // Without a picture id a frame cannot be taken out unnoticed.
+        layer <= self.temporal_max || source.picture_id.is_none()
+    }
+
+    fn late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Decision {
+        let mut rewrite = rewrite(packet, number, offsets);
+        if packet.payload_len == 0 || self.left_out.contains(&Some(packet.timestamp)) {
+            // The rest of its frame is not there, and its picture id is given to another.
+            rewrite.is_filler = true;
+            rewrite.descriptor_len = 0;
+            rewrite.marker = false;
+        }
+        Decision::Forward(rewrite)
+    }
+
+    /// The encoding and source sequence number of a packet that the subscriber names in a NACK.
+    pub fn source_of(&self, sequence_number: u16) -> Option<(u8, u64)> {
+        self.map.source_of(sequence_number)
+    }
+
+    /// The rewriting of a packet that already has its number.
+    pub fn rewrite_again(&self, packet: &MediaPacket) -> Option<Rewrite> {
+        match self.map.place(packet.encoding, packet.sequence) {
+            Place::Late { number, offsets } => match self.late(packet, number, offsets) {
+                Decision::Forward(rewrite) => Some(rewrite),
+                Decision::Drop(_) => None,
+            },
+            Place::Newest { .. } | Place::Outside => None,
+        }
+    }
+
+    /// What must be added to the target's timestamps so that the subscriber's go on.
+    fn switched_timestamp_offset(&self, packet: &MediaPacket, clocks: &[Option<ClockMap>]) -> u32 {
+        let Some(newest) = self.newest else {
+            return 0;
+        };
+        let clock_rate = self.codec.clock_rate();
+        let elapsed = packet.arrival.saturating_duration_since(newest.arrival).as_micros() as u64;
+        let by_arrival = newest.timestamp.wrapping_add((elapsed * u64::from(clock_rate) / 1_000_000) as u32);
+        let (_, offsets) = self.map.newest().expect("a frame was forwarded");
+        let (by_source, deviation_max) = if newest.encoding == packet.encoding {
+            (Some(packet.timestamp.wrapping_add(offsets.timestamp)), PAUSE_DEVIATION_MAX)
+        } else {
+            let clock = |encoding: u8| clocks.get(usize::from(encoding)).copied().flatten();
+            let by_clocks = clock(newest.encoding)
+                .zip(clock(packet.encoding))
+                .map(|(old, new)| old.timestamp_at(new.ntp_at(packet.timestamp)).wrapping_add(offsets.timestamp));
+            (by_clocks, CLOCK_DEVIATION_MAX)
+        };
+        let is_plausible =
+            |timestamp: &u32| (timestamp.wrapping_sub(by_arrival) as i32).unsigned_abs() <= deviation_max * clock_rate;
+        let mut timestamp = by_source.filter(is_plausible).unwrap_or(by_arrival);
+        // The frame may be of the same moment as the last one, or of one before it; two frames of one timestamp are
+        // one to a receiver.
+        if timestamp.wrapping_sub(newest.timestamp) as i32 <= 0 {
+            timestamp = newest.timestamp.wrapping_add(1);
+        }
+        timestamp.wrapping_sub(packet.timestamp)
+    }
+}
+
+fn rewrite(packet: &MediaPacket, number: u64, offsets: Offsets) -> Rewrite {
+    let mut rewrite = Rewrite {
+        sequence: number,
+        timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
+        marker: packet.marker,
+        descriptor: [0; DESCRIPTOR_LEN_MAX],
+        descriptor_len: 0,
+        skip: 0,
+        is_filler: false,
+    };
+    if let Some(mut descriptor) = packet.vp8 {
+        rewrite.skip = u16::from(descriptor.len);
+        descriptor.picture_id = descriptor.picture_id.map(|id| picture_id_add(id, offsets.picture_id));
+        descriptor.tl0_picture_index =
+            descriptor.tl0_picture_index.map(|index| index.wrapping_add(offsets.tl0_picture_index));
+        descriptor.key_index = descriptor.key_index.map(|index| index.wrapping_add(offsets.key_index) & 0x1F);
+        rewrite.descriptor_len = descriptor.write(&mut rewrite.descriptor) as u8;
+    }
+    rewrite
+}
+
+#[cfg(test)]
+mod tests;

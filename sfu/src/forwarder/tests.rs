@@ -1,0 +1,424 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::test_clock::start;
+use crate::vp8::Descriptor;
+use proptest::prelude::*;
+
+/// One simulcast encoding: frames of `per_frame` packets at 30 per second, temporal layers 0, 2, 1, 2.
+struct Encoder {
+    encoding: u8,
+    sequence: u64,
+    timestamp: u32,
+    frame: u32,
+    picture_id: u16,
+    tl0_picture_index: u8,
+    per_frame: usize,
+}
+
+impl Encoder {
+    fn new(encoding: u8, sequence: u64, timestamp: u32, picture_id: u16) -> Encoder {
+        Encoder { encoding, sequence, timestamp, frame: 0, picture_id, tl0_picture_index: 7, per_frame: 3 }
+    }
+
+    fn frame(&mut self, keyframe: bool, arrival: Instant) -> Vec<MediaPacket> {
+        if keyframe {
+            self.frame = 0;
+        }
+        let layer = [0, 2, 1, 2][self.frame as usize % 4];
+        if layer == 0 {
+            self.tl0_picture_index = self.tl0_picture_index.wrapping_add(1);
+        }
+        let packets = (0..self.per_frame)
+            .map(|index| MediaPacket {
+                encoding: self.encoding,
+                sequence: self.sequence + index as u64,
+                timestamp: self.timestamp,
+                marker: index + 1 == self.per_frame,
+                switch_point: keyframe && index == 0,
+                vp8: Some(Descriptor {
+                    len: 6,
+                    start: index == 0,
+                    picture_id: Some(self.picture_id),
+                    picture_id_is_long: true,
+                    tl0_picture_index: Some(self.tl0_picture_index),
+                    temporal_layer: Some(layer),
+                    layer_sync: layer != 0 && self.frame % 4 < 3,
+                    ..Descriptor::default()
+                }),
+                payload_len: 1000,
+                arrival,
+            })
+            .collect();
+        self.sequence += self.per_frame as u64;
+        self.timestamp = self.timestamp.wrapping_add(3000);
+        self.picture_id = picture_id_add(self.picture_id, 1);
+        self.frame += 1;
+        packets
+    }
+}
+
+fn forward(forwarder: &mut Forwarder, packet: &MediaPacket) -> Rewrite {
+    match forwarder.handle(packet, &[]) {
+        Decision::Forward(rewrite) => rewrite,
+        Decision::Drop(reason) => panic!("dropped: {reason:?}"),
+    }
+}
+
+fn drop_reason(forwarder: &mut Forwarder, packet: &MediaPacket) -> Reason {
+    match forwarder.handle(packet, &[]) {
+        Decision::Forward(rewrite) => panic!("forwarded: {rewrite:?}"),
+        Decision::Drop(reason) => reason,
+    }
+}
+
+fn descriptor(rewrite: &Rewrite) -> Descriptor {
+    let mut payload = rewrite.descriptor().to_vec();
+    payload.push(1);
+    Descriptor::parse(&payload).unwrap()
+}
+
+#[test]
+fn video_starts_at_a_keyframe_and_switches_at_one() {
+    let now = start();
+    let mut low = Encoder::new(0, 70_000, 5000, 0x7FFE);
+    let mut high = Encoder::new(1, 90_000, 900_000, 300);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0x7FFF);
+    assert_eq!(drop_reason(&mut forwarder, &low.frame(true, now)[0]), Reason::Paused);
+    forwarder.set_target(Some(0));
+    assert_eq!(forwarder.wants_keyframe(), Some(0));
+    assert_eq!(drop_reason(&mut forwarder, &low.frame(false, now)[0]), Reason::AwaitsKeyframe);
+    let keyframe = low.frame(true, now);
+    let first = forward(&mut forwarder, &keyframe[0]);
+    assert_eq!((first.sequence, first.timestamp), (0x7FFF, keyframe[0].timestamp));
+    assert_eq!(forwarder.wants_keyframe(), None);
+    assert_eq!(forward(&mut forwarder, &keyframe[1]).sequence, 0x8000);
+    let last = forward(&mut forwarder, &keyframe[2]);
+    assert!(last.marker);
+    let first_id = descriptor(&last).picture_id.unwrap();
+
+    forwarder.set_target(Some(1));
+    assert_eq!(forwarder.wants_keyframe(), Some(1));
+    let later = now + Duration::from_millis(33);
+    assert_eq!(drop_reason(&mut forwarder, &high.frame(false, later)[0]), Reason::AwaitsKeyframe);
+    for (index, packet) in low.frame(false, later).iter().enumerate() {
+        assert_eq!(forward(&mut forwarder, packet).sequence, 0x8002 + index as u64);
+    }
+    let later = now + Duration::from_millis(66);
+    let switched = forward(&mut forwarder, &high.frame(true, later)[0]);
+    assert_eq!(switched.sequence, 0x8005);
+    assert_eq!(switched.timestamp, last.timestamp + 3000 + 33 * 90);
+    let descriptor = descriptor(&switched);
+    assert_eq!(descriptor.picture_id, Some(picture_id_add(first_id, 2)));
+    assert_eq!(descriptor.tl0_picture_index, Some(10), "one after the low layer's");
+    assert_eq!(drop_reason(&mut forwarder, &low.frame(true, later)[0]), Reason::OtherEncoding);
+}
+
+#[test]
+fn clocks_make_timestamps_exact_and_one_moment_is_still_two_frames() {
+    let now = start();
+    // The same moment is 1000 on one clock and 1_000_000 on the other.
+    let clocks =
+        [Some(ClockMap::new(5 << 32, 1000, 90_000, now)), Some(ClockMap::new(5 << 32, 1_000_000, 90_000, now))];
+    let mut low = Encoder::new(0, 70_000, 1000, 1);
+    let mut high = Encoder::new(1, 90_000, 1_000_000, 1);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 1);
+    forwarder.set_target(Some(0));
+    let first = low.frame(true, now);
+    high.frame(false, now);
+    assert!(matches!(forwarder.handle(&first[0], &clocks), Decision::Forward(_)));
+    forwarder.set_target(Some(1));
+    // 70 ms late, but captured 33 ms after.
+    let keyframe = high.frame(true, now + Duration::from_millis(70));
+    let Decision::Forward(switched) = forwarder.handle(&keyframe[0], &clocks) else { panic!() };
+    assert_eq!(switched.timestamp, 4000);
+    assert_eq!(forwarder.timestamp_offset(), Some(4000u32.wrapping_sub(1_003_000)));
+    // Back to the low one with a frame of the very same moment.
+    forwarder.set_target(Some(0));
+    let keyframe = low.frame(true, now + Duration::from_millis(71));
+    let Decision::Forward(switched) = forwarder.handle(&keyframe[0], &clocks) else { panic!() };
+    assert_eq!(switched.timestamp, 4001);
+    // Clocks that contradict the arrival are not believed.
+    forwarder.set_target(Some(1));
+    let lying = [clocks[0], Some(ClockMap::new(5000 << 32, 1_000_000, 90_000, now))];
+    let keyframe = high.frame(true, now + Duration::from_millis(171));
+    let Decision::Forward(switched) = forwarder.handle(&keyframe[0], &lying) else { panic!() };
+    assert_eq!(switched.timestamp, 4001 + 9000);
+}
+
+#[test]
+fn upstream_loss_keeps_its_number_until_it_comes() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 100);
+    forwarder.set_target(Some(0));
+    let keyframe = encoder.frame(true, now);
+    forward(&mut forwarder, &keyframe[0]);
+    assert_eq!(forward(&mut forwarder, &keyframe[2]).sequence, 102);
+    assert_eq!(forwarder.source_of(101), Some((0, 65_537)));
+    assert_eq!(forward(&mut forwarder, &keyframe[1]).sequence, 101);
+    let again = forwarder.rewrite_again(&keyframe[1]).unwrap();
+    assert_eq!(Decision::Forward(again), forwarder.handle(&keyframe[1], &[]));
+    assert_eq!(forwarder.source_of(103), None);
+    let before = MediaPacket { sequence: 65_535, ..keyframe[1] };
+    assert_eq!(drop_reason(&mut forwarder, &before), Reason::Stale);
+}
+
+#[test]
+fn temporal_layers_leave_no_trace() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0x7FFD);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    forwarder.set_temporal_max(0);
+    let mut expected = 0;
+    let mut expected_id = 0x7FFD;
+    for frame in 0..12 {
+        for packet in encoder.frame(frame == 0, now) {
+            match forwarder.handle(&packet, &[]) {
+                Decision::Forward(rewrite) => {
+                    assert_eq!(frame % 4, 0);
+                    assert_eq!(rewrite.sequence, expected);
+                    assert_eq!(descriptor(&rewrite).picture_id, Some(expected_id));
+                    expected += 1;
+                }
+                Decision::Drop(reason) => assert_eq!(reason, Reason::TemporalLayer),
+            }
+        }
+        if frame % 4 == 0 {
+            expected_id = picture_id_add(expected_id, 1);
+        }
+    }
+    // Up again: only where a layer may be entered.
+    forwarder.set_temporal_max(7);
+    assert!(matches!(forwarder.handle(&encoder.frame(false, now)[0], &[]), Decision::Forward(_)));
+    let mut without_sync = encoder.frame(false, now)[0];
+    without_sync.vp8.as_mut().unwrap().layer_sync = false;
+    assert_eq!(drop_reason(&mut forwarder, &without_sync), Reason::TemporalLayer);
+    assert!(matches!(forwarder.handle(&encoder.frame(false, now)[0], &[]), Decision::Forward(_)), "layer 1, sync");
+    assert!(matches!(forwarder.handle(&encoder.frame(false, now)[0], &[]), Decision::Drop(_)), "layer 2, no sync");
+}
+
+#[test]
+fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    forwarder.set_temporal_max(0);
+    for packet in encoder.frame(true, now) {
+        forward(&mut forwarder, &packet);
+    }
+    let left_out = encoder.frame(false, now);
+    assert_eq!(drop_reason(&mut forwarder, &left_out[0]), Reason::TemporalLayer);
+    assert_eq!(drop_reason(&mut forwarder, &left_out[2]), Reason::TemporalLayer);
+    let filler = forward(&mut forwarder, &left_out[1]);
+    assert_eq!(filler.sequence, 3);
+    assert!(filler.payload(&[0; 1000]).is_empty() && filler.descriptor().is_empty());
+    assert_eq!(drop_reason(&mut forwarder, &left_out[0]), Reason::Stale);
+}
+
+#[test]
+fn a_keyframe_whose_first_packet_is_late_is_caught_up() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    let keyframe = encoder.frame(true, now);
+    assert_eq!(drop_reason(&mut forwarder, &keyframe[1]), Reason::AwaitsKeyframe);
+    assert_eq!(drop_reason(&mut forwarder, &keyframe[2]), Reason::AwaitsKeyframe);
+    assert_eq!(forward(&mut forwarder, &keyframe[0]).sequence, 0);
+    assert_eq!(forwarder.take_catch_up(), Some(65_537..=65_538));
+    assert_eq!(forwarder.take_catch_up(), None);
+    assert_eq!(forward(&mut forwarder, &keyframe[1]).sequence, 1);
+    assert_eq!(forward(&mut forwarder, &keyframe[2]).sequence, 2);
+}
+
+#[test]
+fn a_keyframe_too_late_or_from_before_is_not_taken() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    let first = encoder.frame(true, now);
+    let newest = MediaPacket { sequence: first[0].sequence + CATCH_UP_MAX + 1, switch_point: false, ..first[0] };
+    forwarder.handle(&newest, &[]);
+    assert_eq!(drop_reason(&mut forwarder, &first[0]), Reason::AwaitsKeyframe);
+
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    forward(&mut forwarder, &first[0]);
+    forward(&mut forwarder, &first[2]);
+    forwarder.set_target(None);
+    forwarder.set_target(Some(0));
+    // The repeated first packet of a keyframe that was already forwarded begins nothing.
+    assert_eq!(forward(&mut forwarder, &first[0]).sequence, 0);
+    assert_eq!(forwarder.wants_keyframe(), Some(0));
+}
+
+#[test]
+fn a_pause_leaves_no_gap_and_audio_goes_on_at_once() {
+    let now = start();
+    let packet = |sequence: u64, at: u64| MediaPacket {
+        encoding: 0,
+        sequence,
+        timestamp: (sequence * 960) as u32,
+        marker: false,
+        switch_point: true,
+        vp8: None,
+        payload_len: 80,
+        arrival: now + Duration::from_millis(at),
+    };
+    let mut forwarder = Forwarder::new(Codec::Opus, 9);
+    forwarder.set_target(Some(0));
+    assert_eq!(forward(&mut forwarder, &packet(70_000, 0)).sequence, 9);
+    assert_eq!(forward(&mut forwarder, &packet(70_002, 40)).sequence, 11, "one is lost");
+    forwarder.set_target(None);
+    assert_eq!(drop_reason(&mut forwarder, &packet(70_003, 60)), Reason::Paused);
+    forwarder.set_target(Some(0));
+    let resumed = forward(&mut forwarder, &packet(70_050, 1000));
+    assert_eq!(resumed.sequence, 12);
+    assert_eq!(resumed.timestamp, 70_050 * 960, "the publisher's own timestamps go on");
+    // The publisher begins anew: numbers go on, and timestamps by the time that passed.
+    let mut restarted = packet(140_000, 1020);
+    restarted.timestamp = 5;
+    let resumed = forward(&mut forwarder, &restarted);
+    assert_eq!((resumed.sequence, resumed.timestamp), (13, 70_050 * 960 + 960));
+}
+
+#[test]
+fn padding_leaves_no_gap_and_a_great_loss_asks_for_a_keyframe() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    let keyframe = encoder.frame(true, now);
+    forward(&mut forwarder, &keyframe[0]);
+    let padding = MediaPacket { payload_len: 0, vp8: None, ..keyframe[1] };
+    assert_eq!(drop_reason(&mut forwarder, &padding), Reason::Padding);
+    assert_eq!(forward(&mut forwarder, &keyframe[2]).sequence, 1);
+    encoder.sequence += MISSING_MAX + 1;
+    assert_eq!(drop_reason(&mut forwarder, &encoder.frame(false, now)[0]), Reason::AwaitsKeyframe);
+    assert_eq!(forwarder.wants_keyframe(), Some(0));
+    assert_eq!(forward(&mut forwarder, &encoder.frame(true, now)[0]).sequence, 2);
+}
+
+#[test]
+fn h264_passes_as_it_is() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::H264, 0);
+    forwarder.set_target(Some(0));
+    let packet = MediaPacket { vp8: None, ..encoder.frame(true, now)[0] };
+    let rewrite = forward(&mut forwarder, &packet);
+    assert!(rewrite.descriptor().is_empty());
+    assert_eq!(rewrite.payload(&[1, 2, 3]), [1, 2, 3]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Frame { keyframes: u8, lost: u8, delayed: u8 },
+    Target(Option<u8>),
+    Temporal(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(keyframes, lost, delayed)| Step::Frame {
+            keyframes: keyframes & keyframes >> 4,
+            lost: lost & lost >> 4 & lost >> 2,
+            delayed: delayed & delayed >> 4,
+        }),
+        1 => proptest::option::of(0u8..3).prop_map(Step::Target),
+        1 => (0u8..3).prop_map(Step::Temporal),
+    ]
+}
+
+proptest! {
+    /// Three encodings, loss, packets one or more frames late, switches, pauses, temporal layers.
+    #[test]
+    fn a_number_stands_for_one_packet_and_a_gap_for_a_loss(
+        steps in proptest::collection::vec(step(), 1..60), first in 0u16..0x8000,
+    ) {
+        let mut now = start();
+        let mut encoders = [
+            Encoder::new(0, 65_536, 1, 0),
+            Encoder::new(1, 90_000, 0xFFFF_0000, 0x7FF0),
+            Encoder::new(2, 131_000, 77, 100),
+        ];
+        let mut forwarder = Forwarder::new(Codec::Vp8, first);
+        forwarder.set_target(Some(0));
+        let mut delayed = Vec::new();
+        let mut delivered = BTreeMap::new();
+        // Number → (encoding, sequence), as sent.
+        let mut sent = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Target(target) => {
+                    forwarder.set_target(target);
+                }
+                Step::Temporal(max) => forwarder.set_temporal_max(max),
+                Step::Frame { keyframes, lost, delayed: late } => {
+                    now += Duration::from_millis(33);
+                    let mut arriving = std::mem::take(&mut delayed);
+                    for (index, encoder) in encoders.iter_mut().enumerate() {
+                        for (at, packet) in encoder.frame(keyframes >> index & 1 == 1, now).into_iter().enumerate() {
+                            if (lost as usize + at) % 8 == 7 && lost > 0 {
+                                continue;
+                            }
+                            if late >> index & 1 == 1 && at == 1 {
+                                delayed.push(packet);
+                            } else {
+                                arriving.push(packet);
+                            }
+                        }
+                    }
+                    for packet in arriving {
+                        delivered.insert((packet.encoding, packet.sequence), packet);
+                        check(&mut forwarder, &packet, &mut sent)?;
+                        for (_, missed) in forwarder
+                            .take_catch_up()
+                            .into_iter()
+                            .flat_map(|range| {
+                                let encoding = packet.encoding;
+                                delivered.range((encoding, *range.start())..=(encoding, *range.end()))
+                            })
+                        {
+                            check(&mut forwarder, missed, &mut sent)?;
+                        }
+                    }
+                }
+            }
+        }
+        if let (Some((&begin, _)), Some((&end, _))) = (sent.first_key_value(), sent.last_key_value()) {
+            prop_assert_eq!(begin, u64::from(first));
+            for number in begin..=end {
+                if !sent.contains_key(&number) && let Some(source) = forwarder.source_of(number as u16) {
+                    prop_assert!(!delivered.contains_key(&source), "{} is a gap that nobody lost", number);
+                }
+            }
+        }
+    }
+}
+
+/// Hands over a packet and checks what is promised of every packet; `sent` maps numbers to sources.
+fn check(
+    forwarder: &mut Forwarder,
+    packet: &MediaPacket,
+    sent: &mut BTreeMap<u64, (u8, u64)>,
+) -> Result<(), TestCaseError> {
+    let previous = forwarder.current();
+    let Decision::Forward(rewrite) = forwarder.handle(packet, &[]) else {
+        return Ok(());
+    };
+    if previous != forwarder.current() {
+        prop_assert!(packet.switch_point);
+        prop_assert_eq!(forwarder.current(), Some(packet.encoding));
+    }
+    let source = (packet.encoding, packet.sequence);
+    prop_assert_eq!(*sent.entry(rewrite.sequence).or_insert(source), source);
+    prop_assert_eq!(forwarder.source_of(rewrite.sequence_number()), Some(source));
+    prop_assert_eq!(forwarder.rewrite_again(packet), Some(rewrite));
+    Ok(())
+}

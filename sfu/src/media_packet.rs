@@ -1,0 +1,64 @@
+//! What forwarding must know of a publisher's packet, found once however many subscribers it goes to.
+
+use std::time::Instant;
+
+use crate::rtp::RtpHeader;
+use crate::track::{Codec, Kind};
+use crate::vp8::PictureIdUnwrapper;
+use crate::{h264, vp8};
+
+/// A publisher's packet as every subscription of its track sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaPacket {
+    /// Index into the track's encodings.
+    pub encoding: u8,
+    /// Unwrapped, in the RTP stream's own numbers.
+    pub sequence: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+    /// A subscriber may begin here: the first packet of a keyframe, or any audio packet.
+    pub switch_point: bool,
+    pub vp8: Option<vp8::Descriptor>,
+    /// Octets of payload, descriptor included, padding not; 0 for padding alone.
+    pub payload_len: u16,
+    pub arrival: Instant,
+}
+
+impl MediaPacket {
+    /// `picture_ids` belongs to the RTP stream. `None` when the payload is malformed.
+    pub fn describe(
+        codec: Codec,
+        encoding: u8,
+        sequence: u64,
+        header: &RtpHeader,
+        payload: &[u8],
+        picture_ids: &mut PictureIdUnwrapper,
+        arrival: Instant,
+    ) -> Option<MediaPacket> {
+        let mut packet = MediaPacket {
+            encoding,
+            sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            switch_point: codec.kind() == Kind::Audio,
+            vp8: None,
+            payload_len: u16::try_from(payload.len()).ok()?,
+            arrival,
+        };
+        if payload.is_empty() {
+            packet.switch_point = false;
+            return Some(packet);
+        }
+        match codec {
+            Codec::Opus => {}
+            Codec::Vp8 => {
+                let mut descriptor = vp8::Descriptor::parse(payload)?;
+                packet.switch_point = descriptor.is_keyframe_start(payload);
+                picture_ids.unwrap(&mut descriptor);
+                packet.vp8 = Some(descriptor);
+            }
+            Codec::H264 => packet.switch_point = h264::is_keyframe_start(payload),
+        }
+        Some(packet)
+    }
+}
