@@ -1,1 +1,307 @@
-//!
+//! The configuration: TOML in, checked values out. Every wrong value gets a message that names the key, the value and
+//! the fix; nothing is opened before all of them are right. `example.toml` documents every key.
+
+mod file;
+mod prefix;
+mod problem;
+mod secret;
+
+pub use file::{Limits, RelayLimits};
+pub use prefix::Prefix;
+pub use problem::{Error, Problem};
+pub use secret::Secret;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+/// Everything that an operator decides. [`Config::default`] is the empty file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A filter of `tracing-subscriber`.
+    pub log: String,
+    /// The addresses under which clients reach us, best first; empty: every usable interface address.
+    pub advertise: Vec<IpAddr>,
+    pub listen: Listen,
+    /// Key → secret of those who may sign tokens.
+    pub api_keys: BTreeMap<String, Secret>,
+    pub rooms: Rooms,
+    pub relay: Relay,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// One or two; calls use the first, TURN for clients of calls the second.
+    pub udp: Vec<SocketAddr>,
+    pub http: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub auto_create: bool,
+    pub empty_timeout: Duration,
+    pub departure_timeout: Duration,
+    /// 0: no number of its own.
+    pub max_participants: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// At most 16 octets.
+    pub realm: String,
+    /// Shared with whoever hands out REST credentials.
+    pub secrets: Vec<Secret>,
+    pub strict_expiry: bool,
+    pub ports: RangeInclusive<u16>,
+    pub allowed_peers: Vec<Prefix>,
+    pub denied_peers: Vec<Prefix>,
+    /// Name → password.
+    pub users: BTreeMap<String, Secret>,
+    pub limits: RelayLimits,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config::parse("").expect("the defaults are valid")
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Config, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error))?;
+        Config::parse(&text)
+    }
+
+    pub fn parse(text: &str) -> Result<Config, Error> {
+        let file: file::File = toml::from_str(text).map_err(|error| Error::Syntax(without_secrets(text, &error)))?;
+        let mut problems = Problems::default();
+        let config = Config {
+            log: problems.log(file.log),
+            advertise: problems.advertise(&file.advertise),
+            listen: problems.listen(&file.listen),
+            api_keys: problems.api_keys(file.api_keys),
+            rooms: Rooms {
+                auto_create: file.rooms.auto_create,
+                empty_timeout: Duration::from_secs(file.rooms.empty_timeout_s.into()),
+                departure_timeout: Duration::from_secs(file.rooms.departure_timeout_s.into()),
+                max_participants: file.rooms.max_participants,
+            },
+            relay: problems.relay(file.relay),
+            limits: file.limits,
+        };
+        problems.limits("limits", &config.limits.named());
+        problems.families(&config);
+        if problems.0.is_empty() { Ok(config) } else { Err(Error::Invalid(problems.0)) }
+    }
+}
+
+/// The parser's message, which quotes the line; without anything in quotation marks where that may be a secret.
+fn without_secrets(text: &str, error: &toml::de::Error) -> String {
+    let message = error.to_string();
+    let (before, after) = text.split_at(error.span().map_or(0, |span| span.start.min(text.len())));
+    let line = [before.lines().last().unwrap_or_default(), after.lines().next().unwrap_or_default()].concat();
+    let table = before.lines().rev().find(|line| line.trim_start().starts_with('[')).unwrap_or_default();
+    let concerns = |word| line.contains(word) || table.contains(word);
+    if !["secret", "password", "api_keys", "users"].into_iter().any(concerns) {
+        return message;
+    }
+    let place = message.lines().next().unwrap_or_default();
+    let parts = error.message().split('"').enumerate();
+    let told: Vec<&str> = parts.map(|(index, part)| if index % 2 == 1 { "…" } else { part }).collect();
+    format!("{place}: {}", told.join("\""))
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+/// Octets of the longest realm: it is sent to whoever asks, so a longer one only amplifies.
+const REALM_LEN_MAX: usize = 16;
+
+/// Characters of the shortest secret that signs tokens or TURN credentials.
+const SECRET_LEN_MIN: usize = 32;
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, value: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), value: value.into(), fix: fix.into() });
+    }
+
+    fn log(&mut self, log: String) -> String {
+        // `info,sfu=debug`: levels, alone or behind a target.
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        let known = |directive: &str| {
+            let level = directive.rsplit('=').next().unwrap_or_default().trim();
+            levels.contains(&level.to_lowercase().as_str())
+        };
+        if !log.split(',').all(known) {
+            let fix = r#"write "error", "warn", "info", "debug" or "trace", or a filter such as "info,sfu=debug""#;
+            self.add("log", format!("{log:?}"), fix);
+        }
+        log
+    }
+
+    fn advertise(&mut self, advertise: &[String]) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for text in advertise {
+            let key = "advertise";
+            match text.parse::<IpAddr>() {
+                Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                    let fix = "clients cannot send there; write the address under which they reach this server";
+                    self.add(key, format!("{text:?}"), fix);
+                }
+                Ok(ip) if addresses.contains(&ip) => {
+                    self.add(key, format!("{text:?}"), "stands there twice; leave one")
+                }
+                Ok(ip) => addresses.push(ip),
+                Err(_) => {
+                    let fix = r#"no IP address; write one without a port, such as "203.0.113.5""#;
+                    self.add(key, format!("{text:?}"), fix);
+                }
+            }
+        }
+        addresses
+    }
+
+    fn address(&mut self, key: &str, text: &str, example: &str) -> Option<SocketAddr> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() == 0 => {
+                self.add(key, format!("{text:?}"), format!("port 0 is none; write one such as {example:?}"));
+                None
+            }
+            Ok(address) => Some(address),
+            Err(_) => {
+                let fix = format!("no IP address with a port; write one such as {example:?}");
+                self.add(key, format!("{text:?}"), fix);
+                None
+            }
+        }
+    }
+
+    fn listen(&mut self, listen: &file::Listen) -> Listen {
+        let udp: Vec<SocketAddr> =
+            listen.udp.iter().filter_map(|text| self.address("listen.udp", text, "[::]:3478")).collect();
+        let value = format!("{:?}", listen.udp);
+        if !(1..=2).contains(&listen.udp.len()) {
+            let fix = r#"write the port for calls and the one for TURN: ["[::]:3478", "[::]:3479"]"#;
+            self.add("listen.udp", value, fix);
+        } else if let [first, second] = udp[..]
+            && first.port() == second.port()
+        {
+            let fix = format!("two listeners on one port; write {} for the second", first.port().wrapping_add(1));
+            self.add("listen.udp", value, fix);
+        }
+        let http = self.address("listen.http", &listen.http, "0.0.0.0:7880");
+        Listen { udp, http: http.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7880))) }
+    }
+
+    fn api_keys(&mut self, api_keys: BTreeMap<String, Secret>) -> BTreeMap<String, Secret> {
+        for (name, secret) in &api_keys {
+            if name.is_empty() {
+                self.add("api_keys", r#""""#, "a key needs a name; write one before the equals sign");
+            }
+            self.secret(&format!("api_keys.{name}"), secret);
+        }
+        api_keys
+    }
+
+    fn secret(&mut self, key: &str, secret: &Secret) {
+        let length = secret.reveal().chars().count();
+        if length < SECRET_LEN_MIN {
+            let fix = format!(
+                "{length} characters can be guessed; write at least {SECRET_LEN_MIN} (`openssl rand -base64 32` makes \
+                 them)"
+            );
+            self.add(key, "…", fix);
+        }
+    }
+
+    fn relay(&mut self, relay: file::Relay) -> Relay {
+        if relay.realm.is_empty() || relay.realm.len() > REALM_LEN_MAX {
+            let fix = format!("write 1 to {REALM_LEN_MAX} octets, such as your domain or \"hausruf\"");
+            self.add("relay.realm", format!("{:?}", relay.realm), fix);
+        }
+        for secret in &relay.secrets {
+            self.secret("relay.secrets", secret);
+        }
+        for (name, password) in &relay.users {
+            if name.is_empty() || name.contains(':') {
+                let fix = "write a name without a colon: what has one is read as a REST credential";
+                self.add("relay.users", format!("{name:?}"), fix);
+            }
+            if password.reveal().chars().count() < 8 {
+                self.add(format!("relay.users.{name}"), "…", "write a password of at least 8 characters");
+            }
+        }
+        self.limits("relay.limits", &relay.limits.named());
+        Relay {
+            ports: self.ports(&relay.ports),
+            allowed_peers: self.prefixes("relay.allowed_peers", &relay.allowed_peers),
+            denied_peers: self.prefixes("relay.denied_peers", &relay.denied_peers),
+            realm: relay.realm,
+            secrets: relay.secrets,
+            strict_expiry: relay.strict_expiry,
+            users: relay.users,
+            limits: relay.limits,
+        }
+    }
+
+    fn ports(&mut self, text: &str) -> RangeInclusive<u16> {
+        let range = text.split_once('-').and_then(|(first, last)| {
+            let first: u16 = first.trim().parse().ok()?;
+            let last: u16 = last.trim().parse().ok()?;
+            (first >= 1024 && first < last).then_some(first..=last)
+        });
+        range.unwrap_or_else(|| {
+            let fix = r#"write the first and the last port, from 1024 to 65535, such as "49152-65535""#;
+            self.add("relay.ports", format!("{text:?}"), fix);
+            49152..=65535
+        })
+    }
+
+    fn prefixes(&mut self, key: &str, texts: &[String]) -> Vec<Prefix> {
+        let mut prefixes = Vec::new();
+        for text in texts {
+            match Prefix::parse(text) {
+                Ok(prefix) => prefixes.push(prefix),
+                Err(fix) => self.add(key, format!("{text:?}"), fix),
+            }
+        }
+        prefixes
+    }
+
+    fn limits(&mut self, table: &str, limits: &[(&str, usize)]) {
+        for &(name, value) in limits {
+            if !(1..=100_000_000).contains(&value) {
+                let fix = "write a number from 1 to 100000000, or leave the key out";
+                self.add(format!("{table}.{name}"), value.to_string(), fix);
+            }
+        }
+    }
+
+    /// Listeners and advertised addresses have to fit each other, and ports must not meet.
+    fn families(&mut self, config: &Config) {
+        for &ip in &config.advertise {
+            let serves = |listener: &SocketAddr| match listener.ip() {
+                IpAddr::V6(listener) if listener.is_unspecified() => true,
+                listener => listener.is_ipv4() == ip.is_ipv4(),
+            };
+            if !config.listen.udp.is_empty() && !config.listen.udp.iter().any(serves) {
+                let fix = "no UDP listener has this address family; leave it out or listen on \"[::]:3478\"";
+                self.add("advertise", format!("\"{ip}\""), fix);
+            }
+        }
+        for listener in &config.listen.udp {
+            if config.relay.ports.contains(&listener.port()) {
+                let ports = format!("\"{}-{}\"", config.relay.ports.start(), config.relay.ports.end());
+                let fix = format!("contains the listening port {}; write a range without it", listener.port());
+                self.add("relay.ports", ports, fix);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,7 @@ impl Coalescing {
     const AT_ONCE: Duration = Duration::from_micros(5);
 
     pub fn new() -> Coalescing {
-        Coalescing {
-            packets_per_second: 0.0,
-            received_at: None,
-        }
+        Coalescing { packets_per_second: 0.0, received_at: None }
     }
 
     /// Packets per second of late.
@@ -54,10 +51,7 @@ impl Coalescing {
     /// Takes note of a turn that received, and sent, this many packets altogether.
     pub fn record(&mut self, received_at: Instant, packets: usize) {
         if let Some(before) = self.received_at {
-            let elapsed = received_at
-                .saturating_duration_since(before)
-                .as_secs_f64()
-                .max(1e-6);
+            let elapsed = received_at.saturating_duration_since(before).as_secs_f64().max(1e-6);
             let weight = elapsed / (elapsed + Self::SMOOTHING.as_secs_f64());
             let rate = packets as f64 / elapsed;
             self.packets_per_second += weight * (rate - self.packets_per_second);
@@ -101,10 +95,7 @@ mod tests {
     fn a_light_load_does_not_wait() {
         let mut coalescing = Coalescing::new();
         let at = run(&mut coalescing, 1, Duration::from_millis(1));
-        assert_eq!(
-            coalescing.pause(at, at + Duration::from_millis(1)),
-            Duration::ZERO
-        );
+        assert_eq!(coalescing.pause(at, at + Duration::from_millis(1)), Duration::ZERO);
     }
 
     #[test]
@@ -128,9 +119,6 @@ mod tests {
         let at = run(&mut coalescing, 50, Duration::from_millis(1));
         let later = at + Duration::from_secs(2);
         coalescing.record(later, 1);
-        assert_eq!(
-            coalescing.pause(later, later + Duration::from_millis(1)),
-            Duration::ZERO
-        );
+        assert_eq!(coalescing.pause(later, later + Duration::from_millis(1)), Duration::ZERO);
     }
 }

@@ -39,22 +39,11 @@ enum Class {
 impl<R: Node, S: Node> Mux<R, S> {
     /// `candidates` are the transport addresses of the SFU's ICE candidates, as the clients see them.
     pub fn new(relay: R, sfu: S, candidates: Vec<SocketAddr>) -> Mux<R, S> {
-        Mux {
-            relay,
-            sfu,
-            candidates,
-            queue: Vec::new(),
-            scratch: Vec::new(),
-        }
+        Mux { relay, sfu, candidates, queue: Vec::new(), scratch: Vec::new() }
     }
 
     /// Lets the SFU act outside of a batch (a command of the control plane) and hands over what it has for the relay.
-    pub fn with_sfu<T>(
-        &mut self,
-        now: Now,
-        out: &mut Outbox,
-        act: impl FnOnce(&mut S, &mut Outbox) -> T,
-    ) -> T {
+    pub fn with_sfu<T>(&mut self, now: Now, out: &mut Outbox, act: impl FnOnce(&mut S, &mut Outbox) -> T) -> T {
         let result = act(&mut self.sfu, out);
         self.hand_over(now, &mut [], out);
         result
@@ -89,14 +78,7 @@ impl<R: Node, S: Node> Mux<R, S> {
     }
 
     /// Delivers one entry. `near` remembers which datagram of the batch held the last body: bodies come in its order.
-    fn deliver(
-        &mut self,
-        now: Now,
-        entry: &Entry,
-        batch: &mut [Datagram<'_>],
-        near: &mut usize,
-        out: &mut Outbox,
-    ) {
+    fn deliver(&mut self, now: Now, entry: &Entry, batch: &mut [Datagram<'_>], near: &mut usize, out: &mut Outbox) {
         let Endpoint::Memory { address: sender } = entry.local else {
             unreachable!("Outbox keeps only memory entries in this list");
         };
@@ -108,9 +90,7 @@ impl<R: Node, S: Node> Mux<R, S> {
             found
         };
         let (payload, origin) = match holder {
-            Some((index, range)) if entry.head.is_empty() => {
-                (&mut batch[index].payload[range], Some(entry.body.start))
-            }
+            Some((index, range)) if entry.head.is_empty() => (&mut batch[index].payload[range], Some(entry.body.start)),
             holder => {
                 self.scratch.clear();
                 let head = entry.head.start as usize..entry.head.end as usize;
@@ -128,9 +108,7 @@ impl<R: Node, S: Node> Mux<R, S> {
             return;
         }
         let mut datagram = [Datagram {
-            local: Endpoint::Memory {
-                address: entry.remote,
-            },
+            local: Endpoint::Memory { address: entry.remote },
             remote: sender,
             ecn: entry.tos & 0b11,
             received_at: now.instant,
@@ -147,11 +125,7 @@ impl<R: Node, S: Node> Mux<R, S> {
 }
 
 /// The datagram of the batch whose payload holds `body`, and the range of the payload.
-fn holder_of(
-    batch: &[Datagram<'_>],
-    body: &Range<u32>,
-    near: &mut usize,
-) -> Option<(usize, Range<usize>)> {
+fn holder_of(batch: &[Datagram<'_>], body: &Range<u32>, near: &mut usize) -> Option<(usize, Range<usize>)> {
     let within = |index: usize| {
         let datagram = batch.get(index)?;
         let start = body.start.checked_sub(datagram.origin?)? as usize;
@@ -257,27 +231,19 @@ mod tests {
 
     use super::*;
 
-    const LISTENER: Endpoint = Endpoint::Listener {
-        index: 0,
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
+    const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
     fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
     fn memory(port: u16) -> Endpoint {
-        Endpoint::Memory {
-            address: address(port),
-        }
+        Endpoint::Memory { address: address(port) }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
     fn now() -> Now {
-        Now {
-            instant: Instant::now(),
-            unix: Duration::ZERO,
-        }
+        Now { instant: Instant::now(), unix: Duration::ZERO }
     }
 
     /// Local end, remote end, payload, origin.
@@ -291,10 +257,7 @@ mod tests {
 
     impl Recorder {
         fn new(act: fn(&mut Datagram<'_>, &mut Outbox)) -> Recorder {
-            Recorder {
-                batches: Vec::new(),
-                act,
-            }
+            Recorder { batches: Vec::new(), act }
         }
     }
 
@@ -400,23 +363,10 @@ mod tests {
             },
         );
         let mut out = Outbox::new();
-        receive(
-            &mut mux,
-            &[&[0x40, 0, 0, 3, 128, 5, 6], &[0x40, 0, 0, 3, 128, 7, 8]],
-            &mut out,
-        );
-        let seen = |payload: [u8; 3], origin| {
-            vec![(
-                memory(CANDIDATE),
-                address(RELAYED),
-                payload.to_vec(),
-                Some(origin),
-            )]
-        };
-        assert_eq!(
-            mux.sfu.batches,
-            [seen([128, 5, 6], 4), seen([128, 7, 8], 11)]
-        );
+        receive(&mut mux, &[&[0x40, 0, 0, 3, 128, 5, 6], &[0x40, 0, 0, 3, 128, 7, 8]], &mut out);
+        let seen =
+            |payload: [u8; 3], origin| vec![(memory(CANDIDATE), address(RELAYED), payload.to_vec(), Some(origin))];
+        assert_eq!(mux.sfu.batches, [seen([128, 5, 6], 4), seen([128, 7, 8], 11)]);
         let back = vec![(memory(RELAYED), address(CANDIDATE), vec![128, 9], None)];
         assert_eq!(mux.relay.batches[1..], [back.clone(), back]);
         assert_eq!(out.counters.memory_handovers, 4);
@@ -430,34 +380,20 @@ mod tests {
         let mut mux = mux(
             |datagram, out| {
                 if datagram.origin.is_some() {
-                    out.forward(
-                        memory(RELAYED),
-                        address(RELAYED + 2),
-                        &[1, 2],
-                        datagram,
-                        1..3,
-                    );
+                    out.forward(memory(RELAYED), address(RELAYED + 2), &[1, 2], datagram, 1..3);
                 }
             },
             |_, _| (),
         );
         let mut out = Outbox::new();
         receive(&mut mux, &[&[64, 3, 4]], &mut out);
-        let seen = (
-            memory(RELAYED + 2),
-            address(RELAYED),
-            vec![1, 2, 3, 4],
-            None,
-        );
+        let seen = (memory(RELAYED + 2), address(RELAYED), vec![1, 2, 3, 4], None);
         assert_eq!(mux.relay.batches[1], [seen]);
     }
 
     #[test]
     fn a_loop_ends_after_two_hops() {
-        let mut mux = mux(
-            |datagram, out| out.send(memory(RELAYED), address(RELAYED), datagram.payload),
-            |_, _| (),
-        );
+        let mut mux = mux(|datagram, out| out.send(memory(RELAYED), address(RELAYED), datagram.payload), |_, _| ());
         let mut out = Outbox::new();
         receive(&mut mux, &[&[64]], &mut out);
         assert_eq!(mux.relay.batches.len(), 3);
@@ -467,10 +403,7 @@ mod tests {
 
     #[test]
     fn a_turn_message_to_a_candidate_goes_nowhere() {
-        let mut mux = mux(
-            |datagram, out| out.send(memory(RELAYED), address(CANDIDATE), datagram.payload),
-            |_, _| (),
-        );
+        let mut mux = mux(|datagram, out| out.send(memory(RELAYED), address(CANDIDATE), datagram.payload), |_, _| ());
         let mut out = Outbox::new();
         receive(&mut mux, &[&[64, 0, 0, 0]], &mut out);
         assert!(mux.sfu.batches.is_empty());

@@ -39,12 +39,7 @@ pub enum SocketEvent {
     /// It could not be bound.
     Failed { relayed: SocketAddr },
     /// An ICMP error arrived for a datagram sent from `relayed` to `remote` (types and codes of RFC 792 / RFC 4443).
-    IcmpError {
-        relayed: SocketAddr,
-        remote: SocketAddr,
-        kind: u8,
-        code: u8,
-    },
+    IcmpError { relayed: SocketAddr, remote: SocketAddr, kind: u8, code: u8 },
     /// The relay socket is gone.
     Closed { relayed: SocketAddr },
 }

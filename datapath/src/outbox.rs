@@ -90,13 +90,7 @@ impl Outbox {
     }
 
     fn push(&mut self, local: Endpoint, remote: SocketAddr, head: Range<u32>, body: Range<u32>) {
-        let entry = Entry {
-            local,
-            remote,
-            tos: 0,
-            head,
-            body,
-        };
+        let entry = Entry { local, remote, tos: 0, head, body };
         self.last_in_memory = matches!(local, Endpoint::Memory { .. });
         if self.last_in_memory {
             self.memory.push(entry);
@@ -130,11 +124,7 @@ impl Outbox {
 
     /// Sets the TOS byte of the entry pushed last.
     pub fn set_tos(&mut self, tos: u8) {
-        let list = if self.last_in_memory {
-            &mut self.memory
-        } else {
-            &mut self.entries
-        };
+        let list = if self.last_in_memory { &mut self.memory } else { &mut self.entries };
         if let Some(entry) = list.last_mut() {
             entry.tos = tos;
         }

@@ -24,10 +24,7 @@ pub struct Receiver<T> {
 /// A queue of at most `capacity` items whose sender wakes the worker's driver.
 pub fn bounded<T>(capacity: usize, waker: Waker) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = sync_channel(capacity);
-    let sender = Sender {
-        items: sender,
-        waker,
-    };
+    let sender = Sender { items: sender, waker };
     (sender, Receiver { items: receiver })
 }
 
@@ -45,10 +42,7 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        Sender {
-            items: self.items.clone(),
-            waker: self.waker.clone(),
-        }
+        Sender { items: self.items.clone(), waker: self.waker.clone() }
     }
 }
 

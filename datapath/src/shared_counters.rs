@@ -63,10 +63,7 @@ impl SharedCounters {
     pub fn publish(&self, snapshot: &Snapshot) {
         let store = |cell: &AtomicU64, value| cell.store(value, Ordering::Relaxed);
         let counters = &snapshot.counters;
-        for (shared, counts) in [
-            (&self.received, &counters.received),
-            (&self.sent, &counters.sent),
-        ] {
+        for (shared, counts) in [(&self.received, &counters.received), (&self.sent, &counters.sent)] {
             for (shared, count) in shared.iter().zip(counts) {
                 store(&shared.packets, count.packets);
                 store(&shared.bytes, count.bytes);

@@ -61,12 +61,7 @@ const PROBES: usize = 8;
 
 impl Trains {
     pub fn new() -> Trains {
-        Trains {
-            trains: Vec::new(),
-            next: Vec::new(),
-            table: vec![Slot::default(); 256],
-            turn: 0,
-        }
+        Trains { trains: Vec::new(), next: Vec::new(), table: vec![Slot::default(); 256], turn: 0 }
     }
 
     /// Groups `entries` by local end, remote end and TOS. Within a destination and TOS the order is kept, both inside
@@ -118,10 +113,8 @@ impl Trains {
     /// The indices of a train's entries, in order.
     pub fn members<'a>(&'a self, train: &Train) -> impl Iterator<Item = usize> + 'a {
         let first = Some(train.first).filter(|&first| first != NONE);
-        std::iter::successors(first, |&index| {
-            Some(self.next[index as usize]).filter(|&next| next != NONE)
-        })
-        .map(|index| index as usize)
+        std::iter::successors(first, |&index| Some(self.next[index as usize]).filter(|&next| next != NONE))
+            .map(|index| index as usize)
     }
 
     fn is_for(&self, train: u32, entry: &Entry) -> bool {
@@ -137,12 +130,10 @@ impl Trains {
     fn find(&self, entry: &Entry) -> Option<usize> {
         let mask = self.table.len() - 1;
         let start = spread(entry);
-        (0..PROBES)
-            .map(|probe| (start + probe) & mask)
-            .find(|&slot| {
-                let slot = self.table[slot];
-                slot.turn != self.turn || self.is_for(slot.train, entry)
-            })
+        (0..PROBES).map(|probe| (start + probe) & mask).find(|&slot| {
+            let slot = self.table[slot];
+            slot.turn != self.turn || self.is_for(slot.train, entry)
+        })
     }
 
     fn begin(&mut self, slot: Option<usize>, index: u32, entry: &Entry) -> u32 {
@@ -160,10 +151,7 @@ impl Trains {
             ended: entry.is_empty(),
         });
         if let Some(slot) = slot {
-            self.table[slot] = Slot {
-                turn: self.turn,
-                train,
-            };
+            self.table[slot] = Slot { turn: self.turn, train };
         }
         train
     }
@@ -214,10 +202,7 @@ mod tests {
 
     fn entry(port: u16, length: u32) -> Entry {
         Entry {
-            local: Endpoint::Listener {
-                index: 0,
-                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            },
+            local: Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::LOCALHOST) },
             remote: SocketAddr::from(([192, 0, 2, 1], port)),
             tos: 0,
             head: 0..length / 2,

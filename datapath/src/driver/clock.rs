@@ -1,8 +1,5 @@
 //! The one place of the packet plane that reads clocks.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the driver is where real time comes from"
-)]
+#![expect(clippy::disallowed_methods, reason = "the driver is where real time comes from")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,10 +16,7 @@ impl Clock {
     const SET_INTERVAL: Duration = Duration::from_secs(1);
 
     pub fn new() -> Clock {
-        Clock {
-            set_at: Instant::now(),
-            unix: unix(),
-        }
+        Clock { set_at: Instant::now(), unix: unix() }
     }
 
     pub fn instant(&self) -> Instant {
@@ -35,10 +29,7 @@ impl Clock {
             self.set_at = instant;
             self.unix = unix();
         }
-        Now {
-            instant,
-            unix: self.unix + (instant - self.set_at),
-        }
+        Now { instant, unix: self.unix + (instant - self.set_at) }
     }
 }
 
@@ -49,7 +40,5 @@ impl Default for Clock {
 }
 
 fn unix() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

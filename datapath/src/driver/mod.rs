@@ -31,11 +31,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(listeners: Vec<SocketAddr>) -> Settings {
-        Settings {
-            listeners,
-            listener_buffer_bytes: 8 << 20,
-            relay_buffer_bytes: 512 << 10,
-        }
+        Settings { listeners, listener_buffer_bytes: 8 << 20, relay_buffer_bytes: 512 << 10 }
     }
 }
 
@@ -71,8 +67,7 @@ impl Driver {
         let mut ports = Ports::new(settings.relay_buffer_bytes)?;
         for &address in &settings.listeners {
             let opened = ports.open_listener(address, settings.listener_buffer_bytes);
-            opened
-                .map_err(|error| io::Error::new(error.kind(), format!("UDP {address}: {error}")))?;
+            opened.map_err(|error| io::Error::new(error.kind(), format!("UDP {address}: {error}")))?;
         }
         Ok(Driver {
             ports,
@@ -114,11 +109,7 @@ impl Driver {
     }
 
     /// Lets the caller act on the node between turns (a command of the control plane), then sends what came of it.
-    pub fn act<N: Node, T>(
-        &mut self,
-        node: &mut N,
-        act: impl FnOnce(&mut N, Now, &mut Outbox) -> T,
-    ) -> T {
+    pub fn act<N: Node, T>(&mut self, node: &mut N, act: impl FnOnce(&mut N, Now, &mut Outbox) -> T) -> T {
         let now = self.clock.read();
         let result = act(node, now, &mut self.out);
         self.flush(node, now);
@@ -136,10 +127,7 @@ impl Driver {
             self.lag.record(polled_at - received_at);
         }
         let timeout = match node.poll_timeout() {
-            Some(deadline) => deadline
-                .at
-                .saturating_duration_since(polled_at)
-                .min(max_wait),
+            Some(deadline) => deadline.at.saturating_duration_since(polled_at).min(max_wait),
             None => max_wait,
         };
         if self.ports.wait(timeout)? {
@@ -157,10 +145,7 @@ impl Driver {
         for event in self.events.drain(..) {
             node.handle_event(now, event, &mut self.out);
         }
-        if node
-            .poll_timeout()
-            .is_some_and(|deadline| deadline.at <= now.instant)
-        {
+        if node.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
             node.handle_timeout(now, &mut self.out);
         }
         let sent = self.flush(node, now);
@@ -222,11 +207,8 @@ impl Driver {
         let entries = self.out.entries().len();
         if entries > 0 {
             self.trains.form(self.out.entries());
-            let payloads = Payloads {
-                entries: self.out.entries(),
-                heads: self.out.arena(),
-                bodies: self.receive.arena(),
-            };
+            let payloads =
+                Payloads { entries: self.out.entries(), heads: self.out.arena(), bodies: self.receive.arena() };
             let lost = self.ports.send(&self.trains, payloads, &mut self.send);
             let discarded = &mut self.out.counters.discarded;
             discarded[Discard::NoRelaySocket as usize] += lost.without_socket;
@@ -250,10 +232,7 @@ impl Driver {
 /// The same allocation for datagrams of another lifetime: `collect` reuses it.
 fn recycled<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
     datagrams.clear();
-    datagrams
-        .into_iter()
-        .map(|_| unreachable!("cleared"))
-        .collect()
+    datagrams.into_iter().map(|_| unreachable!("cleared")).collect()
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::sockets::{
-    Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, UdpSocket, Waker,
-};
+use crate::sockets::{Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, UdpSocket, Waker};
 use crate::trains::{Train, Trains};
 use crate::{Counters, Endpoint, Order, SocketEvent};
 
@@ -113,16 +111,13 @@ impl Ports {
 
     /// The listeners' bound addresses with their indices, and the receive buffers that the kernel granted.
     pub fn listeners(&self) -> impl Iterator<Item = (u8, SocketAddr, usize)> + '_ {
-        self.ports
-            .iter()
-            .flatten()
-            .filter_map(|port| match port.role {
-                Role::Listener { index } => {
-                    let socket = &port.socket;
-                    Some((index, socket.address(), socket.receive_buffer_bytes()))
-                }
-                Role::Relay { .. } => None,
-            })
+        self.ports.iter().flatten().filter_map(|port| match port.role {
+            Role::Listener { index } => {
+                let socket = &port.socket;
+                Some((index, socket.address(), socket.receive_buffer_bytes()))
+            }
+            Role::Relay { .. } => None,
+        })
     }
 
     pub fn relays(&self) -> usize {
@@ -172,11 +167,7 @@ impl Ports {
     fn add(&mut self, socket: UdpSocket, role: Role) -> io::Result<usize> {
         let slot = self.free.pop().unwrap_or(self.ports.len());
         self.poll.add(socket.as_fd(), slot as u64)?;
-        let port = Port {
-            socket,
-            role,
-            trains: Vec::new(),
-        };
+        let port = Port { socket, role, trains: Vec::new() };
         if slot == self.ports.len() {
             self.ports.push(Some(port));
         } else {
@@ -284,8 +275,5 @@ fn take_errors(socket: &UdpSocket, relayed: SocketAddr, events: &mut Vec<SocketE
 
 /// Whether the system has no such address family (IPv6 switched off).
 fn is_family_missing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }

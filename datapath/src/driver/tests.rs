@@ -92,10 +92,7 @@ fn send(socket: &UdpSocket, remote: SocketAddr, tos: u8, payloads: &[Vec<u8>]) {
         let start = heads.len() as u32;
         heads.extend_from_slice(payload);
         entries.push(Entry {
-            local: Endpoint::Listener {
-                index: 0,
-                ip: socket.address().ip(),
-            },
+            local: Endpoint::Listener { index: 0, ip: socket.address().ip() },
             remote,
             tos,
             head: start..heads.len() as u32,
@@ -105,19 +102,13 @@ fn send(socket: &UdpSocket, remote: SocketAddr, tos: u8, payloads: &[Vec<u8>]) {
     let mut trains = Trains::new();
     trains.form(&entries);
     let chosen: Vec<u32> = (0..trains.trains().len() as u32).collect();
-    let payloads = Payloads {
-        entries: &entries,
-        heads: &heads,
-        bodies: &[],
-    };
+    let payloads = Payloads { entries: &entries, heads: &heads, bodies: &[] };
     let refused = SendBatch::new().send(socket, &trains, &chosen, payloads);
     assert_eq!(refused, 0);
 }
 
 fn frame() -> Vec<Vec<u8>> {
-    (0..7)
-        .map(|index| vec![index; if index == 6 { 500 } else { 1200 }])
-        .collect()
+    (0..7).map(|index| vec![index; if index == 6 { 500 } else { 1200 }]).collect()
 }
 
 #[test]
@@ -169,18 +160,12 @@ fn a_train_stays_a_train_through_the_driver() {
         let mut batch = ReceiveBatch::new();
         assert_eq!(batch.receive(subscriber, 7, 8).unwrap(), 1);
         let (messages, arena) = batch.parts();
-        assert_eq!(
-            (messages[0].length, messages[0].segment),
-            (6 * 1202 + 502, 1202)
-        );
+        assert_eq!((messages[0].length, messages[0].segment), (6 * 1202 + 502, 1202));
         let received: Vec<_> = messages[0]
             .segments()
             .map(|(offset, length)| arena[offset as usize..][..length as usize].to_vec())
             .collect();
-        let expected: Vec<_> = frame()
-            .into_iter()
-            .map(|payload| [vec![0xAA, 0xBB], payload].concat())
-            .collect();
+        let expected: Vec<_> = frame().into_iter().map(|payload| [vec![0xAA, 0xBB], payload].concat()).collect();
         assert_eq!(received, expected);
         assert_eq!((messages[0].tag, messages[0].remote), (7, bound));
     }
@@ -204,10 +189,7 @@ fn datagrams_of_all_sizes_arrive_in_order() {
     let mut buffer = [0; 2000];
     for expected in 0..60usize {
         let (length, _) = client.recv_from(&mut buffer).unwrap();
-        assert_eq!(
-            (buffer[0], length),
-            (expected as u8, expected * 131 % 1300 + 1)
-        );
+        assert_eq!((buffer[0], length), (expected as u8, expected * 131 % 1300 + 1));
         assert_eq!(other.recv_from(&mut buffer).unwrap().0, 0);
     }
     assert_eq!(driver.out.counters.discarded(Discard::SendFailed), 0);
@@ -262,13 +244,7 @@ fn a_relay_socket_opens_works_and_closes() {
         out.order(Order::CloseRelay { relayed });
         out.send(local, to, b"late");
     });
-    assert_eq!(
-        node.events,
-        [
-            SocketEvent::Failed { relayed: taken },
-            SocketEvent::Closed { relayed }
-        ]
-    );
+    assert_eq!(node.events, [SocketEvent::Failed { relayed: taken }, SocketEvent::Closed { relayed }]);
     assert_eq!(driver.out.counters.discarded(Discard::NoRelaySocket), 1);
     assert_eq!(driver.out.counters.relay_sockets_opened, 1);
     PlainSocket::bind(relayed).expect("the port is free again");
@@ -287,12 +263,7 @@ fn an_icmp_error_reaches_the_node() {
         out.send(Endpoint::Relay { address: relayed }, nobody, b"?");
     });
     run(&mut driver, &mut node, |node| node.events.len() > 1);
-    let unreachable = SocketEvent::IcmpError {
-        relayed,
-        remote: nobody,
-        kind: 3,
-        code: 3,
-    };
+    let unreachable = SocketEvent::IcmpError { relayed, remote: nobody, kind: 3, code: 3 };
     assert_eq!(node.events[1], unreachable);
     // Nobody else's datagrams suffer.
     driver.act(&mut node, |_, _, out| {
@@ -338,10 +309,7 @@ fn a_second_listener_has_the_second_index() {
     let client = plain();
     client.send_to(b"x", second).unwrap();
     run(&mut driver, &mut node, |node| !node.seen.is_empty());
-    assert!(matches!(
-        node.seen[0].0,
-        Endpoint::Listener { index: 1, .. }
-    ));
+    assert!(matches!(node.seen[0].0, Endpoint::Listener { index: 1, .. }));
     assert_eq!(client.recv_from(&mut [0; 10]).unwrap().1, second);
 }
 

@@ -45,17 +45,12 @@ impl Info {
                 let data = libc::CMSG_DATA(cmsg);
                 let length = (cmsg.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
                 match (cmsg.cmsg_level, cmsg.cmsg_type) {
-                    (libc::IPPROTO_IP, libc::IP_PKTINFO)
-                        if length >= size_of::<libc::in_pktinfo>() =>
-                    {
-                        let raw: libc::in_pktinfo =
-                            data.cast::<libc::in_pktinfo>().read_unaligned();
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) if length >= size_of::<libc::in_pktinfo>() => {
+                        let raw: libc::in_pktinfo = data.cast::<libc::in_pktinfo>().read_unaligned();
                         let ip = Ipv4Addr::from(raw.ipi_addr.s_addr.to_ne_bytes());
                         info.destination = Some(IpAddr::V4(ip));
                     }
-                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-                        if length >= size_of::<libc::in6_pktinfo>() =>
-                    {
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if length >= size_of::<libc::in6_pktinfo>() => {
                         let raw = data.cast::<libc::in6_pktinfo>().read_unaligned();
                         let ip = Ipv6Addr::from(raw.ipi6_addr.s6_addr);
                         info.destination = Some(IpAddr::V6(ip));
@@ -68,8 +63,7 @@ impl Info {
                         let segment = data.cast::<libc::c_int>().read_unaligned();
                         info.segment = u32::try_from(segment).ok().filter(|&size| size > 0);
                     }
-                    (libc::IPPROTO_IP, libc::IP_RECVERR)
-                    | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+                    (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
                         if length >= size_of::<libc::sock_extended_err>() =>
                     {
                         let raw = data.cast::<libc::sock_extended_err>().read_unaligned();
@@ -128,21 +122,14 @@ pub(super) fn push_source(writer: &mut Writer<'_>, ip: IpAddr) {
             libc::IP_PKTINFO,
             libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(ip.octets()),
-                },
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             },
         ),
         IpAddr::V6(ip) => writer.push(
             libc::IPPROTO_IPV6,
             libc::IPV6_PKTINFO,
-            libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr {
-                    s6_addr: ip.octets(),
-                },
-                ipi6_ifindex: 0,
-            },
+            libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 },
         ),
     }
 }

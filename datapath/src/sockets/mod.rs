@@ -3,10 +3,7 @@
 //! The only unsafe code of the packet plane. What is unsafe here is always the same: a system call is given pointers
 //! into buffers that this module owns, set anew before every call.
 #![allow(unsafe_code, reason = "recvmmsg, sendmmsg and epoll take raw pointers")]
-#![allow(
-    clippy::unnecessary_cast,
-    reason = "the widths of lengths differ between C libraries"
-)]
+#![allow(clippy::unnecessary_cast, reason = "the widths of lengths differ between C libraries")]
 
 mod control;
 mod poll;
@@ -24,11 +21,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// The error of the last call when it returned -1, else its value.
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// A socket address as the kernel has it; the family says which half is alive.
@@ -54,9 +47,7 @@ impl RawAddress {
                 raw.v4 = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(address.ip().octets()),
-                    },
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
                     sin_zero: [0; 8],
                 };
                 size_of::<libc::sockaddr_in>()
@@ -66,9 +57,7 @@ impl RawAddress {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: address.port().to_be(),
                     sin6_flowinfo: 0,
-                    sin6_addr: libc::in6_addr {
-                        s6_addr: address.ip().octets(),
-                    },
+                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
                     sin6_scope_id: address.scope_id(),
                 };
                 size_of::<libc::sockaddr_in6>()

@@ -70,27 +70,14 @@ impl Poll {
             OwnedFd::from_raw_fd(fd)
         };
         let event = libc::epoll_event { events: 0, u64: 0 };
-        Ok(Poll {
-            fd,
-            events: vec![event; Self::EVENTS_MAX],
-        })
+        Ok(Poll { fd, events: vec![event; Self::EVENTS_MAX] })
     }
 
     /// Watches `fd` for input. It leaves the poll by being closed.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: token,
-        };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: `event` lives through the call.
-        checked(unsafe {
-            libc::epoll_ctl(
-                self.fd.as_raw_fd(),
-                libc::EPOLL_CTL_ADD,
-                fd.as_raw_fd(),
-                &mut event,
-            )
-        })?;
+        checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) })?;
         Ok(())
     }
 
@@ -119,10 +106,11 @@ impl Poll {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
-        ready.extend(self.events[..count].iter().map(|event| Readiness {
-            token: event.u64,
-            error: event.events & libc::EPOLLERR as u32 != 0,
-        }));
+        ready.extend(
+            self.events[..count]
+                .iter()
+                .map(|event| Readiness { token: event.u64, error: event.events & libc::EPOLLERR as u32 != 0 }),
+        );
         Ok(())
     }
 }

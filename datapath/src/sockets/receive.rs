@@ -26,12 +26,7 @@ pub struct Message {
 impl Message {
     /// The datagrams' offsets in the arena and lengths. An empty message is one empty datagram.
     pub fn segments(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
-        let Message {
-            offset,
-            length,
-            segment,
-            ..
-        } = *self;
+        let Message { offset, length, segment, .. } = *self;
         let count = length.div_ceil(segment).max(1);
         (0..count).map(move |index| {
             let start = index * segment;
@@ -101,10 +96,7 @@ impl ReceiveBatch {
         let first = self.used;
         for index in first..first + limit {
             let slot = &mut self.arena[index * Self::STRIDE..][..Self::MESSAGE_BYTES_MAX];
-            self.iovecs[index] = libc::iovec {
-                iov_base: slot.as_mut_ptr().cast(),
-                iov_len: slot.len(),
-            };
+            self.iovecs[index] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
             let header = &mut self.headers[index].msg_hdr;
             header.msg_name = (&raw mut self.addresses[index]).cast();
             header.msg_namelen = RawAddress::CAPACITY;

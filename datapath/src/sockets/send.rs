@@ -43,23 +43,12 @@ impl SendBatch {
     const MESSAGES_MAX: usize = 1_024;
 
     pub fn new() -> SendBatch {
-        SendBatch {
-            headers: Vec::new(),
-            iovecs: Vec::new(),
-            addresses: Vec::new(),
-            controls: Vec::new(),
-        }
+        SendBatch { headers: Vec::new(), iovecs: Vec::new(), addresses: Vec::new(), controls: Vec::new() }
     }
 
     /// Sends the trains of `chosen` (indices into `trains`), in order, and returns how many datagrams the kernel
     /// refused. Never blocks: what does not fit into the socket's buffer is late already.
-    pub fn send(
-        &mut self,
-        socket: impl AsFd,
-        trains: &Trains,
-        chosen: &[u32],
-        payloads: Payloads<'_>,
-    ) -> u64 {
+    pub fn send(&mut self, socket: impl AsFd, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
         let fd = socket.as_fd().as_raw_fd();
         let mut refused = 0;
         for chosen in chosen.chunks(Self::MESSAGES_MAX) {
@@ -68,13 +57,7 @@ impl SendBatch {
         refused
     }
 
-    fn send_chunk(
-        &mut self,
-        fd: libc::c_int,
-        trains: &Trains,
-        chosen: &[u32],
-        payloads: Payloads<'_>,
-    ) -> u64 {
+    fn send_chunk(&mut self, fd: libc::c_int, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
         self.prepare(trains, chosen, payloads);
         let train = |index: usize| &trains.trains()[chosen[index] as usize];
         let mut refused = 0;
@@ -85,12 +68,7 @@ impl SendBatch {
             let rest = &mut self.headers[done..chosen.len()];
             // SAFETY: every header points to live buffers of the lengths given.
             let sent = checked(unsafe {
-                libc::sendmmsg(
-                    fd,
-                    rest.as_mut_ptr(),
-                    rest.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT as _,
-                )
+                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as libc::c_uint, libc::MSG_DONTWAIT as _)
             });
             let error = match sent {
                 Ok(sent) => {
@@ -103,9 +81,7 @@ impl SendBatch {
             match error.raw_os_error() {
                 Some(libc::EINTR) => continue,
                 Some(libc::EAGAIN) => {
-                    refused += (done..chosen.len())
-                        .map(|index| u64::from(train(index).count))
-                        .sum::<u64>();
+                    refused += (done..chosen.len()).map(|index| u64::from(train(index).count)).sum::<u64>();
                     break;
                 }
                 // The route cannot segment: no checksum offload (EIO), or the segments exceed its MTU (EINVAL).
@@ -196,10 +172,7 @@ impl SendBatch {
         for member in trains.members(train) {
             let mut iovecs = payloads
                 .parts(&payloads.entries[member])
-                .map(|part| libc::iovec {
-                    iov_base: part.as_ptr().cast_mut().cast(),
-                    iov_len: part.len(),
-                });
+                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
             let mut writer = Writer::new(&mut self.controls[index]);
             write_control(&mut writer, train, 1);
             let control_length = writer.length();

@@ -50,17 +50,9 @@ impl UdpSocket {
     }
 
     fn new(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
-        let socket = UdpSocket {
-            socket,
-            address,
-            ipv6: address.is_ipv6(),
-        };
+        let socket = UdpSocket { socket, address, ipv6: address.is_ipv6() };
         if socket.ipv6 {
             // IPv4 has a socket of its own: the traffic class of a mapped address would be ignored.
             socket.socket.set_only_v6(true)?;
@@ -84,10 +76,7 @@ impl UdpSocket {
     /// Asks for buffers of this size: beyond the system's limit when we may, up to it otherwise.
     fn set_buffers(&self, bytes: usize) {
         let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-        for (forced, limited) in [
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-        ] {
+        for (forced, limited) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
             if self.set(libc::SOL_SOCKET, forced, value).is_err() {
                 let _ = self.set(libc::SOL_SOCKET, limited, value);
             }

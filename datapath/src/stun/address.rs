@@ -17,9 +17,7 @@ pub(super) fn decode_xored(value: &[u8], transaction_id: TransactionId) -> Optio
         }
         2 => {
             let octets: [u8; 16] = value.get(4..20)?.try_into().ok()?;
-            IpAddr::V6(Ipv6Addr::from(
-                u128::from_be_bytes(octets) ^ mask(transaction_id),
-            ))
+            IpAddr::V6(Ipv6Addr::from(u128::from_be_bytes(octets) ^ mask(transaction_id)))
         }
         _ => return None,
     };
@@ -27,11 +25,7 @@ pub(super) fn decode_xored(value: &[u8], transaction_id: TransactionId) -> Optio
 }
 
 /// Writes the value and returns its length.
-pub(super) fn encode_xored(
-    address: SocketAddr,
-    transaction_id: TransactionId,
-    value: &mut [u8; MAX_LEN],
-) -> usize {
+pub(super) fn encode_xored(address: SocketAddr, transaction_id: TransactionId, value: &mut [u8; MAX_LEN]) -> usize {
     value[0] = 0;
     value[2..4].copy_from_slice(&(address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes());
     match address.ip() {

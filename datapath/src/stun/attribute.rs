@@ -54,9 +54,7 @@ impl AttributeType {
             },
             AttributeType::MESSAGE_INTEGRITY => length == 20,
             // RFC 8489 §14.6: it may be truncated to no less than 16 octets, in steps of four.
-            AttributeType::MESSAGE_INTEGRITY_SHA256 => {
-                (16..=32).contains(&length) && length.is_multiple_of(4)
-            }
+            AttributeType::MESSAGE_INTEGRITY_SHA256 => (16..=32).contains(&length) && length.is_multiple_of(4),
             AttributeType::CHANNEL_NUMBER
             | AttributeType::LIFETIME
             | AttributeType::REQUESTED_ADDRESS_FAMILY
@@ -64,18 +62,16 @@ impl AttributeType {
             | AttributeType::REQUESTED_TRANSPORT
             | AttributeType::PRIORITY
             | AttributeType::FINGERPRINT => length == 4,
-            AttributeType::RESERVATION_TOKEN
-            | AttributeType::ICE_CONTROLLED
-            | AttributeType::ICE_CONTROLLING => length == 8,
+            AttributeType::RESERVATION_TOKEN | AttributeType::ICE_CONTROLLED | AttributeType::ICE_CONTROLLING => {
+                length == 8
+            }
             AttributeType::EVEN_PORT => length == 1,
             AttributeType::DONT_FRAGMENT | AttributeType::USE_CANDIDATE => length == 0,
             // RFC 8489 §14.3: less than 509 octets.
             AttributeType::USERNAME => length < 509,
             AttributeType::REALM | AttributeType::NONCE | AttributeType::SOFTWARE => length <= 763,
             AttributeType::ERROR_CODE => {
-                (4..=4 + 763).contains(&length)
-                    && (3..=6).contains(&(value[2] & 7))
-                    && value[3] < 100
+                (4..=4 + 763).contains(&length) && (3..=6).contains(&(value[2] & 7)) && value[3] < 100
             }
             AttributeType::UNKNOWN_ATTRIBUTES => length.is_multiple_of(2),
             _ => true,

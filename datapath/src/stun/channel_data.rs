@@ -23,10 +23,8 @@ impl ChannelData {
         };
         let number = u16::from_be_bytes([n0, n1]);
         let length = usize::from(u16::from_be_bytes([l0, l1]));
-        (number & 0xC000 == 0x4000 && length <= rest.len()).then_some(ChannelData {
-            number,
-            payload: HEADER_LEN..HEADER_LEN + length,
-        })
+        (number & 0xC000 == 0x4000 && length <= rest.len())
+            .then_some(ChannelData { number, payload: HEADER_LEN..HEADER_LEN + length })
     }
 }
 

@@ -64,22 +64,14 @@ impl UnknownAttributes {
 impl<'a> Message<'a> {
     /// Reads one whole message: `bytes` must end where the message ends.
     pub fn parse(bytes: &'a [u8]) -> Result<Message<'a>, ParseError> {
-        if bytes.len() < HEADER_LEN
-            || bytes[0] & 0xC0 != 0
-            || bytes[4..8] != MAGIC_COOKIE.to_be_bytes()
-        {
+        if bytes.len() < HEADER_LEN || bytes[0] & 0xC0 != 0 || bytes[4..8] != MAGIC_COOKIE.to_be_bytes() {
             return Err(ParseError::NotStun);
         }
         let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
         if !length.is_multiple_of(4) || HEADER_LEN + length != bytes.len() {
             return Err(ParseError::Length);
         }
-        let mut message = Message {
-            bytes,
-            attributes_end: bytes.len() as u16,
-            integrity: None,
-            fingerprint: None,
-        };
+        let mut message = Message { bytes, attributes_end: bytes.len() as u16, integrity: None, fingerprint: None };
         message.walk()?;
         Ok(message)
     }
@@ -153,9 +145,7 @@ impl<'a> Message<'a> {
 
     /// The value of the first attribute of this type.
     pub fn attribute(&self, kind: AttributeType) -> Option<&'a [u8]> {
-        self.attributes()
-            .find(|attribute| attribute.kind == kind)
-            .map(|attribute| attribute.value)
+        self.attributes().find(|attribute| attribute.kind == kind).map(|attribute| attribute.value)
     }
 
     /// The comprehension-required attributes for which `known` is false.
@@ -261,31 +251,26 @@ impl<'a> Message<'a> {
     }
 
     pub fn channel_number(&self) -> Option<u16> {
-        self.u32(AttributeType::CHANNEL_NUMBER)
-            .map(|word| (word >> 16) as u16)
+        self.u32(AttributeType::CHANNEL_NUMBER).map(|word| (word >> 16) as u16)
     }
 
     /// The IP protocol number that the relayed transport address shall speak (17 is UDP).
     pub fn requested_transport(&self) -> Option<u8> {
-        self.u32(AttributeType::REQUESTED_TRANSPORT)
-            .map(|word| (word >> 24) as u8)
+        self.u32(AttributeType::REQUESTED_TRANSPORT).map(|word| (word >> 24) as u8)
     }
 
     /// 1 is IPv4, 2 is IPv6; other values reach the caller as they are.
     pub fn requested_address_family(&self) -> Option<u8> {
-        self.u32(AttributeType::REQUESTED_ADDRESS_FAMILY)
-            .map(|word| (word >> 24) as u8)
+        self.u32(AttributeType::REQUESTED_ADDRESS_FAMILY).map(|word| (word >> 24) as u8)
     }
 
     pub fn additional_address_family(&self) -> Option<u8> {
-        self.u32(AttributeType::ADDITIONAL_ADDRESS_FAMILY)
-            .map(|word| (word >> 24) as u8)
+        self.u32(AttributeType::ADDITIONAL_ADDRESS_FAMILY).map(|word| (word >> 24) as u8)
     }
 
     /// The R bit: whether the next higher port shall be reserved.
     pub fn even_port(&self) -> Option<bool> {
-        self.attribute(AttributeType::EVEN_PORT)
-            .map(|value| value[0] & 0x80 != 0)
+        self.attribute(AttributeType::EVEN_PORT).map(|value| value[0] & 0x80 != 0)
     }
 
     pub fn dont_fragment(&self) -> bool {
@@ -293,16 +278,12 @@ impl<'a> Message<'a> {
     }
 
     pub fn reservation_token(&self) -> Option<[u8; 8]> {
-        self.attribute(AttributeType::RESERVATION_TOKEN)?
-            .try_into()
-            .ok()
+        self.attribute(AttributeType::RESERVATION_TOKEN)?.try_into().ok()
     }
 
     pub fn error_code(&self) -> Option<ErrorCode> {
         let value = self.attribute(AttributeType::ERROR_CODE)?;
-        Some(ErrorCode(
-            u16::from(value[2] & 7) * 100 + u16::from(value[3]),
-        ))
+        Some(ErrorCode(u16::from(value[2] & 7) * 100 + u16::from(value[3])))
     }
 
     /// The types in UNKNOWN-ATTRIBUTES.
@@ -314,40 +295,12 @@ impl<'a> Message<'a> {
     }
 
     pub(super) fn exercise_getters(&self) {
-        let _ = (
-            self.username(),
-            self.realm(),
-            self.nonce(),
-            self.data_range(),
-            self.priority(),
-        );
-        let _ = (
-            self.use_candidate(),
-            self.ice_controlling(),
-            self.ice_controlled(),
-            self.even_port(),
-        );
-        let _ = (
-            self.xor_mapped_address(),
-            self.xor_relayed_address(),
-            self.xor_peer_address(),
-        );
-        let _ = (
-            self.lifetime(),
-            self.channel_number(),
-            self.requested_transport(),
-            self.dont_fragment(),
-        );
-        let _ = (
-            self.requested_address_family(),
-            self.additional_address_family(),
-            self.reservation_token(),
-        );
-        let _ = (
-            self.error_code(),
-            self.unknown_attributes().count(),
-            self.xor_peer_addresses().count(),
-        );
+        let _ = (self.username(), self.realm(), self.nonce(), self.data_range(), self.priority());
+        let _ = (self.use_candidate(), self.ice_controlling(), self.ice_controlled(), self.even_port());
+        let _ = (self.xor_mapped_address(), self.xor_relayed_address(), self.xor_peer_address());
+        let _ = (self.lifetime(), self.channel_number(), self.requested_transport(), self.dont_fragment());
+        let _ = (self.requested_address_family(), self.additional_address_family(), self.reservation_token());
+        let _ = (self.error_code(), self.unknown_attributes().count(), self.xor_peer_addresses().count());
         let _ = self.unknown_required(|_| false);
     }
 

@@ -42,12 +42,7 @@ pub fn fuzz_stun(data: &[u8]) {
         let _ = message.verify_integrity(&key);
         let _ = message.fingerprint_is_valid();
         let mut buffer = [0u8; 2048];
-        let mut writer = Writer::new(
-            &mut buffer,
-            message.class(),
-            message.method(),
-            message.transaction_id(),
-        );
+        let mut writer = Writer::new(&mut buffer, message.class(), message.method(), message.transaction_id());
         for attribute in message.attributes() {
             writer.attribute(attribute.kind, attribute.value);
         }

@@ -8,10 +8,7 @@ use super::*;
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// §2.1.
@@ -46,10 +43,7 @@ const PASSWORD: &[u8] = b"VOkJxbRl1RmTxUk/WvJxBt";
 fn sample_request() {
     let bytes = hex(REQUEST);
     let message = Message::parse(&bytes).unwrap();
-    assert_eq!(
-        (message.class(), message.method()),
-        (Class::Request, Method::BINDING)
-    );
+    assert_eq!((message.class(), message.method()), (Class::Request, Method::BINDING));
     assert_eq!(message.username(), Some(&b"evtj:h6vY"[..]));
     assert_eq!(message.priority(), Some(0x6E00_01FF));
     assert_eq!(message.ice_controlled(), Some(0x932F_F9B1_5126_3B36));
@@ -62,10 +56,9 @@ fn sample_request() {
 
 #[test]
 fn sample_responses() {
-    for (text, address) in [
-        (RESPONSE_V4, "192.0.2.1:32853"),
-        (RESPONSE_V6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853"),
-    ] {
+    for (text, address) in
+        [(RESPONSE_V4, "192.0.2.1:32853"), (RESPONSE_V6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")]
+    {
         let bytes = hex(text);
         let message = Message::parse(&bytes).unwrap();
         assert_eq!(message.class(), Class::SuccessResponse);
@@ -90,14 +83,9 @@ fn sample_long_term_request() {
 fn attributes_after_integrity_are_not_seen() {
     let key = Key::new(b"k");
     let mut buffer = [0; 200];
-    let length = Writer::new(
-        &mut buffer,
-        Class::Request,
-        Method::BINDING,
-        TransactionId([1; 12]),
-    )
-    .finish_with_integrity(&key, false)
-    .unwrap();
+    let length = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId([1; 12]))
+        .finish_with_integrity(&key, false)
+        .unwrap();
     // USE-CANDIDATE smuggled in behind the seal, with the header length made to match.
     buffer[length..length + 4].copy_from_slice(&[0x00, 0x25, 0, 0]);
     buffer[3] += 4;
@@ -111,23 +99,14 @@ fn attributes_after_integrity_are_not_seen() {
 fn refusals() {
     let good = hex(REQUEST);
     assert_eq!(Message::parse(&[]).unwrap_err(), ParseError::NotStun);
-    assert_eq!(
-        Message::parse(&good[..good.len() - 4]).unwrap_err(),
-        ParseError::Length
-    );
+    assert_eq!(Message::parse(&good[..good.len() - 4]).unwrap_err(), ParseError::Length);
     let mut behind_fingerprint = good.clone();
     behind_fingerprint.extend([0x80, 0x22, 0, 0]);
     behind_fingerprint[3] += 4;
-    assert_eq!(
-        Message::parse(&behind_fingerprint).unwrap_err(),
-        ParseError::AfterFingerprint
-    );
+    assert_eq!(Message::parse(&behind_fingerprint).unwrap_err(), ParseError::AfterFingerprint);
     let mut attribute_over_the_end = good.clone();
     attribute_over_the_end[23] = 0xFF;
-    assert_eq!(
-        Message::parse(&attribute_over_the_end).unwrap_err(),
-        ParseError::Attribute
-    );
+    assert_eq!(Message::parse(&attribute_over_the_end).unwrap_err(), ParseError::Attribute);
     let mut rfc3489 = good;
     rfc3489[4] = 0;
     assert_eq!(Message::parse(&rfc3489).unwrap_err(), ParseError::NotStun);
@@ -138,26 +117,14 @@ fn a_message_that_does_not_fit_is_not_written() {
     let mut buffer = [0; 40];
     let key = Key::new(b"k");
     let id = TransactionId::default();
-    assert_eq!(
-        Writer::new(&mut buffer, Class::Request, Method::BINDING, id)
-            .finish_with_integrity(&key, true),
-        None
-    );
-    assert_eq!(
-        Writer::new(&mut buffer[..19], Class::Request, Method::BINDING, id).finish(),
-        None
-    );
+    assert_eq!(Writer::new(&mut buffer, Class::Request, Method::BINDING, id).finish_with_integrity(&key, true), None);
+    assert_eq!(Writer::new(&mut buffer[..19], Class::Request, Method::BINDING, id).finish(), None);
 }
 
 #[test]
 fn padding_is_zeroed() {
     let mut buffer = [0xAA; 64];
-    let mut writer = Writer::new(
-        &mut buffer,
-        Class::Request,
-        Method::BINDING,
-        TransactionId::default(),
-    );
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId::default());
     writer.username(b"abcde");
     let length = writer.finish().unwrap();
     assert_eq!(&buffer[24..length], b"abcde\0\0\0");
@@ -166,42 +133,20 @@ fn padding_is_zeroed() {
 #[test]
 fn unknown_comprehension_required_attributes() {
     let mut buffer = [0; 128];
-    let mut writer = Writer::new(
-        &mut buffer,
-        Class::Request,
-        Method::BINDING,
-        TransactionId::default(),
-    );
-    writer
-        .attribute(AttributeType(0x7F01), b"x")
-        .attribute(AttributeType(0xC057), b"y");
-    writer
-        .priority(1)
-        .attribute(AttributeType(0x7F01), b"z")
-        .attribute(AttributeType(0x0033), &[]);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId::default());
+    writer.attribute(AttributeType(0x7F01), b"x").attribute(AttributeType(0xC057), b"y");
+    writer.priority(1).attribute(AttributeType(0x7F01), b"z").attribute(AttributeType(0x0033), &[]);
     let length = writer.finish().unwrap();
     let message = Message::parse(&buffer[..length]).unwrap();
     let unknown = message.unknown_required(|kind| kind == AttributeType::PRIORITY);
     assert_eq!(unknown.types(), [0x7F01, 0x0033]);
     let mut answer = [0; 128];
-    let mut writer = Writer::new(
-        &mut answer,
-        Class::ErrorResponse,
-        Method::BINDING,
-        TransactionId::default(),
-    );
-    writer
-        .error_code(ErrorCode::UNKNOWN_ATTRIBUTE)
-        .unknown_attributes(&unknown);
+    let mut writer = Writer::new(&mut answer, Class::ErrorResponse, Method::BINDING, TransactionId::default());
+    writer.error_code(ErrorCode::UNKNOWN_ATTRIBUTE).unknown_attributes(&unknown);
     let length = writer.finish().unwrap();
     let answer = Message::parse(&answer[..length]).unwrap();
     assert_eq!(answer.error_code(), Some(ErrorCode::UNKNOWN_ATTRIBUTE));
-    assert!(
-        answer
-            .unknown_attributes()
-            .map(|kind| kind.0)
-            .eq([0x7F01, 0x0033])
-    );
+    assert!(answer.unknown_attributes().map(|kind| kind.0).eq([0x7F01, 0x0033]));
 }
 
 #[derive(Clone, Debug)]
@@ -215,10 +160,7 @@ enum Written {
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
-    prop_oneof![
-        any::<([u8; 4], u16)>().prop_map(SocketAddr::from),
-        any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
-    ]
+    prop_oneof![any::<([u8; 4], u16)>().prop_map(SocketAddr::from), any::<([u8; 16], u16)>().prop_map(SocketAddr::from),]
 }
 
 fn written() -> impl Strategy<Value = Written> {

@@ -18,24 +18,14 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(
-        buffer: &'a mut [u8],
-        class: Class,
-        method: Method,
-        transaction_id: TransactionId,
-    ) -> Writer<'a> {
+    pub fn new(buffer: &'a mut [u8], class: Class, method: Method, transaction_id: TransactionId) -> Writer<'a> {
         let overflow = buffer.len() < HEADER_LEN;
         if !overflow {
             buffer[..2].copy_from_slice(&message_type::encode(class, method).to_be_bytes());
             buffer[4..8].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
             buffer[8..20].copy_from_slice(&transaction_id.0);
         }
-        Writer {
-            buffer,
-            length: HEADER_LEN,
-            overflow,
-            transaction_id,
-        }
+        Writer { buffer, length: HEADER_LEN, overflow, transaction_id }
     }
 
     /// Appends an attribute with this value.
@@ -104,10 +94,7 @@ impl<'a> Writer<'a> {
     }
 
     pub fn channel_number(&mut self, number: u16) -> &mut Self {
-        self.attribute(
-            AttributeType::CHANNEL_NUMBER,
-            &(u32::from(number) << 16).to_be_bytes(),
-        )
+        self.attribute(AttributeType::CHANNEL_NUMBER, &(u32::from(number) << 16).to_be_bytes())
     }
 
     /// An IP protocol number; 17 is UDP.

@@ -1,0 +1,189 @@
+//! The file as it is written: texts and numbers, not yet understood.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::secret::Secret;
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    pub log: String,
+    pub advertise: Vec<String>,
+    pub listen: Listen,
+    pub api_keys: BTreeMap<String, Secret>,
+    pub rooms: Rooms,
+    pub relay: Relay,
+    pub limits: Limits,
+}
+
+impl Default for File {
+    fn default() -> File {
+        File {
+            log: "info".into(),
+            advertise: Vec::new(),
+            listen: Listen::default(),
+            api_keys: BTreeMap::new(),
+            rooms: Rooms::default(),
+            relay: Relay::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    pub udp: Vec<String>,
+    pub http: String,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen { udp: vec!["[::]:3478".into(), "[::]:3479".into()], http: "0.0.0.0:7880".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rooms {
+    pub auto_create: bool,
+    pub empty_timeout_s: u32,
+    pub departure_timeout_s: u32,
+    pub max_participants: u32,
+}
+
+impl Default for Rooms {
+    fn default() -> Rooms {
+        Rooms { auto_create: true, empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    pub realm: String,
+    pub secrets: Vec<Secret>,
+    pub strict_expiry: bool,
+    pub ports: String,
+    pub allowed_peers: Vec<String>,
+    pub denied_peers: Vec<String>,
+    pub users: BTreeMap<String, Secret>,
+    pub limits: RelayLimits,
+}
+
+impl Default for Relay {
+    fn default() -> Relay {
+        Relay {
+            realm: "hausruf".into(),
+            secrets: Vec::new(),
+            strict_expiry: false,
+            ports: "49152-65535".into(),
+            allowed_peers: Vec::new(),
+            denied_peers: Vec::new(),
+            users: BTreeMap::new(),
+            limits: RelayLimits::default(),
+        }
+    }
+}
+
+/// Bounds of the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayLimits {
+    pub allocations: usize,
+    pub allocations_per_user: usize,
+    /// Per source /24 (IPv4) or /64 (IPv6).
+    pub allocations_per_source: usize,
+    /// IP addresses per allocation.
+    pub permissions: usize,
+    /// Channels per allocation.
+    pub channels: usize,
+}
+
+impl Default for RelayLimits {
+    fn default() -> RelayLimits {
+        RelayLimits {
+            allocations: 10_000,
+            allocations_per_user: 40,
+            allocations_per_source: 1_000,
+            permissions: 64,
+            channels: 64,
+        }
+    }
+}
+
+impl RelayLimits {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 5] {
+        [
+            ("allocations", self.allocations),
+            ("allocations_per_user", self.allocations_per_user),
+            ("allocations_per_source", self.allocations_per_source),
+            ("permissions", self.permissions),
+            ("channels", self.channels),
+        ]
+    }
+}
+
+/// Bounds of the calls.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// TCP connections at once.
+    pub connections: usize,
+    pub rooms: usize,
+    pub participants: usize,
+    pub participants_per_room: usize,
+    pub tracks_per_participant: usize,
+    pub subscriptions_per_participant: usize,
+    /// Octets queued for the data channels of one participant.
+    pub data_buffer_bytes: usize,
+    /// DTLS handshakes under way at once.
+    pub handshakes: usize,
+    /// Signalling messages of one client: sustained rate and burst.
+    pub messages_per_second: usize,
+    pub message_burst: usize,
+    /// Signalling messages queued for one client.
+    pub queued_messages: usize,
+    /// Commands and events queued between signalling and a worker.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 20_000,
+            rooms: 10_000,
+            participants: 10_000,
+            participants_per_room: 1_000,
+            tracks_per_participant: 32,
+            subscriptions_per_participant: 2_000,
+            data_buffer_bytes: 1 << 20,
+            handshakes: 1_000,
+            messages_per_second: 100,
+            message_burst: 1_000,
+            queued_messages: 1_024,
+            queue: 65_536,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 12] {
+        [
+            ("connections", self.connections),
+            ("rooms", self.rooms),
+            ("participants", self.participants),
+            ("participants_per_room", self.participants_per_room),
+            ("tracks_per_participant", self.tracks_per_participant),
+            ("subscriptions_per_participant", self.subscriptions_per_participant),
+            ("data_buffer_bytes", self.data_buffer_bytes),
+            ("handshakes", self.handshakes),
+            ("messages_per_second", self.messages_per_second),
+            ("message_burst", self.message_burst),
+            ("queued_messages", self.queued_messages),
+            ("queue", self.queue),
+        ]
+    }
+}

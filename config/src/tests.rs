@@ -1,0 +1,136 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../example.toml");
+
+#[test]
+fn the_example_says_the_defaults() {
+    assert_eq!(Config::parse(EXAMPLE).unwrap(), Config::default());
+}
+
+#[test]
+fn what_the_example_suggests_is_valid() {
+    // `#key = value` is a suggestion, `# text` a comment; a suggestion takes the place of the default above it.
+    let mut lines: Vec<String> = Vec::new();
+    for line in EXAMPLE.lines() {
+        let Some(suggestion) = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+        else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        let (key, _) = suggestion.split_once(" = ").unwrap();
+        lines.retain(|line| !line.starts_with(&format!("{key} = ")));
+        lines.push(suggestion.to_owned());
+    }
+    let config = Config::parse(&lines.join("\n")).unwrap();
+    assert_eq!(config.advertise.len(), 2);
+    assert_eq!(config.api_keys.len(), 1);
+    assert_eq!(config.relay.secrets.len(), 1);
+    assert_eq!(config.relay.users.len(), 1);
+    assert_eq!(config.relay.allowed_peers[0].to_string(), "192.168.7.0/24");
+    assert_eq!(config.relay.denied_peers.len(), 2);
+}
+
+#[test]
+fn an_empty_file_lets_nobody_in() {
+    let config = Config::parse("").unwrap();
+    assert!(config.api_keys.is_empty());
+    assert!(config.relay.secrets.is_empty() && config.relay.users.is_empty());
+    assert!(config.relay.allowed_peers.is_empty());
+}
+
+/// The one problem of a file with this text.
+fn problem(text: &str) -> Problem {
+    match Config::parse(text) {
+        Err(Error::Invalid(problems)) if problems.len() == 1 => problems[0].clone(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn every_wrong_value_is_named_with_its_fix() {
+    for (text, key, value, fix) in [
+        (r#"log = "loud""#, "log", r#""loud""#, r#""info""#),
+        (r#"advertise = ["example.org"]"#, "advertise", r#""example.org""#, "203.0.113.5"),
+        (r#"advertise = ["0.0.0.0"]"#, "advertise", r#""0.0.0.0""#, "under which they reach"),
+        (r#"advertise = ["192.0.2.1", "192.0.2.1"]"#, "advertise", r#""192.0.2.1""#, "twice"),
+        (r#"listen.udp = []"#, "listen.udp", "[]", "[::]:3479"),
+        (r#"listen.udp = ["[::]"]"#, "listen.udp", r#""[::]""#, "[::]:3478"),
+        (r#"listen.udp = ["[::]:0"]"#, "listen.udp", r#""[::]:0""#, "[::]:3478"),
+        (r#"listen.udp = ["[::]:1", "[::]:2", "[::]:3"]"#, "listen.udp", "[::]:3", "3479"),
+        (r#"listen.udp = ["[::]:5000", "[::]:5000"]"#, "listen.udp", "5000", "5001"),
+        (r#"listen.http = "7880""#, "listen.http", r#""7880""#, "0.0.0.0:7880"),
+        (r#"api_keys.matrix = "short""#, "api_keys.matrix", "…", "openssl rand"),
+        (r#"relay.realm = """#, "relay.realm", r#""""#, "1 to 16"),
+        (r#"relay.realm = "a-very-long-realm.example""#, "relay.realm", "a-very", "1 to 16"),
+        (r#"relay.secrets = ["short"]"#, "relay.secrets", "…", "openssl rand"),
+        (r#"relay.users.al = "short""#, "relay.users.al", "…", "8 characters"),
+        (r#"relay.users."a:b" = "long enough""#, "relay.users", r#""a:b""#, "colon"),
+        (r#"relay.ports = "50000""#, "relay.ports", r#""50000""#, "49152-65535"),
+        (r#"relay.ports = "60000-50000""#, "relay.ports", "60000-50000", "49152-65535"),
+        (r#"relay.ports = "3000-4000""#, "relay.ports", "3000-4000", "listening port"),
+        (r#"relay.denied_peers = ["10.0.0.1/8"]"#, "relay.denied_peers", "10.0.0.1/8", "10.0.0.0/8"),
+        (r#"relay.limits.channels = 0"#, "relay.limits.channels", "0", "1 to"),
+        (r#"limits.rooms = 0"#, "limits.rooms", "0", "1 to"),
+    ] {
+        // `3000-4000` holds both listeners: one of them is enough here.
+        let text = match key {
+            "relay.ports" if text.contains("3000") => format!("listen.udp = [\"[::]:3478\"]\n{text}"),
+            _ => text.to_owned(),
+        };
+        let problem = problem(&text);
+        assert_eq!(problem.key, key, "{text}");
+        assert!(problem.value.contains(value), "{text}: {problem}");
+        assert!(problem.fix.contains(fix), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let Err(Error::Invalid(problems)) = Config::parse("listen.http = \"x\"\nrelay.ports = \"y\"\nlimits.rooms = 0")
+    else {
+        panic!();
+    };
+    assert_eq!(problems.len(), 3);
+}
+
+#[test]
+fn an_address_family_without_a_listener_is_told() {
+    let problem = problem("listen.udp = [\"0.0.0.0:3478\"]\nadvertise = [\"192.0.2.1\", \"2001:db8::1\"]");
+    assert_eq!(problem.key, "advertise");
+    assert!(problem.value.contains("2001:db8::1"));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_name_the_line() {
+    let message = |text| Config::parse(text).unwrap_err().to_string();
+    let unknown = message("log = \"info\"\nlissten = 5");
+    assert!(unknown.contains("line 2") && unknown.contains("lissten") && unknown.contains("listen"), "{unknown}");
+    let wrong = message("[listen]\nhttp = 7880");
+    assert!(wrong.contains("line 2") && wrong.contains("7880") && wrong.contains("string"), "{wrong}");
+    assert!(message("[relay]\nuser = {}").contains("users"));
+}
+
+#[test]
+fn secrets_do_not_appear_in_messages_or_debug_output() {
+    let secret = "a secret that nobody may read, ever";
+    let text = format!("api_keys.a = \"{secret}\"\nrelay.secrets = [\"{secret}\"]\nrelay.users.b = \"{secret}\"");
+    let config = Config::parse(&text).unwrap();
+    assert!(!format!("{config:?}").contains(secret));
+    for broken in [
+        format!("relay.secrets = \"{secret}\""),
+        format!("[relay]\nsecret = \"{secret}\""),
+        format!("[api_keys]\nkey = [\"{secret}\"]"),
+        format!("[relay.users]\nalice = {{ is = \"{secret}\" }}"),
+        format!("api_keys.a = \"{secret}"),
+        format!("api_keys = \"{secret}\""),
+    ] {
+        let message = Config::parse(&broken).unwrap_err().to_string();
+        assert!(!message.contains(secret), "{message}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let message = Config::load(Path::new("/nowhere/hausruf.toml")).unwrap_err().to_string();
+    assert!(message.contains("/nowhere/hausruf.toml") && message.contains("--config"), "{message}");
+}
