@@ -6,7 +6,9 @@ pub mod forwarder;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h264;
+pub mod history;
 pub mod media_packet;
+pub mod nack;
 pub mod rtcp;
 pub mod rtp;
 pub mod sender_report;

@@ -51,7 +51,7 @@ impl ClockMap {
 
 /// A duration as 32.32 fixed point seconds.
 pub fn to_ntp(duration: Duration) -> u64 {
-    duration.as_secs() << 32 | (u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000
+    (duration.as_secs() << 32) + (u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000
 }
 
 /// How many of our reports a subscriber's report may refer to.
