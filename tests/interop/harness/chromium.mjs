@@ -1,6 +1,6 @@
 // Chromium in a namespace, driven over a pipe, so that the test needs no network to it.
 
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -34,7 +34,7 @@ const FLAGS = [
 export async function launchChromium(namespace, { devices = 'fake', fps = 15, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'hr-chromium-'));
   const wrapper = join(folder, 'chromium.sh');
-  writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
+  writeFileSync(wrapper, `#!/bin/sh\necho $$ > ${folder}/pid\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
   chmodSync(wrapper, 0o755);
   const all = [...FLAGS, ...flags];
   if (devices === 'fake') all.push(`--use-fake-device-for-media-stream=fps=${fps}`);
@@ -46,6 +46,7 @@ export async function launchChromium(namespace, { devices = 'fake', fps = 15, fl
     args: ['--headless=new', ...all],
     handleSIGINT: false,
   });
+  browser.pid = Number(readFileSync(join(folder, 'pid'), 'utf8'));
   browser.once('disconnected', () => rmSync(folder, { recursive: true, force: true }));
   return browser;
 }

@@ -66,13 +66,18 @@ export class Net {
     const namespace = this.client(index);
     ip('-n', namespace, 'addr', 'flush', 'dev', 'eth0');
     ip('-n', namespace, 'addr', 'add', `${addressOf(to)}/24`, 'dev', 'eth0');
-    ip('-n', namespace, 'route', 'add', 'default', 'via', SERVER_ADDRESS);
+    ip('-n', namespace, 'route', 'replace', 'default', 'via', SERVER_ADDRESS);
   }
 
   /** Kills the TCP connections of a client to one port of the server. */
   cutTcp(index, port) {
     const namespace = this.client(index);
-    execFileSync(IP, ['netns', 'exec', namespace, 'ss', '-K', 'dst', SERVER_ADDRESS, 'dport', '=', String(port)]);
+    execFileSync(IP, ['netns', 'exec', namespace, 'ss', '-K', 'dst', SERVER_ADDRESS, 'dport', '=', String(port)], { stdio: 'ignore' });
+  }
+
+  /** Drops all UDP that a client sends, as a strict firewall does. */
+  blockUdp(index, blocked) {
+    ip('-n', this.client(index), 'rule', blocked ? 'add' : 'del', 'pref', '10', 'ipproto', 'udp', 'blackhole');
   }
 
   /** An HTTP request made inside the server's namespace; answers `{status, headers, body}`. */

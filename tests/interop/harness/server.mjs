@@ -23,7 +23,7 @@ bind_addresses: ["${SERVER_ADDRESS}", "127.0.0.1"]
 keys: { devkey: secret }
 development: true
 log_level: debug
-rtc: { udp_port: 7882, tcp_port: 7881, node_ip: "${SERVER_ADDRESS}", use_external_ip: false }
+rtc: { udp_port: 7882, tcp_port: 0, node_ip: "${SERVER_ADDRESS}", use_external_ip: false }
 room: { auto_create: true, enabled_codecs: [{mime: audio/opus}, {mime: video/VP8}, {mime: video/H264}] }
 turn: { enabled: true, udp_port: 3479, domain: "", relay_range_start: 40000, relay_range_end: 40100 }
 `;

@@ -39,6 +39,12 @@ export class World {
     return browser;
   }
 
+  /** Ends the browser of client `index` as a crash does: no goodbye. */
+  kill(index) {
+    process.kill(this.#browsers.get(index).pid, 'SIGKILL');
+    this.#browsers.delete(index);
+  }
+
   async #page(index, { browser: browserOptions, context: contextOptions, route }) {
     const browser = await this.browser(index, browserOptions);
     const context = await browser.newContext(contextOptions);

@@ -75,10 +75,14 @@ function digest(report) {
         nacks: stat.nackCount,
         plis: stat.pliCount,
         repaired: stat.retransmittedPacketsReceived ?? stat.retransmittedPacketsSent,
-        playoutNtpMs: stat.estimatedPlayoutTimestamp,
         limitation: stat.qualityLimitationReason,
       });
     }
+  }
+  for (const stat of report.values()) {
+    if (stat.type !== 'remote-outbound-rtp') continue;
+    const stream = out.streams.find((stream) => stream.direction === 'in' && stream.kind === stat.kind);
+    if (stream) Object.assign(stream, { senderReports: stat.reportsSent, senderClockMs: stat.remoteTimestamp });
   }
   return out;
 }

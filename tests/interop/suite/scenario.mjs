@@ -1,0 +1,34 @@
+// What every test file shares: one world for the file, and a report when a test fails.
+
+import { after, before, test } from 'node:test';
+import { World } from '../harness/world.mjs';
+
+/**
+ * `const scenario = suite('media')`, then `scenario('a title', async (world, room) => {…})`. Each
+ * scenario gets a room name of its own.
+ */
+export function suite(name) {
+  let world;
+  let rooms = 0;
+  before(async () => {
+    world = await World.open(name);
+  });
+  after(async () => {
+    await world?.close();
+  });
+  return function scenario(title, body, { skip = false, seconds = 90 } = {}) {
+    test(title, { skip, timeout: seconds * 1000 }, async () => {
+      try {
+        await body(world, `${name}-${++rooms}`);
+        if (world.server.exit !== undefined && !world.server.expectExit) {
+          throw new Error(`the server ended with ${world.server.exit}`);
+        }
+      } catch (error) {
+        await world.explain(title);
+        throw error;
+      } finally {
+        await world.clear();
+      }
+    });
+  };
+}
