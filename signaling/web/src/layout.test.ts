@@ -46,6 +46,11 @@ test('two people sit side by side in a wide window, above each other in a tall o
   assert.equal(tall[0]!.x, tall[1]!.x);
 });
 
+test('five people on a phone sit in two columns', () => {
+  const columns = new Set(gridBoxes(5, 378, 670, 6).map((box) => Math.round(box.x)));
+  assert.equal(columns.size, 3, 'two columns, and the centred last one');
+});
+
 test('a last row that is not full is centred', () => {
   const boxes = gridBoxes(5, 1280, 720, 8);
   const last = boxes.slice(3);

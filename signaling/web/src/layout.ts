@@ -22,7 +22,7 @@ const ASPECT_MIN_TALL = 4 / 5;
 export function gridBoxes(count: number, width: number, height: number, gap: number): Box[] {
   if (count <= 0 || width <= 0 || height <= 0) return [];
   const aspectMin = height > width ? ASPECT_MIN_TALL : ASPECT_MIN_WIDE;
-  let best = { columns: 1, tileWidth: 0, tileHeight: 0, area: -1 };
+  let best = { columns: 1, tileWidth: 0, tileHeight: 0, score: -1 };
   for (let columns = 1; columns <= count; columns++) {
     const rows = Math.ceil(count / columns);
     const cellWidth = (width - gap * (columns - 1)) / columns;
@@ -32,9 +32,10 @@ export function gridBoxes(count: number, width: number, height: number, gap: num
     const tileWidth = Math.min(cellWidth, cellHeight * aspect);
     const tileHeight = tileWidth / aspect;
     // A picture that a camera took is 16:9 or 4:3: a tall tile shows only a strip of it. So a
-    // tile counts by what it shows of such a picture, not by its area alone.
+    // tile counts by what it shows of such a picture as well as by its area.
     const shown = tileWidth * Math.min(tileHeight, tileWidth / (4 / 3));
-    if (shown > best.area + 0.5) best = { columns, tileWidth, tileHeight, area: shown };
+    const score = shown + tileWidth * tileHeight;
+    if (score > best.score + 0.5) best = { columns, tileWidth, tileHeight, score };
   }
   const { columns, tileWidth, tileHeight } = best;
   const rows = Math.ceil(count / columns);

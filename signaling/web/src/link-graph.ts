@@ -23,12 +23,12 @@ export class LinkGraph {
     this.samples.push(sample);
     if (this.samples.length > SAMPLES) this.samples.shift();
     const parts = [rate(sample.bitrateBps), `${percent(sample.loss)} lost`];
-    if (sample.rttMs !== undefined) parts.push(`${sample.rttMs < 10 ? sample.rttMs.toFixed(1) : Math.round(sample.rttMs)} ms`);
+    if (sample.rttMs !== undefined) parts.push(milliseconds(sample.rttMs));
     this.text.textContent = parts.join(' · ');
     const title = [
       `Bitrate ${rate(sample.bitrateBps)}`,
       `lost packets ${percent(sample.loss)}`,
-      sample.rttMs === undefined ? '' : `round trip to the server ${sample.rttMs.toFixed(1)} ms`,
+      sample.rttMs === undefined ? '' : `round trip to the server ${milliseconds(sample.rttMs)}`,
       sample.picture ?? '',
     ];
     this.element.title = title.filter(Boolean).join('; ');
@@ -77,6 +77,10 @@ export class LinkGraph {
 export function rate(bps: number): string {
   if (bps >= 999_500) return `${(bps / 1e6).toFixed(1)} Mbit/s`;
   return `${Math.round(bps / 1000)} kbit/s`;
+}
+
+function milliseconds(ms: number): string {
+  return ms < 1 ? '<1 ms' : `${Math.round(ms)} ms`;
 }
 
 export function percent(share: number): string {

@@ -20,6 +20,7 @@ export class Tile {
   private readonly stats = new LinkStats();
   private attached: Track | undefined;
   private sampling = false;
+  private placed = false;
 
   constructor(
     readonly participant: Participant,
@@ -52,6 +53,11 @@ export class Tile {
 
   place(box: Box): void {
     const { style } = this.element;
+    if (!this.placed) {
+      // A new tile appears where it belongs; only later changes are shown as movement.
+      this.placed = true;
+      requestAnimationFrame(() => requestAnimationFrame(() => this.element.classList.add('moves')));
+    }
     style.transform = `translate(${box.x}px, ${box.y}px)`;
     style.width = `${box.width}px`;
     style.height = `${box.height}px`;
