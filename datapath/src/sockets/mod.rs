@@ -6,11 +6,13 @@
 #![allow(clippy::unnecessary_cast, reason = "the widths of lengths differ between C libraries")]
 
 mod control;
+mod interfaces;
 mod poll;
 mod receive;
 mod send;
 mod udp;
 
+pub use interfaces::{InterfaceAddress, interface_addresses};
 pub use poll::{Poll, Readiness, Waker};
 pub use receive::{Message, ReceiveBatch};
 pub use send::{Payloads, SendBatch};
