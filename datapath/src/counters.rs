@@ -97,6 +97,8 @@ pub struct Counters {
     pub relay_sockets_opened: u64,
     /// Datagrams handed over in memory.
     pub memory_handovers: u64,
+    /// Events for the control plane that found its queue full.
+    pub events_lost: u64,
 }
 
 impl Default for Counters {
@@ -107,6 +109,7 @@ impl Default for Counters {
             discarded: [0; Discard::ALL.len()],
             relay_sockets_opened: 0,
             memory_handovers: 0,
+            events_lost: 0,
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct SharedCounters {
     relay_sockets_opened: AtomicU64,
     relay_sockets: AtomicU64,
     memory_handovers: AtomicU64,
+    events_lost: AtomicU64,
     turns: AtomicU64,
     lag_total_ns: AtomicU64,
     lag_longest_ns: AtomicU64,
@@ -74,6 +75,7 @@ impl SharedCounters {
         }
         store(&self.relay_sockets_opened, counters.relay_sockets_opened);
         store(&self.memory_handovers, counters.memory_handovers);
+        store(&self.events_lost, counters.events_lost);
         store(&self.relay_sockets, snapshot.relay_sockets);
         store(&self.turns, snapshot.lag.turns);
         store(&self.lag_total_ns, nanoseconds(snapshot.lag.total));
@@ -95,6 +97,7 @@ impl SharedCounters {
                 discarded: std::array::from_fn(|index| load(&self.discarded[index])),
                 relay_sockets_opened: load(&self.relay_sockets_opened),
                 memory_handovers: load(&self.memory_handovers),
+                events_lost: load(&self.events_lost),
             },
             lag: LoopLag {
                 turns: load(&self.turns),
@@ -121,6 +124,7 @@ mod tests {
         snapshot.counters.sent(Traffic::Padding, 255);
         snapshot.counters.discard(Discard::SendFailed);
         snapshot.counters.memory_handovers = 3;
+        snapshot.counters.events_lost = 4;
         snapshot.counters.relay_sockets_opened = 2;
         snapshot.relay_sockets = 1;
         snapshot.lag.record(Duration::from_micros(5));
@@ -132,6 +136,7 @@ mod tests {
         assert_eq!(read.counters.sent, snapshot.counters.sent);
         assert_eq!(read.counters.discarded, snapshot.counters.discarded);
         assert_eq!(read.counters.memory_handovers, 3);
+        assert_eq!(read.counters.events_lost, 4);
         assert_eq!(read.counters.relay_sockets_opened, 2);
         assert_eq!(read.relay_sockets, 1);
         assert_eq!(read.lag, snapshot.lag);

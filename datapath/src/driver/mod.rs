@@ -12,7 +12,7 @@ use crate::coalescing::Coalescing;
 use crate::shared_counters::{LoopLag, SharedCounters, Snapshot};
 use crate::sockets::{Payloads, ReceiveBatch, SendBatch, Waker};
 use crate::trains::Trains;
-use crate::{Datagram, Discard, Node, Now, Outbox, SocketEvent};
+use crate::{Counters, Datagram, Discard, Node, Now, Outbox, SocketEvent};
 
 pub use clock::Clock;
 use ports::Ports;
@@ -23,6 +23,8 @@ pub struct Settings {
     /// The UDP listeners; the position is the index of [`crate::Endpoint::Listener`]. An unspecified IPv6 address
     /// stands for both families, each with a socket of its own.
     pub listeners: Vec<SocketAddr>,
+    /// Other workers of this program bind the same listeners.
+    pub shared: bool,
     /// Socket buffers of a listener, in octets, each way.
     pub listener_buffer_bytes: usize,
     /// Socket buffers of a relay socket, in octets, each way.
@@ -31,7 +33,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(listeners: Vec<SocketAddr>) -> Settings {
-        Settings { listeners, listener_buffer_bytes: 8 << 20, relay_buffer_bytes: 512 << 10 }
+        Settings { listeners, shared: false, listener_buffer_bytes: 8 << 20, relay_buffer_bytes: 512 << 10 }
     }
 }
 
@@ -66,7 +68,7 @@ impl Driver {
         let clock = Clock::new();
         let mut ports = Ports::new(settings.relay_buffer_bytes)?;
         for &address in &settings.listeners {
-            let opened = ports.open_listener(address, settings.listener_buffer_bytes);
+            let opened = ports.open_listener(address, settings.listener_buffer_bytes, settings.shared);
             opened.map_err(|error| io::Error::new(error.kind(), format!("UDP {address}: {error}")))?;
         }
         Ok(Driver {
@@ -106,6 +108,11 @@ impl Driver {
     /// Where the counters are published about once a second.
     pub fn shared_counters(&self) -> Arc<SharedCounters> {
         self.published.clone()
+    }
+
+    /// What this worker counts, for what the caller does beside the node.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.out.counters
     }
 
     /// Lets the caller act on the node between turns (a command of the control plane), then sends what came of it.

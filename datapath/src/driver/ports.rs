@@ -80,13 +80,13 @@ impl Ports {
     }
 
     /// Opens the next listener. An unspecified IPv6 address stands for both families.
-    pub fn open_listener(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
+    pub fn open_listener(&mut self, address: SocketAddr, buffer_bytes: usize, shared: bool) -> io::Result<()> {
         let index = u8::try_from(self.listeners.len()).map_err(io::Error::other)?;
         let role = Role::Listener { index };
         self.listeners.push([None; 2]);
         let both = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let mut port = address.port();
-        match UdpSocket::listener(address, buffer_bytes) {
+        match UdpSocket::listener(address, buffer_bytes, shared) {
             Ok(socket) => {
                 port = socket.address().port();
                 let slot = self.add(socket, role)?;
@@ -97,7 +97,7 @@ impl Ports {
         }
         if both {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            match UdpSocket::listener(address, buffer_bytes) {
+            match UdpSocket::listener(address, buffer_bytes, shared) {
                 Ok(socket) => {
                     let slot = self.add(socket, role)?;
                     self.listeners[usize::from(index)][0] = Some(slot);

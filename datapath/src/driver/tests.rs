@@ -71,7 +71,7 @@ fn plain() -> PlainSocket {
 }
 
 fn listener() -> UdpSocket {
-    UdpSocket::listener("127.0.0.1:0".parse().unwrap(), 1 << 20).unwrap()
+    UdpSocket::listener("127.0.0.1:0".parse().unwrap(), 1 << 20, false).unwrap()
 }
 
 /// Turns until `done` says so.
@@ -198,7 +198,7 @@ fn datagrams_of_all_sizes_arrive_in_order() {
 #[test]
 fn tos_is_sent_and_ecn_is_received() {
     for listen in ["127.0.0.1:0", "[::1]:0"] {
-        let Ok(client) = UdpSocket::listener(listen.parse().unwrap(), 1 << 20) else {
+        let Ok(client) = UdpSocket::listener(listen.parse().unwrap(), 1 << 20, false) else {
             continue;
         };
         let (mut driver, bound) = driver(listen);
@@ -334,4 +334,11 @@ fn counters_are_published_and_the_list_of_datagrams_is_kept() {
     let rtp = shared.snapshot().counters.received[crate::Traffic::Rtp as usize];
     assert_eq!((rtp.packets, rtp.bytes), (7, 6 * 1200 + 500));
     assert!(driver.datagrams.capacity() >= 7);
+}
+
+#[test]
+fn a_second_instance_on_the_same_port_fails() {
+    let (_driver, bound) = driver("127.0.0.1:0");
+    let error = Driver::bind(&Settings::new(vec![bound])).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }

@@ -13,7 +13,7 @@ mod send;
 mod udp;
 
 pub use interfaces::{InterfaceAddress, interface_addresses};
-pub use poll::{Poll, Readiness, Waker};
+pub use poll::{Poll, Readiness, Waker, raise_descriptor_limit};
 pub use receive::{Message, ReceiveBatch};
 pub use send::{Payloads, SendBatch};
 pub use udp::{IcmpError, UdpSocket};

@@ -114,3 +114,16 @@ impl Poll {
         Ok(())
     }
 }
+
+/// Lets the program open as many descriptors as the system allows it (a call needs one, a relayed address another).
+/// Returns how many that are.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure lives through both calls.
+    unsafe {
+        checked(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        checked(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+    }
+    Ok(limit.rlim_cur)
+}

@@ -26,10 +26,12 @@ pub struct IcmpError {
 }
 
 impl UdpSocket {
-    /// A listener: shared between workers, of one address family, and told where each datagram was sent to.
-    pub fn listener(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+    /// A listener: of one address family, and told where each datagram was sent to. `shared`: several workers bind the
+    /// same address, and the kernel spreads the five-tuples over them.
+    pub fn listener(address: SocketAddr, buffer_bytes: usize, shared: bool) -> io::Result<UdpSocket> {
         let socket = UdpSocket::new(address, buffer_bytes)?;
-        socket.socket.set_reuse_port(true)?;
+        // Without SO_REUSEPORT a second instance fails loudly instead of taking half of the datagrams.
+        socket.socket.set_reuse_port(shared)?;
         if socket.ipv6 {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         } else {
