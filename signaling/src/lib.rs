@@ -1,1 +1,21 @@
+//! The control plane: LiveKit sessions over WebSocket, the room service, the page and the metrics.
 //!
+//! [`livekit::Rooms`] is a state machine without sockets, clock or randomness of its own: client messages, SFU events
+//! and time go in, client messages and SFU commands come out. Around it lies a thin layer of HTTP.
+//!
+//! # Deviations
+//!
+//! - Only the single-PeerConnection mode (`/rtc/v1`) of the protocol is spoken.
+//! - RFC 8829 §5.3.1: an answer names exactly one media codec (and its retransmission format) in every section that
+//!   carries media, although more are common, so that the forwarded payload types never change without a new answer.
+//! - RFC 8445 §5.1.1: host candidates stand in the answer's first bundled section alone (RFC 9143 §7.1.3 makes the
+//!   others share it), and trickled remote candidates are ignored: an ICE-lite agent answers checks and sends none.
+//! - RFC 8829 §5.3.1: tracks of one participant are separate streams in `a=msid` unless the room synchronises them.
+
+pub mod livekit;
+mod options;
+
+pub use options::{Drain, Limits, Options, RoomDefaults, Turn, WorkerReport};
+
+#[doc(hidden)]
+pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_signal_request};

@@ -1,0 +1,32 @@
+//! The LiveKit protocol as a state machine: [`Rooms`] takes client messages, SFU events and time, and gives client
+//! messages and SFU commands. LiveKit's words do not leave this module.
+
+mod data;
+mod dynacast;
+pub(crate) mod fuzz;
+mod identifier;
+pub mod join_request;
+mod joining;
+mod negotiation;
+mod offering;
+mod output;
+mod publication;
+mod publishing;
+mod request;
+mod requests;
+mod room;
+mod rooms;
+pub mod sdp;
+mod session;
+mod settings;
+mod subscribing;
+mod subscription;
+mod timers;
+pub mod token;
+mod transport;
+
+pub use joining::Join;
+pub use output::{ConnectionId, Output};
+pub use request::Request;
+pub use rooms::{JoinRefusal, Rooms};
+pub use settings::Settings;

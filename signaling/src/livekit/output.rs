@@ -1,0 +1,34 @@
+//! What the state machines want done, in order.
+
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request::Action};
+use sfu::Command;
+
+/// One WebSocket; a participant that resumes gets another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Command {
+        worker: usize,
+        command: Command,
+    },
+    Send {
+        connection: ConnectionId,
+        message: Message,
+    },
+    /// After everything sent before; the client is not to hear anything more.
+    Close {
+        connection: ConnectionId,
+    },
+}
+
+pub fn leave(reason: DisconnectReason, action: Action) -> Message {
+    Message::Leave(LeaveRequest {
+        can_reconnect: action != Action::Disconnect,
+        reason: reason as i32,
+        action: action as i32,
+        regions: None,
+    })
+}

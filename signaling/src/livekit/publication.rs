@@ -1,0 +1,351 @@
+//! What a participant publishes: announced with `add_track`, alive once a media section carries it.
+
+use std::time::{Duration, Instant};
+
+use datapath::Entropy;
+use livekit_protocol::{
+    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource,
+    TrackType, VideoLayer, VideoQuality, video_layer,
+};
+use sfu::{Encoding, Kind, TrackId, TrackSpec};
+
+use super::dynacast::Dynacast;
+use super::identifier;
+use super::sdp::codec::{self, Choice, CodecKey};
+use super::sdp::extension;
+use super::sdp::{Role, Section};
+
+/// The SFU takes at most three encodings of a track.
+const ENCODINGS_MAX: usize = 3;
+
+/// What the section of a live track agreed on.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub codec: CodecKey,
+    pub mid: String,
+    /// The client's id for the track in `a=msid`; another one there is another track.
+    pub msid: Option<String>,
+    pub spec: TrackSpec,
+    pub dynacast: Dynacast,
+}
+
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub id: TrackId,
+    /// The client's own name for the track.
+    pub cid: String,
+    pub kind: Kind,
+    pub info: TrackInfo,
+    /// Short name of the codec that the client would like to send.
+    codec_wish: Option<String>,
+    pub live: Option<Live>,
+    /// Somebody subscribed at some time.
+    pub had_subscriber: bool,
+}
+
+impl Publication {
+    /// `None` for a kind of track that has no media.
+    pub fn new(
+        request: AddTrackRequest,
+        id: TrackId,
+        unix: Duration,
+        entropy: &mut Entropy,
+    ) -> Option<Publication> {
+        let kind = match TrackType::try_from(request.r#type) {
+            Ok(TrackType::Audio) => Kind::Audio,
+            Ok(TrackType::Video) => Kind::Video,
+            _ => return None,
+        };
+        let source = TrackSource::try_from(request.source).unwrap_or(TrackSource::Unknown);
+        let codec_wish = request
+            .simulcast_codecs
+            .first()
+            .map(|codec| codec.codec.to_ascii_lowercase())
+            .filter(|name| !name.is_empty());
+        let cid = request.cid.clone();
+        let info = track_info(request, kind, source, codec_wish.as_deref(), unix, entropy);
+        Some(Publication {
+            id,
+            cid,
+            kind,
+            info,
+            codec_wish,
+            live: None,
+            had_subscriber: false,
+        })
+    }
+
+    /// Whether the client means this track by `name`, its own id of a track or of one of its codecs.
+    pub fn has_cid(&self, name: &str) -> bool {
+        self.cid == name || self.info.codecs.iter().any(|codec| codec.cid == name)
+    }
+
+    /// The published qualities, lowest first, as many as there are encodings.
+    pub fn qualities(&self) -> Vec<VideoQuality> {
+        let encodings = self.encodings();
+        let mut qualities: Vec<VideoQuality> = self
+            .layers()
+            .iter()
+            .filter_map(|layer| VideoQuality::try_from(layer.quality).ok())
+            .take(encodings)
+            .collect();
+        const ALL: [VideoQuality; 3] = [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High];
+        if qualities.len() < encodings {
+            qualities = ALL[..encodings.min(3)].to_vec();
+        }
+        qualities
+    }
+
+    pub fn encodings(&self) -> usize {
+        self.live.as_ref().map_or_else(
+            || self.layers().len().clamp(1, ENCODINGS_MAX),
+            |live| live.spec.encodings.len(),
+        )
+    }
+
+    /// Sorted by quality.
+    pub fn layers(&self) -> &[VideoLayer] {
+        match self.info.codecs.first() {
+            Some(codec) if !codec.layers.is_empty() => &codec.layers,
+            #[allow(deprecated)] // What clients without `codecs` still fill in.
+            _ => &self.info.layers,
+        }
+    }
+
+    /// Takes up the section that the client sends the track in. `None` if it offers nothing that we can forward.
+    pub fn go_live(&mut self, section: &Section, now: Instant) -> Option<(Choice, Option<String>)> {
+        let choice = codec::choose_for_publisher(section, self.codec_wish.as_deref())?;
+        let format = section.format(choice.payload_type)?;
+        let encodings = self.encodings_of(section);
+        self.info.mime_type = choice.key.mime_type().into();
+        self.info.mid = section.mid.clone();
+        if self.info.codecs.is_empty() {
+            self.info.codecs.push(SimulcastCodecInfo {
+                cid: self.cid.clone(),
+                layers: self.layers().to_vec(),
+                video_layer_mode: video_layer::Mode::OneSpatialLayerPerStream as i32,
+                ..Default::default()
+            });
+        }
+        if let Some(codec) = self.info.codecs.first_mut() {
+            codec.mime_type = choice.key.mime_type().into();
+            codec.mid = section.mid.clone();
+            codec.sdp_cid = section.track_id.clone().unwrap_or_default();
+            for (layer, encoding) in codec.layers.iter_mut().zip(&encodings) {
+                layer.ssrc = encoding.ssrc.unwrap_or(0);
+                layer.repair_ssrc = encoding.rtx_ssrc.unwrap_or(0);
+                layer.rid = encoding.rid.clone().unwrap_or_default();
+            }
+        }
+        let fmtp = (self.kind == Kind::Audio).then(|| self.opus_parameters(&format.fmtp));
+        let spec = TrackSpec {
+            codec: choice.key.codec(),
+            mid: section.mid.clone(),
+            payload_type: choice.payload_type,
+            rtx_payload_type: choice.rtx_payload_type,
+            extensions: extension::accept(section, Role::Publish, self.kind).1,
+            nack: format.feedback.iter().any(|feedback| feedback == "nack"),
+            muted: self.info.muted,
+            encodings,
+        };
+        self.live = Some(Live {
+            codec: choice.key,
+            mid: section.mid.clone(),
+            msid: section.track_id.clone(),
+            dynacast: Dynacast::new(now, spec.encodings.len()),
+            spec,
+        });
+        Some((choice, fmtp))
+    }
+
+    /// A section of a live track as it was agreed, for the next answer.
+    pub fn fmtp(&self, section: &Section) -> Option<String> {
+        let live = self.live.as_ref()?;
+        let format = section.format(live.spec.payload_type)?;
+        (self.kind == Kind::Audio).then(|| self.opus_parameters(&format.fmtp))
+    }
+
+    /// RFC 7587 §6.1: what we, the receiver, prefer. Chrome sends DTX only when it is told so.
+    fn opus_parameters(&self, offered: &str) -> String {
+        let has = |feature: AudioTrackFeature| {
+            self.info.audio_features.contains(&(feature as i32))
+        };
+        let mut wanted = Vec::new();
+        if !has(AudioTrackFeature::TfNoDtx) {
+            wanted.push(("usedtx", "usedtx=1"));
+        }
+        if has(AudioTrackFeature::TfStereo) {
+            wanted.push(("stereo", "stereo=1"));
+            wanted.push(("maxaveragebitrate", "maxaveragebitrate=510000"));
+        }
+        let mut fmtp = offered.to_owned();
+        for (name, parameter) in wanted {
+            let present = fmtp
+                .split(';')
+                .any(|pair| pair.trim().split('=').next() == Some(name));
+            if !present {
+                if !fmtp.is_empty() {
+                    fmtp.push(';');
+                }
+                fmtp.push_str(parameter);
+            }
+        }
+        fmtp
+    }
+
+    fn encodings_of(&self, section: &Section) -> Vec<Encoding> {
+        let mut rids: Vec<Option<String>> =
+            section.send_rids.iter().cloned().map(Some).collect();
+        rids.sort_by_key(|rid| rid.as_deref().map(rid_rank));
+        let streams: Vec<(Option<String>, Option<u32>)> = if !rids.is_empty() {
+            rids.into_iter().map(|rid| (rid, None)).collect()
+        } else if !section.simulcast_ssrcs.is_empty() {
+            let ssrcs = section.simulcast_ssrcs.iter();
+            ssrcs.map(|ssrc| (None, Some(*ssrc))).collect()
+        } else {
+            let ssrc = section.retransmissions.first().map(|(stream, _)| *stream);
+            vec![(None, ssrc.or(section.ssrcs.first().copied()))]
+        };
+        let layers = self.layers();
+        let count = streams.len().min(ENCODINGS_MAX);
+        streams
+            .into_iter()
+            .take(ENCODINGS_MAX)
+            .enumerate()
+            .map(|(index, (rid, ssrc))| {
+                let (width, height, bitrate) = match layers.get(index) {
+                    Some(layer) => (layer.width, layer.height, layer.bitrate),
+                    // Halved from layer to layer, as browsers do when nobody says otherwise.
+                    None => {
+                        let halvings = (count - 1 - index) as u32;
+                        (self.info.width >> halvings, self.info.height >> halvings, 0)
+                    }
+                };
+                Encoding {
+                    rid,
+                    ssrc,
+                    rtx_ssrc: ssrc.and_then(|ssrc| section.retransmission_of(ssrc)),
+                    width: u16::try_from(width).unwrap_or(u16::MAX),
+                    height: u16::try_from(height).unwrap_or(u16::MAX),
+                    bitrate_bps: bitrate,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Lowest quality first; ids of nobody's convention keep the order of the offer.
+fn rid_rank(rid: &str) -> u8 {
+    match rid {
+        "q" | "2" => 0,
+        "h" | "1" => 1,
+        "f" | "0" => 2,
+        _ => 3,
+    }
+}
+
+fn track_info(
+    request: AddTrackRequest,
+    kind: Kind,
+    source: TrackSource,
+    codec_wish: Option<&str>,
+    unix: Duration,
+    entropy: &mut Entropy,
+) -> TrackInfo {
+    let letters = match (kind, source) {
+        (Kind::Audio, TrackSource::Microphone) => "AM",
+        (Kind::Audio, TrackSource::ScreenShareAudio) => "As",
+        (Kind::Video, TrackSource::Camera) => "VC",
+        (Kind::Video, TrackSource::ScreenShare) => "VS",
+        (Kind::Audio, _) => "AU",
+        (Kind::Video, _) => "VU",
+    };
+    let stream = match source {
+        _ if !request.stream.is_empty() => request.stream.clone(),
+        TrackSource::Camera | TrackSource::Microphone => "camera".into(),
+        TrackSource::ScreenShare | TrackSource::ScreenShareAudio => "screenshare".into(),
+        TrackSource::Unknown => "unknown".into(),
+    };
+    let mut layers = request.layers;
+    layers.truncate(ENCODINGS_MAX);
+    sort_layers(&mut layers);
+    let mime_type = match (kind, codec_wish) {
+        (Kind::Audio, _) => "audio/opus",
+        (Kind::Video, Some("h264")) => "video/H264",
+        (Kind::Video, _) => "video/VP8",
+    };
+    // One entry for the first codec; further ones (a backup) name codecs that this server does not forward.
+    let codecs: Vec<SimulcastCodecInfo> = request
+        .simulcast_codecs
+        .into_iter()
+        .take(1)
+        .map(|codec| {
+            let mut layers = if codec.layers.is_empty() {
+                layers.clone()
+            } else {
+                codec.layers
+            };
+            layers.truncate(ENCODINGS_MAX);
+            sort_layers(&mut layers);
+            SimulcastCodecInfo {
+                mime_type: mime_type.into(),
+                cid: codec.cid,
+                layers,
+                video_layer_mode: match kind {
+                    Kind::Audio => video_layer::Mode::Unused as i32,
+                    Kind::Video => video_layer::Mode::OneSpatialLayerPerStream as i32,
+                },
+                ..Default::default()
+            }
+        })
+        .collect();
+    let mut audio_features = request.audio_features;
+    #[allow(deprecated)]
+    for (set, feature) in [
+        (request.stereo, AudioTrackFeature::TfStereo),
+        (request.disable_dtx, AudioTrackFeature::TfNoDtx),
+    ] {
+        if set && !audio_features.contains(&(feature as i32)) {
+            audio_features.push(feature as i32);
+        }
+    }
+    let layer_count = codecs.first().map_or(layers.len(), |codec| codec.layers.len());
+    #[allow(deprecated)]
+    TrackInfo {
+        sid: identifier::sid(entropy, &format!("TR_{letters}")),
+        r#type: request.r#type,
+        name: request.name,
+        muted: request.muted,
+        width: request.width,
+        height: request.height,
+        simulcast: kind == Kind::Video && layer_count > 1,
+        disable_dtx: request.disable_dtx,
+        source: source as i32,
+        layers,
+        mime_type: mime_type.into(),
+        codecs,
+        stereo: request.stereo,
+        // RED is never forwarded, so nobody is to make it.
+        disable_red: true,
+        encryption: request.encryption,
+        stream,
+        version: Some(TimedVersion {
+            unix_micro: unix.as_micros() as i64,
+            ticks: 0,
+        }),
+        audio_features,
+        backup_codec_policy: request.backup_codec_policy,
+        packet_trailer_features: request.packet_trailer_features,
+        mid: String::new(),
+    }
+}
+
+fn sort_layers(layers: &mut [VideoLayer]) {
+    layers.sort_by_key(|layer| layer.quality);
+    for (index, layer) in layers.iter_mut().enumerate() {
+        layer.spatial_layer = index as i32;
+        if layer.rid.is_empty() {
+            layer.rid = ["q", "h", "f"][index.min(2)].into();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One room: who is in it, and what everybody is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use datapath::{Entropy, Now};
+use livekit_protocol::participant_info::State;
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{
+    DisconnectReason, ParticipantInfo, ParticipantUpdate, RoomUpdate, TimedVersion,
+    leave_request::Action,
+};
+use sfu::{Command, ParticipantId, RoomId, TrackId};
+
+use super::output::{ConnectionId, Output, leave};
+use super::session::Session;
+use super::settings::Settings;
+use super::timers::{Timer, Timers};
+
+/// The numbers of a room are told at most this often.
+const ROOM_UPDATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Who left is remembered for clients that are away, up to this many.
+const MISSED_MAX: usize = 1_000;
+
+/// Where things are, across rooms. Ids are never used twice.
+#[derive(Debug, Default)]
+pub struct Directory {
+    last_id: u64,
+    pub participants: BTreeMap<ParticipantId, RoomId>,
+    pub tracks: BTreeMap<TrackId, RoomId>,
+    pub connections: BTreeMap<ConnectionId, (RoomId, ParticipantId)>,
+}
+
+impl Directory {
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+/// What lies outside of the room that an input concerns.
+pub struct Context<'a> {
+    pub now: Now,
+    pub settings: &'a Settings,
+    pub entropy: &'a mut Entropy,
+    pub timers: &'a mut Timers,
+    pub directory: &'a mut Directory,
+    pub out: &'a mut Vec<Output>,
+}
+
+impl Context<'_> {
+    /// To nobody if the client is away: what it missed it learns when it comes back.
+    pub fn send(&mut self, connection: Option<ConnectionId>, message: Message) {
+        if let Some(connection) = connection {
+            self.out.push(Output::Send {
+                connection,
+                message,
+            });
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Room {
+    pub id: RoomId,
+    pub worker: usize,
+    pub sid: String,
+    pub name: String,
+    pub metadata: String,
+    /// Since the Unix epoch.
+    pub created: Duration,
+    pub empty_timeout: Duration,
+    pub departure_timeout: Duration,
+    pub max_participants: u32,
+    pub sync_streams: bool,
+    pub sessions: BTreeMap<ParticipantId, Session>,
+    /// Identities are the token maker's choice.
+    pub identities: BTreeMap<String, ParticipantId>,
+    /// Track sid → who publishes it.
+    pub tracks: BTreeMap<String, (ParticipantId, TrackId)>,
+    /// How often the room's own state changed.
+    pub version: i32,
+}
+
+impl Room {
+    pub fn info(&self, settings: &Settings) -> livekit_protocol::Room {
+        let visible = || {
+            self.sessions
+                .values()
+                .filter(|session| !session.permission.hidden)
+        };
+        livekit_protocol::Room {
+            sid: self.sid.clone(),
+            name: self.name.clone(),
+            empty_timeout: self.empty_timeout.as_secs() as u32,
+            departure_timeout: self.departure_timeout.as_secs() as u32,
+            max_participants: self.max_participants,
+            creation_time: self.created.as_secs() as i64,
+            creation_time_ms: self.created.as_millis() as i64,
+            enabled_codecs: settings.enabled_codecs(),
+            metadata: self.metadata.clone(),
+            num_participants: visible().count() as u32,
+            num_publishers: visible().filter(|session| session.is_publisher()).count() as u32,
+            version: Some(TimedVersion {
+                unix_micro: self.created.as_micros() as i64,
+                ticks: self.version,
+            }),
+            ..Default::default()
+        }
+    }
+
+    pub fn command(&self, ctx: &mut Context<'_>, command: Command) {
+        ctx.out.push(Output::Command {
+            worker: self.worker,
+            command,
+        });
+    }
+
+    /// To everybody who has a connection, but for `except`.
+    pub fn broadcast(
+        &self,
+        ctx: &mut Context<'_>,
+        except: Option<ParticipantId>,
+        message: Message,
+    ) {
+        for session in self.sessions.values() {
+            if Some(session.id) != except {
+                ctx.send(session.connection, message.clone());
+            }
+        }
+    }
+
+    /// Tells the others (and the participant itself, if `to_self`) that something about it changed.
+    pub fn announce(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, to_self: bool) {
+        let Some(session) = self.sessions.get_mut(&participant) else {
+            return;
+        };
+        session.version += 1;
+        let (connection, hidden) = (session.connection, session.permission.hidden);
+        let message = update(vec![session.info()]);
+        if !hidden {
+            self.broadcast(ctx, Some(participant), message.clone());
+        }
+        if to_self {
+            ctx.send(connection, message);
+        }
+    }
+
+    pub fn schedule_update(&mut self, ctx: &mut Context<'_>) {
+        ctx.timers.set_if_idle(
+            Timer::RoomUpdate(self.id),
+            ctx.now.instant + ROOM_UPDATE_INTERVAL,
+        );
+    }
+
+    pub fn send_update(&mut self, ctx: &mut Context<'_>) {
+        self.version += 1;
+        let message = Message::RoomUpdate(RoomUpdate {
+            room: Some(self.info(ctx.settings)),
+        });
+        self.broadcast(ctx, None, message);
+    }
+
+    /// What a client that comes (back) has to know: everybody that it may see but itself.
+    pub fn others(&self, participant: ParticipantId) -> Vec<ParticipantInfo> {
+        self.sessions
+            .values()
+            .filter(|session| session.id != participant && !session.permission.hidden)
+            .map(Session::info)
+            .collect()
+    }
+
+    /// Ends a participant: its client hears `action`, the others that it is gone.
+    pub fn remove(
+        &mut self,
+        ctx: &mut Context<'_>,
+        participant: ParticipantId,
+        reason: DisconnectReason,
+        action: Option<Action>,
+    ) {
+        let tracks: Vec<TrackId> = match self.sessions.get(&participant) {
+            Some(session) => session.publications.keys().copied().collect(),
+            None => return,
+        };
+        for track in tracks {
+            self.drop_publication(ctx, participant, track);
+        }
+        let Some(mut session) = self.sessions.remove(&participant) else {
+            return;
+        };
+        if self.identities.get(&session.identity) == Some(&participant) {
+            self.identities.remove(&session.identity);
+        }
+        ctx.directory.participants.remove(&participant);
+        for timer in [
+            Timer::Negotiate(participant),
+            Timer::RefreshToken(participant),
+            Timer::Activate(participant),
+            Timer::TransportLost(participant),
+            Timer::SimulatedSpeaker(participant),
+        ] {
+            ctx.timers.cancel(timer);
+        }
+        self.command(ctx, Command::Leave { participant });
+        if let Some(connection) = session.connection.take() {
+            if let Some(action) = action {
+                ctx.send(Some(connection), leave(reason, action));
+            }
+            ctx.directory.connections.remove(&connection);
+            ctx.out.push(Output::Close { connection });
+        }
+        session.state = State::Disconnected;
+        session.version += 1;
+        if !session.permission.hidden {
+            let info = ParticipantInfo {
+                disconnect_reason: reason as i32,
+                ..session.info()
+            };
+            self.broadcast(ctx, None, update(vec![info.clone()]));
+            for away in self.sessions.values_mut() {
+                if away.connection.is_none() && away.missed.len() < MISSED_MAX {
+                    away.missed.push(info.clone());
+                }
+            }
+            self.schedule_update(ctx);
+        }
+        if self.sessions.is_empty() {
+            let at = ctx.now.instant + self.departure_timeout;
+            ctx.timers.set(Timer::CloseRoom(self.id), at);
+        }
+    }
+}
+
+pub fn update(participants: Vec<ParticipantInfo>) -> Message {
+    Message::Update(ParticipantUpdate { participants })
+}

@@ -1,0 +1,221 @@
+//! One participant as the signalling knows it, from its join until it has left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
+use livekit_protocol::{
+    ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource,
+    UpdateTrackSettings,
+};
+use sfu::{ParticipantId, TrackId};
+
+use super::negotiation::Negotiation;
+use super::output::ConnectionId;
+use super::publication::Publication;
+use super::subscription::Subscription;
+use super::token::{Claims, VideoGrant};
+
+/// What a client said of single tracks, by their sid, may outlive the tracks.
+const CHOICES_MAX: usize = 10_000;
+
+/// What a subscriber decided about one track.
+#[derive(Clone, Debug, Default)]
+pub struct TrackChoice {
+    pub subscribe: Option<bool>,
+    pub setting: Option<UpdateTrackSettings>,
+}
+
+/// How far a lost transport has been given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportState {
+    /// Never up yet.
+    Connecting,
+    Connected,
+    /// Silent; the client has not been told.
+    Silent,
+    /// The client has been told to resume.
+    Failed,
+}
+
+/// Tests of clients ask the server to misbehave at the next resumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResumeTrouble {
+    pub close_after_messages: bool,
+    /// This many resumes are cut without any message.
+    pub silent: u8,
+}
+
+/// What the client said about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    pub protocol: i32,
+    pub capabilities: Vec<i32>,
+    pub auto_subscribe: bool,
+    pub adaptive_stream: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub id: ParticipantId,
+    pub sid: String,
+    pub identity: String,
+    pub name: String,
+    pub metadata: String,
+    pub attributes: BTreeMap<String, String>,
+    pub kind: ParticipantKind,
+    pub permission: ParticipantPermission,
+    pub client: Client,
+    /// As the client presented them; refreshed tokens repeat them.
+    pub claims: Claims,
+    /// Since the Unix epoch.
+    pub joined: Duration,
+    pub state: State,
+    /// Grows with every change that others are told.
+    pub version: u32,
+    pub transport: TransportState,
+    /// None while the client is away.
+    pub connection: Option<ConnectionId>,
+    pub negotiation: Negotiation,
+    pub publications: BTreeMap<TrackId, Publication>,
+    pub subscriptions: BTreeMap<TrackId, Subscription>,
+    /// By track sid.
+    pub choices: BTreeMap<String, TrackChoice>,
+    /// Who may subscribe to this participant's tracks; none: everybody.
+    pub subscription_permission: Option<SubscriptionPermission>,
+    /// Tracks that a permission keeps from this participant, which has been told so.
+    pub forbidden: BTreeSet<TrackId>,
+    /// The last reliable data packet that came from this participant.
+    pub data_sequence: u32,
+    /// Who left while the client was away.
+    pub missed: Vec<ParticipantInfo>,
+    pub resume_trouble: ResumeTrouble,
+}
+
+impl Session {
+    pub fn info(&self) -> ParticipantInfo {
+        let live = || {
+            self.publications
+                .values()
+                .filter(|publication| publication.live.is_some())
+        };
+        ParticipantInfo {
+            sid: self.sid.clone(),
+            identity: self.identity.clone(),
+            state: self.state as i32,
+            tracks: live().map(|publication| publication.info.clone()).collect(),
+            metadata: self.metadata.clone(),
+            joined_at: self.joined.as_secs() as i64,
+            joined_at_ms: self.joined.as_millis() as i64,
+            name: self.name.clone(),
+            version: self.version,
+            permission: Some(self.permission.clone()),
+            is_publisher: self.is_publisher(),
+            kind: self.kind as i32,
+            attributes: self.attributes.clone().into_iter().collect(),
+            client_protocol: self.client.protocol,
+            capabilities: self.client.capabilities.clone(),
+            ..Default::default()
+        }
+    }
+
+    pub fn is_publisher(&self) -> bool {
+        self.publications
+            .values()
+            .any(|publication| publication.live.is_some())
+    }
+
+    pub fn publication_by_sid(&self, sid: &str) -> Option<&Publication> {
+        self.publications
+            .values()
+            .find(|publication| publication.info.sid == sid)
+    }
+
+    pub fn may_publish(&self, source: TrackSource) -> bool {
+        let sources = &self.permission.can_publish_sources;
+        self.permission.can_publish
+            && (sources.is_empty() || sources.contains(&(source as i32)))
+    }
+
+    /// Whether this participant lets `subscriber` have the track.
+    pub fn lets_subscribe(&self, subscriber: &Session, track_sid: &str) -> bool {
+        let Some(rule) = &self.subscription_permission else {
+            return true;
+        };
+        rule.all_participants
+            || rule.track_permissions.iter().any(|permission| {
+                let names_them = if permission.participant_identity.is_empty() {
+                    permission.participant_sid == subscriber.sid
+                } else {
+                    permission.participant_identity == subscriber.identity
+                };
+                names_them
+                    && (permission.all_tracks
+                        || permission.track_sids.iter().any(|sid| sid == track_sid))
+            })
+    }
+
+    pub fn wants(&self, track_sid: &str) -> bool {
+        self.choices
+            .get(track_sid)
+            .and_then(|choice| choice.subscribe)
+            .unwrap_or(self.client.auto_subscribe)
+    }
+
+    /// The place to note a choice about a track, unless there are too many.
+    pub fn choice_mut(&mut self, track_sid: &str) -> Option<&mut TrackChoice> {
+        if self.choices.len() >= CHOICES_MAX && !self.choices.contains_key(track_sid) {
+            return None;
+        }
+        Some(self.choices.entry(track_sid.to_owned()).or_default())
+    }
+}
+
+/// What a grant permits; what it does not mention is permitted, but for changing one's own metadata.
+pub fn permission(grant: &VideoGrant) -> ParticipantPermission {
+    let can_publish = grant.can_publish.unwrap_or(true);
+    let sources = grant.can_publish_sources.as_deref().unwrap_or_default();
+    #[allow(deprecated)]
+    ParticipantPermission {
+        can_subscribe: grant.can_subscribe.unwrap_or(true),
+        can_publish,
+        can_publish_data: grant.can_publish_data.unwrap_or(can_publish),
+        can_publish_sources: sources
+            .iter()
+            .filter_map(|name| TrackSource::from_str_name(&name.to_ascii_uppercase()))
+            .map(|source| source as i32)
+            .collect(),
+        can_update_metadata: grant.can_update_own_metadata.unwrap_or(false),
+        hidden: grant.hidden,
+        recorder: grant.recorder,
+        agent: grant.agent,
+        can_subscribe_metrics: grant.can_subscribe_metrics.unwrap_or(false),
+        can_manage_agent_session: grant.can_manage_agent_session.unwrap_or(false),
+    }
+}
+
+pub fn kind(name: &str) -> ParticipantKind {
+    ParticipantKind::from_str_name(&name.to_ascii_uppercase()).unwrap_or(ParticipantKind::Standard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_grant_does_not_mention_is_permitted() {
+        let open = permission(&VideoGrant::default());
+        assert!(open.can_publish && open.can_subscribe && open.can_publish_data);
+        assert!(!open.can_update_metadata && open.can_publish_sources.is_empty());
+        let listener = permission(&VideoGrant {
+            can_publish: Some(false),
+            ..Default::default()
+        });
+        assert!(!listener.can_publish && !listener.can_publish_data);
+        let voice = permission(&VideoGrant {
+            can_publish_sources: Some(vec!["microphone".into(), "screen_share".into()]),
+            ..Default::default()
+        });
+        assert_eq!(voice.can_publish_sources, [2, 3]);
+    }
+}

@@ -1,0 +1,124 @@
+//! What the program decides about the control plane.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sfu::{Command, Fingerprint};
+
+/// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
+pub type CommandSink = Box<dyn FnMut(Command) -> bool + Send>;
+
+/// What one worker reports for `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerReport {
+    pub counters: datapath::Counters,
+    /// How late the worker's loop ran at worst since the last report.
+    pub loop_lag: Duration,
+}
+
+/// Asked at every scrape: one report for each worker.
+pub type MetricsSource = Arc<dyn Fn() -> Vec<WorkerReport> + Send + Sync>;
+
+pub struct Options {
+    /// API key → secret (HS256).
+    pub api_keys: BTreeMap<String, String>,
+    /// Host candidates (UDP) in the order of preference.
+    pub media_candidates: Vec<SocketAddr>,
+    /// Of the certificate that the workers present in DTLS.
+    pub fingerprint: Fingerprint,
+    pub turn: Option<Turn>,
+    pub limits: Limits,
+    pub room_defaults: RoomDefaults,
+    pub drain: Drain,
+    pub metrics: MetricsSource,
+    /// API key that `POST /demo/token` signs with; `None` switches the endpoint off.
+    pub demo_key: Option<String>,
+    /// Seeds everything that has to be unguessable: ids, ICE passwords, SSRCs.
+    pub entropy: datapath::Entropy,
+}
+
+/// TURN for clients that cannot reach the media candidates.
+#[derive(Clone)]
+pub struct Turn {
+    /// Shared with the relay: REST credentials are HMAC-SHA1 with it.
+    pub secret: String,
+    /// `turn:` and `turns:` URLs. None may name the address and port of a media candidate over UDP: a browser takes
+    /// everything that comes from there for the TURN server's answer.
+    pub urls: Vec<String>,
+    /// Life of a minted credential.
+    pub ttl: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// TCP connections served at once.
+    pub connections: usize,
+    /// Participants of all rooms.
+    pub participants: usize,
+    pub rooms: usize,
+    /// Participants of one room, unless the room itself says less.
+    pub participants_per_room: usize,
+    pub tracks_per_participant: usize,
+    /// Client messages: sustained rate and burst; a client beyond it is cut off.
+    pub messages_per_second: u32,
+    pub message_burst: u32,
+    /// Messages queued for one client that does not read; beyond it the client is cut off.
+    pub queued_messages: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 20_000,
+            participants: 10_000,
+            rooms: 10_000,
+            participants_per_room: 1_000,
+            tracks_per_participant: 32,
+            messages_per_second: 100,
+            message_burst: 1_000,
+            queued_messages: 1_024,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct RoomDefaults {
+    /// A room begins with its first participant; otherwise it has to be created over the API.
+    pub auto_create: bool,
+    /// A room that nobody enters closes after this.
+    pub empty_timeout: Duration,
+    /// A room that everybody left closes after this.
+    pub departure_timeout: Duration,
+    /// 0: no limit of its own.
+    pub max_participants: u32,
+    /// Sound and picture of one participant share a stream, so that the browser keeps lips and voice together.
+    pub sync_streams: bool,
+}
+
+impl Default for RoomDefaults {
+    fn default() -> RoomDefaults {
+        RoomDefaults {
+            auto_create: true,
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            max_participants: 0,
+            sync_streams: false,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// How long clients may take to hear that they are to reconnect, before the server goes anyway.
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain {
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
