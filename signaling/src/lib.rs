@@ -12,10 +12,17 @@
 //!   others share it), and trickled remote candidates are ignored: an ICE-lite agent answers checks and sends none.
 //! - RFC 8829 §5.3.1: tracks of one participant are separate streams in `a=msid` unless the room synchronises them.
 
+mod connection;
+mod control;
+mod http;
 pub mod livekit;
+mod metrics;
 mod options;
+mod page;
+mod server;
 
-pub use options::{Drain, Limits, Options, RoomDefaults, Turn, WorkerReport};
+pub use options::{CommandSink, Drain, Limits, MetricsSource, Options, RoomDefaults, Turn};
+pub use server::serve;
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_signal_request};

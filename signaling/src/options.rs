@@ -5,21 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datapath::shared_counters::Snapshot;
 use sfu::{Command, Fingerprint};
 
 /// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
 pub type CommandSink = Box<dyn FnMut(Command) -> bool + Send>;
 
-/// What one worker reports for `/metrics`.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerReport {
-    pub counters: datapath::Counters,
-    /// How late the worker's loop ran at worst since the last report.
-    pub loop_lag: Duration,
-}
-
-/// Asked at every scrape: one report for each worker.
-pub type MetricsSource = Arc<dyn Fn() -> Vec<WorkerReport> + Send + Sync>;
+/// Asked at every scrape: what each worker tells about itself.
+pub type MetricsSource = Arc<dyn Fn() -> Vec<Snapshot> + Send + Sync>;
 
 pub struct Options {
     /// API key → secret (HS256).
@@ -117,8 +110,6 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Drain {
-        Drain {
-            timeout: Duration::from_secs(5),
-        }
+        Drain { timeout: Duration::from_secs(5) }
     }
 }

@@ -1,7 +1,10 @@
 //! Data packets: who gets one, and what the server writes into it.
 
 use bytes::Bytes;
-use livekit_protocol::{DataPacket, data_packet::{Kind, Value}};
+use livekit_protocol::{
+    DataPacket,
+    data_packet::{Kind, Value},
+};
 use prost::Message;
 
 pub const RELIABLE: &str = "_reliable";
@@ -26,12 +29,7 @@ pub struct Forwarded {
 
 /// Reads a packet of `sender` on the channel of `kind` and writes what the others get; `None` if it goes nowhere.
 /// `last_sequence` is the sender's last reliable one: what came already (again after a resume) is dropped.
-pub fn forward(
-    payload: &[u8],
-    kind: Kind,
-    sender: &Sender<'_>,
-    last_sequence: &mut u32,
-) -> Option<Forwarded> {
+pub fn forward(payload: &[u8], kind: Kind, sender: &Sender<'_>, last_sequence: &mut u32) -> Option<Forwarded> {
     let mut packet = DataPacket::decode(payload).ok()?;
     if kind == Kind::Reliable && packet.sequence > 0 {
         if packet.sequence <= *last_sequence {
@@ -76,11 +74,7 @@ pub fn forward(
         packet.participant_identity = sender.identity.into();
         packet.encode_to_vec()
     };
-    Some(Forwarded {
-        payload: payload.into(),
-        identities,
-        sids,
-    })
+    Some(Forwarded { payload: payload.into(), identities, sids })
 }
 
 #[cfg(test)]
@@ -90,21 +84,14 @@ mod tests {
 
     use super::*;
 
-    const ANNA: Sender<'_> = Sender {
-        sid: "PA_anna",
-        identity: "anna",
-        is_agent: false,
-    };
+    const ANNA: Sender<'_> = Sender { sid: "PA_anna", identity: "anna", is_agent: false };
 
     fn user(sequence: u32) -> DataPacket {
         DataPacket {
             sequence,
             participant_identity: "somebody else".into(),
             destination_identities: vec!["bert".into()],
-            value: Some(Value::User(UserPacket {
-                payload: b"hello".to_vec(),
-                ..Default::default()
-            })),
+            value: Some(Value::User(UserPacket { payload: b"hello".to_vec(), ..Default::default() })),
             ..Default::default()
         }
     }
@@ -128,9 +115,7 @@ mod tests {
     #[test]
     fn a_reliable_packet_is_forwarded_once() {
         let mut last = 0;
-        let mut send = |sequence, kind| {
-            forward(&user(sequence).encode_to_vec(), kind, &ANNA, &mut last).is_some()
-        };
+        let mut send = |sequence, kind| forward(&user(sequence).encode_to_vec(), kind, &ANNA, &mut last).is_some();
         assert!(send(1, Kind::Reliable));
         assert!(send(2, Kind::Reliable));
         assert!(!send(2, Kind::Reliable));
@@ -142,10 +127,7 @@ mod tests {
 
     #[test]
     fn metrics_and_rubbish_go_nowhere() {
-        let metrics = DataPacket {
-            value: Some(Value::Metrics(MetricsBatch::default())),
-            ..Default::default()
-        };
+        let metrics = DataPacket { value: Some(Value::Metrics(MetricsBatch::default())), ..Default::default() };
         let bytes = metrics.encode_to_vec();
         assert_eq!(forward(&bytes, Kind::Lossy, &ANNA, &mut 0), None);
         assert_eq!(forward(&[0xff; 9], Kind::Lossy, &ANNA, &mut 0), None);

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{
-    SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, VideoQuality,
-};
+use livekit_protocol::{SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, VideoQuality};
 
 /// Fewer layers are asked for only when nobody wanted more for this long.
 const DECREASE_DELAY: Duration = Duration::from_secs(5);
@@ -26,12 +24,7 @@ pub struct Dynacast {
 impl Dynacast {
     pub fn new(now: Instant, encodings: usize) -> Dynacast {
         let all = u8::try_from(encodings.saturating_sub(1)).ok();
-        Dynacast {
-            published: now,
-            wanted: all,
-            told: all,
-            decrease: None,
-        }
+        Dynacast { published: now, wanted: all, told: all, decrease: None }
     }
 
     pub fn told(&self) -> Highest {
@@ -89,10 +82,7 @@ pub fn quality_update(
     SubscribedQualityUpdate {
         track_sid: track_sid.into(),
         subscribed_qualities: list.clone(),
-        subscribed_codecs: vec![SubscribedCodec {
-            codec: codec.into(),
-            qualities: list,
-        }],
+        subscribed_codecs: vec![SubscribedCodec { codec: codec.into(), qualities: list }],
     }
 }
 

@@ -21,11 +21,7 @@ pub fn fuzz_sdp(data: &[u8]) {
                 SectionKind::Application => SectionAnswer::Application,
                 _ if section.rejected => SectionAnswer::Rejected,
                 _ => match codec::choose_for_publisher(section, Some("h264")) {
-                    Some(choice) => SectionAnswer::Receive {
-                        choice,
-                        fmtp: None,
-                        rids: section.send_rids.clone(),
-                    },
+                    Some(choice) => SectionAnswer::Receive { choice, fmtp: None, rids: section.send_rids.clone() },
                     None => SectionAnswer::Rejected,
                 },
             }

@@ -8,9 +8,7 @@ const ALPHABET: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvw
 const ICE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 fn random(entropy: &mut Entropy, alphabet: &[u8], length: usize) -> String {
-    (0..length)
-        .map(|_| char::from(alphabet[entropy.below(alphabet.len() as u64) as usize]))
-        .collect()
+    (0..length).map(|_| char::from(alphabet[entropy.below(alphabet.len() as u64) as usize])).collect()
 }
 
 /// `prefix` and 12 characters (70 bits).

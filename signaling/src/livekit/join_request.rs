@@ -54,11 +54,8 @@ pub fn decode(parameter: &str) -> Result<JoinRequest, JoinRequestError> {
             other => other,
         })
         .collect();
-    let bytes = LENIENT
-        .decode(url_safe)
-        .map_err(|_| JoinRequestError::NotBase64)?;
-    let wrapped =
-        WrappedJoinRequest::decode(&bytes[..]).map_err(|_| JoinRequestError::Malformed)?;
+    let bytes = LENIENT.decode(url_safe).map_err(|_| JoinRequestError::NotBase64)?;
+    let wrapped = WrappedJoinRequest::decode(&bytes[..]).map_err(|_| JoinRequestError::Malformed)?;
     let inner = match Compression::try_from(wrapped.compression) {
         Ok(Compression::None) => wrapped.join_request,
         Ok(Compression::Gzip) => inflate(&wrapped.join_request)?,
@@ -100,20 +97,12 @@ mod tests {
                 writer.finish().unwrap()
             }
         };
-        WrappedJoinRequest {
-            compression: compression as i32,
-            join_request,
-        }
-        .encode_to_vec()
+        WrappedJoinRequest { compression: compression as i32, join_request }.encode_to_vec()
     }
 
     #[test]
     fn every_spelling_of_base64_is_read() {
-        let request = JoinRequest {
-            participant_sid: "PA_???>>>~~~".into(),
-            reconnect: true,
-            ..Default::default()
-        };
+        let request = JoinRequest { participant_sid: "PA_???>>>~~~".into(), reconnect: true, ..Default::default() };
         for compression in [Compression::None, Compression::Gzip] {
             let bytes = wrap(compression, &request.encode_to_vec());
             let standard = BASE64_STANDARD.encode(&bytes);
@@ -147,10 +136,7 @@ mod tests {
         let broken = wrap(Compression::Gzip, b"x");
         let text = BASE64_URL_SAFE.encode(&broken[..broken.len() - 4]);
         assert_eq!(decode(&text), Err(JoinRequestError::Malformed));
-        let unknown = WrappedJoinRequest {
-            compression: 9,
-            join_request: vec![],
-        };
+        let unknown = WrappedJoinRequest { compression: 9, join_request: vec![] };
         let text = BASE64_URL_SAFE.encode(unknown.encode_to_vec());
         assert_eq!(decode(&text), Err(JoinRequestError::UnknownCompression));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, ParticipantInfo, ReconnectResponse,
-    RoomUpdate, SyncState, leave_request::Action,
+    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, ParticipantInfo, ReconnectResponse, RoomUpdate, SyncState,
+    leave_request::Action,
 };
 use sfu::{Command, ParticipantId};
 
@@ -43,11 +43,7 @@ impl Join {
             .take()
             .filter(|description| !description.sdp.is_empty())
             .map(|description| (description.id, Offer::parse(description.sdp.as_bytes())));
-        Join {
-            claims,
-            request,
-            offer,
-        }
+        Join { claims, request, offer }
     }
 }
 
@@ -56,32 +52,19 @@ impl Room {
         let identity = join.claims.identity().to_owned();
         if let Some(old) = self.identities.get(&identity).copied() {
             // Others hear of the old one's end before they hear of the new one: they know participants by identity.
-            self.remove(
-                ctx,
-                old,
-                DisconnectReason::DuplicateIdentity,
-                Some(Action::Disconnect),
-            );
+            self.remove(ctx, old, DisconnectReason::DuplicateIdentity, Some(Action::Disconnect));
         }
         ctx.timers.cancel(Timer::CloseRoom(self.id));
         let participant = ParticipantId(ctx.directory.next_id());
         let session = new_session(ctx, participant, connection, join.claims, &join.request);
         ctx.directory.participants.insert(participant, self.id);
-        ctx.directory
-            .connections
-            .insert(connection, (self.id, participant));
+        ctx.directory.connections.insert(connection, (self.id, participant));
         self.identities.insert(identity, participant);
         let sid = session.sid.clone();
         let info = session.info();
         let fast_publish = session.permission.can_publish;
         self.sessions.insert(participant, session);
-        self.command(
-            ctx,
-            Command::Join {
-                room: self.id,
-                participant,
-            },
-        );
+        self.command(ctx, Command::Join { room: self.id, participant });
         let response = JoinResponse {
             room: Some(self.info(ctx.settings)),
             participant: Some(info),
@@ -112,13 +95,7 @@ impl Room {
     }
 
     /// The client lost its connection but not its session. `false`: there is no such session.
-    pub fn resume(
-        &mut self,
-        ctx: &mut Context<'_>,
-        connection: ConnectionId,
-        identity: &str,
-        sid: &str,
-    ) -> bool {
+    pub fn resume(&mut self, ctx: &mut Context<'_>, connection: ConnectionId, identity: &str, sid: &str) -> bool {
         let Some(participant) = self.identities.get(identity).copied() else {
             return false;
         };
@@ -132,19 +109,14 @@ impl Room {
             ctx.directory.connections.remove(&old);
             ctx.out.push(Output::Close { connection: old });
         }
-        ctx.directory
-            .connections
-            .insert(connection, (self.id, participant));
+        ctx.directory.connections.insert(connection, (self.id, participant));
         if session.resume_trouble.silent > 0 {
             session.resume_trouble.silent -= 1;
             self.cut(ctx, participant);
             return true;
         }
         session.negotiation.forget_requests();
-        if matches!(
-            session.transport,
-            TransportState::Silent | TransportState::Failed
-        ) {
+        if matches!(session.transport, TransportState::Silent | TransportState::Failed) {
             let at = ctx.now.instant + RESTART_TIMEOUT;
             ctx.timers.set(Timer::TransportLost(participant), at);
         }
@@ -157,12 +129,8 @@ impl Room {
         let missed: Vec<ParticipantInfo> = std::mem::take(&mut session.missed);
         let own = session.info();
         let trouble = std::mem::take(&mut session.resume_trouble);
-        let qualities: Vec<Message> = session
-            .publications
-            .values()
-            .filter_map(quality_update)
-            .map(Message::SubscribedQualityUpdate)
-            .collect();
+        let qualities: Vec<Message> =
+            session.publications.values().filter_map(quality_update).map(Message::SubscribedQualityUpdate).collect();
         ctx.send(Some(connection), Message::Reconnect(response));
         // A full picture: some clients drop whom it does not name, others wait for the word that somebody is gone.
         // Who came back under the same identity is named after its old self.
@@ -170,9 +138,7 @@ impl Room {
         everybody.push(own);
         everybody.extend(self.others(participant));
         ctx.send(Some(connection), update(everybody));
-        let room = Message::RoomUpdate(RoomUpdate {
-            room: Some(self.info(ctx.settings)),
-        });
+        let room = Message::RoomUpdate(RoomUpdate { room: Some(self.info(ctx.settings)) });
         ctx.send(Some(connection), room);
         self.refresh_token(ctx, participant);
         for message in qualities {
@@ -199,12 +165,7 @@ impl Room {
     }
 
     /// What the client believes after it came back. Tracks that we do not have mean that it has to begin anew.
-    pub fn handle_sync_state(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        state: SyncState,
-    ) {
+    pub fn handle_sync_state(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, state: SyncState) {
         let Some(session) = self.sessions.get(&participant) else {
             return;
         };

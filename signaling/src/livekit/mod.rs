@@ -15,6 +15,7 @@ mod publishing;
 mod request;
 mod requests;
 mod room;
+mod room_service;
 mod rooms;
 pub mod sdp;
 mod session;
@@ -28,5 +29,11 @@ mod transport;
 pub use joining::Join;
 pub use output::{ConnectionId, Output};
 pub use request::Request;
+pub use room_service::ServiceError;
 pub use rooms::{JoinRefusal, Rooms};
 pub use settings::Settings;
+
+/// A name for this server, new with every start.
+pub fn node_id(entropy: &mut datapath::Entropy) -> String {
+    identifier::sid(entropy, "ND_")
+}

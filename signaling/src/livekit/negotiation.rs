@@ -91,11 +91,7 @@ impl Negotiation {
     /// Takes in a new offer. True if its transport is new: the first offer, or an ICE restart (RFC 8839 §4.4.1.1.1).
     pub fn apply(&mut self, offer: &Offer) -> Result<bool, OfferConflict> {
         let unchanged = self.known.len() <= offer.sections.len()
-            && self
-                .known
-                .iter()
-                .zip(&offer.sections)
-                .all(|(old, new)| old.mid == new.mid && old.kind == new.kind);
+            && self.known.iter().zip(&offer.sections).all(|(old, new)| old.mid == new.mid && old.kind == new.kind);
         if !unchanged {
             return Err(OfferConflict::SectionsChanged);
         }
@@ -139,16 +135,11 @@ impl Negotiation {
 
     /// A section that the client only receives in and that carries nothing.
     pub fn free_section(&self, kind: Kind) -> Option<&str> {
-        self.known
-            .iter()
-            .find(|known| self.is_free(known, kind))
-            .map(|known| known.mid.as_str())
+        self.known.iter().find(|known| self.is_free(known, kind)).map(|known| known.mid.as_str())
     }
 
     fn is_free(&self, known: &Known, kind: Kind) -> bool {
-        known.receives
-            && media_kind(known.kind) == Some(kind)
-            && self.carries(&known.mid) == Carries::Nothing
+        known.receives && media_kind(known.kind) == Some(kind) && self.carries(&known.mid) == Carries::Nothing
     }
 
     /// When the client is to be asked for an offer, a change having happened at `now`.
@@ -161,11 +152,7 @@ impl Negotiation {
 
     /// What to ask the client for, with `waiting` (audio, video) subscriptions that have no section yet. `None` if
     /// there is nothing to negotiate, or if what was asked for before will bring the offer that is needed.
-    pub fn requirement(
-        &mut self,
-        now: Instant,
-        waiting: [u32; 2],
-    ) -> Option<MediaSectionsRequirement> {
+    pub fn requirement(&mut self, now: Instant, waiting: [u32; 2]) -> Option<MediaSectionsRequirement> {
         let mut missing = [0; 2];
         let mut bindable = false;
         for kind in [Kind::Audio, Kind::Video] {
@@ -173,9 +160,7 @@ impl Negotiation {
             let free = u32::try_from(free).unwrap_or(u32::MAX);
             let index = slot(kind);
             bindable |= waiting[index] > 0 && free > 0;
-            missing[index] = waiting[index]
-                .saturating_sub(free)
-                .saturating_sub(self.requested[index]);
+            missing[index] = waiting[index].saturating_sub(free).saturating_sub(self.requested[index]);
         }
         let ended = self.carries.values().any(|carries| *carries == Carries::Ended);
         let offer_is_coming = self.requested != [0, 0];
@@ -186,10 +171,7 @@ impl Negotiation {
             *requested += missing;
         }
         self.last_request = Some(now);
-        Some(MediaSectionsRequirement {
-            num_audios: missing[0],
-            num_videos: missing[1],
-        })
+        Some(MediaSectionsRequirement { num_audios: missing[0], num_videos: missing[1] })
     }
 
     /// A client that comes back over a new connection has forgotten what it was asked for.
@@ -216,9 +198,7 @@ mod tests {
     }
 
     fn asked(negotiation: &mut Negotiation, waiting: [u32; 2]) -> Option<(u32, u32)> {
-        negotiation
-            .requirement(start(), waiting)
-            .map(|requirement| (requirement.num_audios, requirement.num_videos))
+        negotiation.requirement(start(), waiting).map(|requirement| (requirement.num_audios, requirement.num_videos))
     }
 
     #[test]

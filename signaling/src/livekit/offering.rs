@@ -15,9 +15,7 @@ use super::output::leave;
 use super::room::{Context, Room};
 use super::sdp::codec::{self, Choice};
 use super::sdp::extension;
-use super::sdp::{
-    Answer, Offer, OfferError, Role, Section, SectionAnswer, SectionKind, SendStream,
-};
+use super::sdp::{Answer, Offer, OfferError, Role, Section, SectionAnswer, SectionKind, SendStream};
 use super::subscription::Bound;
 
 impl Room {
@@ -31,15 +29,11 @@ impl Room {
         let Some(session) = self.sessions.get_mut(&participant) else {
             return;
         };
-        let applied = offer
-            .map_err(|error| tracing::debug!(?error, "offer refused"))
-            .and_then(|offer| {
-                let restarted = session
-                    .negotiation
-                    .apply(&offer)
-                    .map_err(|conflict| tracing::debug!(?conflict, "offer refused"))?;
-                Ok((offer, restarted))
-            });
+        let applied = offer.map_err(|error| tracing::debug!(?error, "offer refused")).and_then(|offer| {
+            let restarted =
+                session.negotiation.apply(&offer).map_err(|conflict| tracing::debug!(?conflict, "offer refused"))?;
+            Ok((offer, restarted))
+        });
         let Ok((offer, restarted)) = applied else {
             // A client cannot be told that its offer is wrong; it begins anew instead.
             let message = leave(DisconnectReason::StateMismatch, Action::Reconnect);
@@ -48,39 +42,20 @@ impl Room {
         if restarted {
             let local_ice = identifier::ice_credentials(ctx.entropy, self.worker);
             session.negotiation.local_ice = Some(local_ice.clone());
-            let transport = TransportSpec {
-                local_ice,
-                remote_ice: offer.ice.clone(),
-                remote_fingerprint: offer.fingerprint,
-            };
-            self.command(
-                ctx,
-                Command::SetTransport {
-                    participant,
-                    transport,
-                },
-            );
+            let transport =
+                TransportSpec { local_ice, remote_ice: offer.ice.clone(), remote_fingerprint: offer.fingerprint };
+            self.command(ctx, Command::SetTransport { participant, transport });
         }
         let ended = self.end_what_is_not_sent(ctx, participant, &offer);
         self.release_sections(ctx, participant, &offer);
         self.bind_waiting(ctx, participant, &offer);
         let mut begun = Vec::new();
-        let sections: Vec<SectionAnswer> = offer
-            .sections
-            .iter()
-            .map(|section| self.answer_section(ctx, participant, section, &mut begun))
-            .collect();
+        let sections: Vec<SectionAnswer> =
+            offer.sections.iter().map(|section| self.answer_section(ctx, participant, section, &mut begun)).collect();
         self.send_answer(ctx, participant, id, &offer, sections);
         for track in &begun {
             if let Some(spec) = self.spec(participant, *track) {
-                self.command(
-                    ctx,
-                    Command::Publish {
-                        participant,
-                        track: *track,
-                        spec,
-                    },
-                );
+                self.command(ctx, Command::Publish { participant, track: *track, spec });
             }
         }
         if ended || !begun.is_empty() {
@@ -100,22 +75,14 @@ impl Room {
     }
 
     /// A section that the client stopped, or in which it now sends another track, ends the track it carried.
-    fn end_what_is_not_sent(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        offer: &Offer,
-    ) -> bool {
+    fn end_what_is_not_sent(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, offer: &Offer) -> bool {
         let mut ended = Vec::new();
         if let Some(session) = self.sessions.get_mut(&participant) {
             for section in &offer.sections {
                 let Carries::Up(track) = session.negotiation.carries(&section.mid) else {
                     continue;
                 };
-                let live = session
-                    .publications
-                    .get(&track)
-                    .and_then(|publication| publication.live.as_ref());
+                let live = session.publications.get(&track).and_then(|publication| publication.live.as_ref());
                 let same = live.is_some_and(|live| live.msid == section.track_id);
                 if !section.direction.sends() || section.rejected || !same {
                     session.negotiation.set(&section.mid, Carries::Nothing);
@@ -130,12 +97,7 @@ impl Room {
     }
 
     /// Takes our streams out of sections that the client no longer receives in. They wait for another.
-    fn release_sections(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        offer: &Offer,
-    ) {
+    fn release_sections(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, offer: &Offer) {
         let mut released = Vec::new();
         if let Some(session) = self.sessions.get_mut(&participant) {
             for section in &offer.sections {
@@ -182,9 +144,7 @@ impl Room {
                 continue;
             };
             let format = section.format(choice.payload_type);
-            let nack = format.is_some_and(|format| {
-                format.feedback.iter().any(|feedback| feedback == "nack")
-            });
+            let nack = format.is_some_and(|format| format.feedback.iter().any(|feedback| feedback == "nack"));
             let spec = SubscriptionSpec {
                 mid: section.mid.clone(),
                 ssrc: subscription.ssrc,
@@ -202,14 +162,7 @@ impl Room {
         }
         for (track, sid, publisher, mut spec) in bound {
             spec.wish = self.wish(participant, &sid);
-            self.command(
-                ctx,
-                Command::Subscribe {
-                    participant,
-                    track,
-                    spec,
-                },
-            );
+            self.command(ctx, Command::Subscribe { participant, track, spec });
             self.tell_first_subscriber(ctx, publisher, track, sid);
         }
     }
@@ -272,10 +225,7 @@ impl Room {
                         stream_id: subscription.stream_id.clone(),
                         track_id: subscription.track_sid.clone(),
                         ssrc: subscription.ssrc,
-                        rtx_ssrc: bound
-                            .choice
-                            .rtx_payload_type
-                            .map(|_| subscription.rtx_ssrc),
+                        rtx_ssrc: bound.choice.rtx_payload_type.map(|_| subscription.rtx_ssrc),
                     }),
                     None => SectionAnswer::Idle,
                 },
@@ -292,25 +242,22 @@ impl Room {
                 };
                 // The client's track id names it; some clients rename their tracks, then it is the first announced.
                 let pending = || {
-                    session.publications.values().filter(|publication| {
-                        publication.live.is_none() && publication.kind == kind
-                    })
+                    session
+                        .publications
+                        .values()
+                        .filter(|publication| publication.live.is_none() && publication.kind == kind)
                 };
-                let named = |name: &String| {
-                    pending().find(|publication| publication.has_cid(name))
-                };
+                let named = |name: &String| pending().find(|publication| publication.has_cid(name));
                 let found = section
                     .track_id
                     .as_ref()
                     .and_then(named)
                     .or_else(|| pending().next())
                     .map(|publication| publication.id);
-                let live = found
-                    .and_then(|track| session.publications.get_mut(&track))
-                    .and_then(|publication| {
-                        let (choice, fmtp) = publication.go_live(section, ctx.now.instant)?;
-                        Some((publication.id, choice, fmtp))
-                    });
+                let live = found.and_then(|track| session.publications.get_mut(&track)).and_then(|publication| {
+                    let (choice, fmtp) = publication.go_live(section, ctx.now.instant)?;
+                    Some((publication.id, choice, fmtp))
+                });
                 match live {
                     Some((track, choice, fmtp)) => {
                         session.negotiation.set(&section.mid, Carries::Up(track));
@@ -343,9 +290,7 @@ impl Room {
             .iter()
             .zip(&sections)
             .filter_map(|(section, answer)| match answer {
-                SectionAnswer::Send(stream) => {
-                    Some((section.mid.clone(), stream.track_id.clone()))
-                }
+                SectionAnswer::Send(stream) => Some((section.mid.clone(), stream.track_id.clone())),
                 _ => None,
             })
             .collect();
@@ -360,20 +305,11 @@ impl Room {
         let sdp = answer.write(offer);
         session.negotiation.session_version += 1;
         // The client's number, also when it is 0: by it the client knows which offer was answered.
-        let message = Message::Answer(SessionDescription {
-            r#type: "answer".into(),
-            sdp,
-            id,
-            mid_to_track_id,
-        });
+        let message = Message::Answer(SessionDescription { r#type: "answer".into(), sdp, id, mid_to_track_id });
         ctx.send(session.connection, message);
     }
 }
 
 fn receive(choice: Choice, fmtp: Option<String>, section: &Section) -> SectionAnswer {
-    SectionAnswer::Receive {
-        choice,
-        fmtp,
-        rids: section.send_rids.clone(),
-    }
+    SectionAnswer::Receive { choice, fmtp, rids: section.send_rids.clone() }
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use datapath::Entropy;
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource,
-    TrackType, VideoLayer, VideoQuality, video_layer,
+    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource, TrackType,
+    VideoLayer, VideoQuality, video_layer,
 };
 use sfu::{Encoding, Kind, TrackId, TrackSpec};
 
@@ -22,7 +22,6 @@ const ENCODINGS_MAX: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Live {
     pub codec: CodecKey,
-    pub mid: String,
     /// The client's id for the track in `a=msid`; another one there is another track.
     pub msid: Option<String>,
     pub spec: TrackSpec,
@@ -45,12 +44,7 @@ pub struct Publication {
 
 impl Publication {
     /// `None` for a kind of track that has no media.
-    pub fn new(
-        request: AddTrackRequest,
-        id: TrackId,
-        unix: Duration,
-        entropy: &mut Entropy,
-    ) -> Option<Publication> {
+    pub fn new(request: AddTrackRequest, id: TrackId, unix: Duration, entropy: &mut Entropy) -> Option<Publication> {
         let kind = match TrackType::try_from(request.r#type) {
             Ok(TrackType::Audio) => Kind::Audio,
             Ok(TrackType::Video) => Kind::Video,
@@ -64,15 +58,7 @@ impl Publication {
             .filter(|name| !name.is_empty());
         let cid = request.cid.clone();
         let info = track_info(request, kind, source, codec_wish.as_deref(), unix, entropy);
-        Some(Publication {
-            id,
-            cid,
-            kind,
-            info,
-            codec_wish,
-            live: None,
-            had_subscriber: false,
-        })
+        Some(Publication { id, cid, kind, info, codec_wish, live: None, had_subscriber: false })
     }
 
     /// Whether the client means this track by `name`, its own id of a track or of one of its codecs.
@@ -97,10 +83,7 @@ impl Publication {
     }
 
     pub fn encodings(&self) -> usize {
-        self.live.as_ref().map_or_else(
-            || self.layers().len().clamp(1, ENCODINGS_MAX),
-            |live| live.spec.encodings.len(),
-        )
+        self.live.as_ref().map_or_else(|| self.layers().len().clamp(1, ENCODINGS_MAX), |live| live.spec.encodings.len())
     }
 
     /// Sorted by quality.
@@ -150,7 +133,6 @@ impl Publication {
         };
         self.live = Some(Live {
             codec: choice.key,
-            mid: section.mid.clone(),
             msid: section.track_id.clone(),
             dynacast: Dynacast::new(now, spec.encodings.len()),
             spec,
@@ -167,9 +149,7 @@ impl Publication {
 
     /// RFC 7587 §6.1: what we, the receiver, prefer. Chrome sends DTX only when it is told so.
     fn opus_parameters(&self, offered: &str) -> String {
-        let has = |feature: AudioTrackFeature| {
-            self.info.audio_features.contains(&(feature as i32))
-        };
+        let has = |feature: AudioTrackFeature| self.info.audio_features.contains(&(feature as i32));
         let mut wanted = Vec::new();
         if !has(AudioTrackFeature::TfNoDtx) {
             wanted.push(("usedtx", "usedtx=1"));
@@ -180,9 +160,7 @@ impl Publication {
         }
         let mut fmtp = offered.to_owned();
         for (name, parameter) in wanted {
-            let present = fmtp
-                .split(';')
-                .any(|pair| pair.trim().split('=').next() == Some(name));
+            let present = fmtp.split(';').any(|pair| pair.trim().split('=').next() == Some(name));
             if !present {
                 if !fmtp.is_empty() {
                     fmtp.push(';');
@@ -194,8 +172,7 @@ impl Publication {
     }
 
     fn encodings_of(&self, section: &Section) -> Vec<Encoding> {
-        let mut rids: Vec<Option<String>> =
-            section.send_rids.iter().cloned().map(Some).collect();
+        let mut rids: Vec<Option<String>> = section.send_rids.iter().cloned().map(Some).collect();
         rids.sort_by_key(|rid| rid.as_deref().map(rid_rank));
         let streams: Vec<(Option<String>, Option<u32>)> = if !rids.is_empty() {
             rids.into_iter().map(|rid| (rid, None)).collect()
@@ -280,11 +257,7 @@ fn track_info(
         .into_iter()
         .take(1)
         .map(|codec| {
-            let mut layers = if codec.layers.is_empty() {
-                layers.clone()
-            } else {
-                codec.layers
-            };
+            let mut layers = if codec.layers.is_empty() { layers.clone() } else { codec.layers };
             layers.truncate(ENCODINGS_MAX);
             sort_layers(&mut layers);
             SimulcastCodecInfo {
@@ -301,10 +274,9 @@ fn track_info(
         .collect();
     let mut audio_features = request.audio_features;
     #[allow(deprecated)]
-    for (set, feature) in [
-        (request.stereo, AudioTrackFeature::TfStereo),
-        (request.disable_dtx, AudioTrackFeature::TfNoDtx),
-    ] {
+    for (set, feature) in
+        [(request.stereo, AudioTrackFeature::TfStereo), (request.disable_dtx, AudioTrackFeature::TfNoDtx)]
+    {
         if set && !audio_features.contains(&(feature as i32)) {
             audio_features.push(feature as i32);
         }
@@ -329,10 +301,7 @@ fn track_info(
         disable_red: true,
         encryption: request.encryption,
         stream,
-        version: Some(TimedVersion {
-            unix_micro: unix.as_micros() as i64,
-            ticks: 0,
-        }),
+        version: Some(TimedVersion { unix_micro: unix.as_micros() as i64, ticks: 0 }),
         audio_features,
         backup_codec_policy: request.backup_codec_policy,
         packet_trailer_features: request.packet_trailer_features,

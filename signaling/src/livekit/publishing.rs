@@ -3,9 +3,8 @@
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    AddTrackRequest, MuteTrackRequest, RequestResponse, SubscribedQualityUpdate,
-    TrackPublishedResponse, TrackSource, TrackUnpublishedResponse, UpdateLocalAudioTrack,
-    UpdateLocalVideoTrack,
+    AddTrackRequest, MuteTrackRequest, RequestResponse, SubscribedQualityUpdate, TrackPublishedResponse, TrackSource,
+    TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
 };
 use sfu::{Command, ParticipantId, TrackId};
 
@@ -25,12 +24,7 @@ pub fn respond(reason: Reason, message: &str, request: Request) -> Message {
 }
 
 impl Room {
-    pub fn handle_add_track(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        request: AddTrackRequest,
-    ) {
+    pub fn handle_add_track(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: AddTrackRequest) {
         let Some(session) = self.sessions.get_mut(&participant) else {
             return;
         };
@@ -54,51 +48,31 @@ impl Room {
             return ctx.send(connection, answer);
         }
         // The same track announced again while it is pending keeps its sid.
-        let pending = session
-            .publications
-            .values()
-            .find(|known| known.live.is_none() && known.cid == request.cid);
+        let pending = session.publications.values().find(|known| known.live.is_none() && known.cid == request.cid);
         let published = match pending {
             Some(known) => known.info.clone(),
             None => {
                 let id = TrackId(ctx.directory.next_id());
                 let cid = request.cid.clone();
                 let echo = request.clone();
-                let Some(publication) =
-                    Publication::new(request, id, ctx.now.unix, ctx.entropy)
-                else {
-                    let answer = respond(
-                        Reason::UnsupportedType,
-                        "not a media track",
-                        Request::AddTrack(echo),
-                    );
+                let Some(publication) = Publication::new(request, id, ctx.now.unix, ctx.entropy) else {
+                    let answer = respond(Reason::UnsupportedType, "not a media track", Request::AddTrack(echo));
                     return ctx.send(connection, answer);
                 };
                 let info = publication.info.clone();
                 self.tracks.insert(info.sid.clone(), (participant, id));
                 ctx.directory.tracks.insert(id, self.id);
                 session.publications.insert(id, publication);
-                let message = Message::TrackPublished(TrackPublishedResponse {
-                    cid,
-                    track: Some(info),
-                });
+                let message = Message::TrackPublished(TrackPublishedResponse { cid, track: Some(info) });
                 return ctx.send(connection, message);
             }
         };
-        let message = Message::TrackPublished(TrackPublishedResponse {
-            cid: request.cid,
-            track: Some(published),
-        });
+        let message = Message::TrackPublished(TrackPublishedResponse { cid: request.cid, track: Some(published) });
         ctx.send(connection, message);
     }
 
     /// The owner's own mute. The value has to stick: clients compare it with theirs and send again if it differs.
-    pub fn handle_mute(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        request: MuteTrackRequest,
-    ) {
+    pub fn handle_mute(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: MuteTrackRequest) {
         if !self.set_muted(ctx, participant, &request.sid, request.muted)
             && let Some(session) = self.sessions.get(&participant)
         {
@@ -108,13 +82,7 @@ impl Room {
     }
 
     /// False if the participant has no such track.
-    pub fn set_muted(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        sid: &str,
-        muted: bool,
-    ) -> bool {
+    pub fn set_muted(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, sid: &str, muted: bool) -> bool {
         let Some(publication) = self.publication_mut(participant, sid) else {
             return false;
         };
@@ -129,16 +97,8 @@ impl Room {
         true
     }
 
-    pub fn publication_mut(
-        &mut self,
-        participant: ParticipantId,
-        sid: &str,
-    ) -> Option<&mut Publication> {
-        self.sessions
-            .get_mut(&participant)?
-            .publications
-            .values_mut()
-            .find(|publication| publication.info.sid == sid)
+    pub fn publication_mut(&mut self, participant: ParticipantId, sid: &str) -> Option<&mut Publication> {
+        self.sessions.get_mut(&participant)?.publications.values_mut().find(|publication| publication.info.sid == sid)
     }
 
     pub fn handle_update_audio_track(
@@ -181,16 +141,9 @@ impl Room {
     }
 
     /// Takes a track from everybody, without telling: the caller announces the publisher or its end.
-    pub fn drop_publication(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        track: TrackId,
-    ) {
-        let Some(publication) = self
-            .sessions
-            .get_mut(&participant)
-            .and_then(|session| session.publications.remove(&track))
+    pub fn drop_publication(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, track: TrackId) {
+        let Some(publication) =
+            self.sessions.get_mut(&participant).and_then(|session| session.publications.remove(&track))
         else {
             return;
         };
@@ -212,36 +165,22 @@ impl Room {
     }
 
     /// The server itself takes a track back; its owner is told.
-    pub fn force_unpublish(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        track: TrackId,
-    ) {
+    pub fn force_unpublish(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, track: TrackId) {
         let Some(session) = self.sessions.get(&participant) else {
             return;
         };
         let Some(publication) = session.publications.get(&track) else {
             return;
         };
-        let message = Message::TrackUnpublished(TrackUnpublishedResponse {
-            track_sid: publication.info.sid.clone(),
-        });
+        let message = Message::TrackUnpublished(TrackUnpublishedResponse { track_sid: publication.info.sid.clone() });
         ctx.send(session.connection, message);
         self.drop_publication(ctx, participant, track);
         self.announce(ctx, participant, true);
     }
 
     /// The SFU says which encodings are wanted.
-    pub fn handle_encodings_wanted(
-        &mut self,
-        ctx: &mut Context<'_>,
-        track: TrackId,
-        highest: Option<u8>,
-    ) {
-        self.dynacast(ctx, track, |dynacast, now| {
-            dynacast.handle_wanted(now, highest)
-        });
+    pub fn handle_encodings_wanted(&mut self, ctx: &mut Context<'_>, track: TrackId, highest: Option<u8>) {
+        self.dynacast(ctx, track, |dynacast, now| dynacast.handle_wanted(now, highest));
     }
 
     pub fn handle_dynacast_timeout(&mut self, ctx: &mut Context<'_>, track: TrackId) {
@@ -254,19 +193,11 @@ impl Room {
         track: TrackId,
         step: impl FnOnce(&mut dynacast::Dynacast, std::time::Instant) -> bool,
     ) {
-        let Some(session) = self
-            .sessions
-            .values_mut()
-            .find(|session| session.publications.contains_key(&track))
-        else {
+        let Some(session) = self.sessions.values_mut().find(|session| session.publications.contains_key(&track)) else {
             return;
         };
         let connection = session.connection;
-        let Some(live) = session
-            .publications
-            .get_mut(&track)
-            .and_then(|publication| publication.live.as_mut())
-        else {
+        let Some(live) = session.publications.get_mut(&track).and_then(|publication| publication.live.as_mut()) else {
             return;
         };
         let tell = step(&mut live.dynacast, ctx.now.instant);

@@ -24,9 +24,7 @@ impl Request {
 
     /// The JSON form (proto3 JSON mapping) of a text frame.
     pub fn decode_json(text: &str) -> Option<Request> {
-        Some(Request::from(
-            serde_json::from_str::<SignalRequest>(text).ok()?,
-        ))
+        Some(Request::from(serde_json::from_str::<SignalRequest>(text).ok()?))
     }
 }
 

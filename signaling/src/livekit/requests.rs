@@ -6,8 +6,8 @@ use livekit_protocol::request_response::{Reason, Request as Echo};
 use livekit_protocol::signal_request::Message as ClientMessage;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    DisconnectReason, Pong, RequestResponse, SpeakerInfo, SpeakersChanged,
-    UpdateParticipantMetadata, leave_request::Action, simulate_scenario::Scenario,
+    DisconnectReason, Pong, RequestResponse, SpeakerInfo, SpeakersChanged, UpdateParticipantMetadata,
+    leave_request::Action, simulate_scenario::Scenario,
 };
 use sfu::{Command, ParticipantId};
 
@@ -22,12 +22,7 @@ use super::timers::Timer;
 const SIMULATED_SPEAKER_MAX_S: i32 = 60;
 
 impl Room {
-    pub fn handle_request(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        request: Request,
-    ) {
+    pub fn handle_request(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: Request) {
         let message = match request {
             Request::Offer { id, offer } => {
                 return self.handle_offer(ctx, participant, id, offer);
@@ -35,8 +30,7 @@ impl Room {
             Request::Unknown => return,
             Request::Other(message) => message,
         };
-        let Some(connection) = self.sessions.get(&participant).map(|known| known.connection)
-        else {
+        let Some(connection) = self.sessions.get(&participant).map(|known| known.connection) else {
             return;
         };
         match message {
@@ -45,10 +39,7 @@ impl Room {
                 ctx.send(connection, Message::Pong(unix_ms));
             }
             ClientMessage::PingReq(ping) => {
-                let pong = Pong {
-                    last_ping_timestamp: ping.timestamp,
-                    timestamp: ctx.now.unix.as_millis() as i64,
-                };
+                let pong = Pong { last_ping_timestamp: ping.timestamp, timestamp: ctx.now.unix.as_millis() as i64 };
                 ctx.send(connection, Message::PongResp(pong));
             }
             ClientMessage::AddTrack(request) => self.handle_add_track(ctx, participant, request),
@@ -59,12 +50,7 @@ impl Room {
             ClientMessage::TrackSetting(request) => {
                 self.handle_track_setting(ctx, participant, request);
             }
-            ClientMessage::Leave(_) => self.remove(
-                ctx,
-                participant,
-                DisconnectReason::ClientInitiated,
-                None,
-            ),
+            ClientMessage::Leave(_) => self.remove(ctx, participant, DisconnectReason::ClientInitiated, None),
             ClientMessage::SubscriptionPermission(request) => {
                 self.handle_subscription_permission(ctx, participant, request);
             }
@@ -85,20 +71,11 @@ impl Room {
             }
             ClientMessage::PublishDataTrackRequest(request) => ctx.send(
                 connection,
-                respond(
-                    Reason::UnsupportedType,
-                    "data tracks are not supported",
-                    Echo::PublishDataTrack(request),
-                ),
+                respond(Reason::UnsupportedType, "data tracks are not supported", Echo::PublishDataTrack(request)),
             ),
-            ClientMessage::UnpublishDataTrackRequest(request) => ctx.send(
-                connection,
-                respond(
-                    Reason::NotFound,
-                    "no such data track",
-                    Echo::UnpublishDataTrack(request),
-                ),
-            ),
+            ClientMessage::UnpublishDataTrackRequest(request) => {
+                ctx.send(connection, respond(Reason::NotFound, "no such data track", Echo::UnpublishDataTrack(request)))
+            }
             // An ICE-lite agent needs no candidates; there is nothing of ours to answer; deprecated or not served.
             ClientMessage::Offer(_)
             | ClientMessage::Answer(_)
@@ -122,10 +99,7 @@ impl Room {
         };
         let connection = session.connection;
         let (reason, text) = if !session.permission.can_update_metadata {
-            (
-                Reason::NotAllowed,
-                "does not have permission to update own metadata",
-            )
+            (Reason::NotAllowed, "does not have permission to update own metadata")
         } else {
             let changed = self.update_participant(
                 ctx,
@@ -202,21 +176,12 @@ impl Room {
             Scenario::NodeFailure(true) | Scenario::Migration(true) => {
                 self.remove(ctx, participant, DisconnectReason::Migration, None);
             }
-            Scenario::ServerLeave(true) => self.remove(
-                ctx,
-                participant,
-                DisconnectReason::ServerShutdown,
-                Some(Action::Disconnect),
-            ),
+            Scenario::ServerLeave(true) => {
+                self.remove(ctx, participant, DisconnectReason::ServerShutdown, Some(Action::Disconnect))
+            }
             Scenario::SubscriberBandwidth(bitrate) => {
                 let bitrate_bps = u64::try_from(bitrate).ok().filter(|bitrate| *bitrate > 0);
-                self.command(
-                    ctx,
-                    Command::LimitBandwidth {
-                        participant,
-                        bitrate_bps,
-                    },
-                );
+                self.command(ctx, Command::LimitBandwidth { participant, bitrate_bps });
             }
             Scenario::DisconnectSignalOnResume(true) => {
                 session.resume_trouble.close_after_messages = true;
@@ -233,21 +198,12 @@ impl Room {
         }
     }
 
-    pub fn simulated_speaker(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        level: f32,
-    ) {
+    pub fn simulated_speaker(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, level: f32) {
         let Some(session) = self.sessions.get(&participant) else {
             return;
         };
         let message = Message::SpeakersChanged(SpeakersChanged {
-            speakers: vec![SpeakerInfo {
-                sid: session.sid.clone(),
-                level,
-                active: level > 0.0,
-            }],
+            speakers: vec![SpeakerInfo { sid: session.sid.clone(), level, active: level > 0.0 }],
         });
         self.broadcast(ctx, None, message);
     }

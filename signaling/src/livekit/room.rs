@@ -7,8 +7,7 @@ use datapath::{Entropy, Now};
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    DisconnectReason, ParticipantInfo, ParticipantUpdate, RoomUpdate, TimedVersion,
-    leave_request::Action,
+    DisconnectReason, ParticipantInfo, ParticipantUpdate, RoomUpdate, TimedVersion, leave_request::Action,
 };
 use sfu::{Command, ParticipantId, RoomId, TrackId};
 
@@ -52,10 +51,7 @@ impl Context<'_> {
     /// To nobody if the client is away: what it missed it learns when it comes back.
     pub fn send(&mut self, connection: Option<ConnectionId>, message: Message) {
         if let Some(connection) = connection {
-            self.out.push(Output::Send {
-                connection,
-                message,
-            });
+            self.out.push(Output::Send { connection, message });
         }
     }
 }
@@ -84,11 +80,7 @@ pub struct Room {
 
 impl Room {
     pub fn info(&self, settings: &Settings) -> livekit_protocol::Room {
-        let visible = || {
-            self.sessions
-                .values()
-                .filter(|session| !session.permission.hidden)
-        };
+        let visible = || self.sessions.values().filter(|session| !session.permission.hidden);
         livekit_protocol::Room {
             sid: self.sid.clone(),
             name: self.name.clone(),
@@ -101,28 +93,17 @@ impl Room {
             metadata: self.metadata.clone(),
             num_participants: visible().count() as u32,
             num_publishers: visible().filter(|session| session.is_publisher()).count() as u32,
-            version: Some(TimedVersion {
-                unix_micro: self.created.as_micros() as i64,
-                ticks: self.version,
-            }),
+            version: Some(TimedVersion { unix_micro: self.created.as_micros() as i64, ticks: self.version }),
             ..Default::default()
         }
     }
 
     pub fn command(&self, ctx: &mut Context<'_>, command: Command) {
-        ctx.out.push(Output::Command {
-            worker: self.worker,
-            command,
-        });
+        ctx.out.push(Output::Command { worker: self.worker, command });
     }
 
     /// To everybody who has a connection, but for `except`.
-    pub fn broadcast(
-        &self,
-        ctx: &mut Context<'_>,
-        except: Option<ParticipantId>,
-        message: Message,
-    ) {
+    pub fn broadcast(&self, ctx: &mut Context<'_>, except: Option<ParticipantId>, message: Message) {
         for session in self.sessions.values() {
             if Some(session.id) != except {
                 ctx.send(session.connection, message.clone());
@@ -147,17 +128,12 @@ impl Room {
     }
 
     pub fn schedule_update(&mut self, ctx: &mut Context<'_>) {
-        ctx.timers.set_if_idle(
-            Timer::RoomUpdate(self.id),
-            ctx.now.instant + ROOM_UPDATE_INTERVAL,
-        );
+        ctx.timers.set_if_idle(Timer::RoomUpdate(self.id), ctx.now.instant + ROOM_UPDATE_INTERVAL);
     }
 
     pub fn send_update(&mut self, ctx: &mut Context<'_>) {
         self.version += 1;
-        let message = Message::RoomUpdate(RoomUpdate {
-            room: Some(self.info(ctx.settings)),
-        });
+        let message = Message::RoomUpdate(RoomUpdate { room: Some(self.info(ctx.settings)) });
         self.broadcast(ctx, None, message);
     }
 
@@ -212,10 +188,7 @@ impl Room {
         session.state = State::Disconnected;
         session.version += 1;
         if !session.permission.hidden {
-            let info = ParticipantInfo {
-                disconnect_reason: reason as i32,
-                ..session.info()
-            };
+            let info = ParticipantInfo { disconnect_reason: reason as i32, ..session.info() };
             self.broadcast(ctx, None, update(vec![info.clone()]));
             for away in self.sessions.values_mut() {
                 if away.connection.is_none() && away.missed.len() < MISSED_MAX {

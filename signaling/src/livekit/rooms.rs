@@ -41,7 +41,7 @@ const DRAINING: JoinRefusal = refusal(503, "server is shutting down");
 
 pub struct Rooms {
     pub(super) settings: Settings,
-    entropy: Entropy,
+    pub(super) entropy: Entropy,
     timers: Timers,
     directory: Directory,
     out: Vec<Output>,
@@ -125,20 +125,14 @@ impl Rooms {
         }
         let attributes = claims.attributes.iter();
         let attributes: usize = attributes.map(|(key, value)| key.len() + value.len()).sum();
-        if claims.name.len() > NAME_LIMIT
-            || claims.metadata.len() > METADATA_LIMIT
-            || attributes > ATTRIBUTES_LIMIT
-        {
+        if claims.name.len() > NAME_LIMIT || claims.metadata.len() > METADATA_LIMIT || attributes > ATTRIBUTES_LIMIT {
             return Err(refusal(400, "name, metadata or attributes are too long"));
         }
         if self.draining {
             return Err(DRAINING);
         }
         let limits = &self.settings.limits;
-        let room = self
-            .names
-            .get(&grant.room)
-            .and_then(|room| self.rooms.get(room));
+        let room = self.names.get(&grant.room).and_then(|room| self.rooms.get(room));
         match room {
             None if !self.settings.room_defaults.auto_create && !grant.room_create => {
                 return Err(NO_ROOM);
@@ -152,8 +146,7 @@ impl Rooms {
                     0 => usize::MAX,
                     limit => limit as usize,
                 };
-                if newcomer && room.sessions.len() >= own_limit.min(limits.participants_per_room)
-                {
+                if newcomer && room.sessions.len() >= own_limit.min(limits.participants_per_room) {
                     return Err(FULL);
                 }
             }
@@ -165,23 +158,13 @@ impl Rooms {
     }
 
     /// A client comes in, or comes back. Its first message is among the outputs.
-    pub fn join(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        join: Join,
-    ) -> Result<(), JoinRefusal> {
+    pub fn join(&mut self, now: Now, connection: ConnectionId, join: Join) -> Result<(), JoinRefusal> {
         if join.request.reconnect {
             self.resume(now, connection, &join);
             return Ok(());
         }
         self.check_join(&join.claims)?;
-        let size: usize = join
-            .request
-            .participant_attributes
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
+        let size: usize = join.request.participant_attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
         if join.request.metadata.len() > METADATA_LIMIT || size > ATTRIBUTES_LIMIT {
             return Err(refusal(400, "metadata or attributes are too long"));
         }
@@ -213,9 +196,7 @@ impl Rooms {
         let resumed = !draining
             && room
                 .and_then(|room| rooms.get_mut(&room))
-                .is_some_and(|room| {
-                    room.resume(&mut ctx, connection, join.claims.identity(), sid)
-                });
+                .is_some_and(|room| room.resume(&mut ctx, connection, join.claims.identity(), sid));
         if !resumed {
             // After a restart of ours nobody is known; this answer is what brings everybody back.
             let message = leave(DisconnectReason::StateMismatch, Action::Reconnect);
@@ -224,12 +205,7 @@ impl Rooms {
         }
     }
 
-    pub(super) fn open(
-        &mut self,
-        now: Now,
-        name: &str,
-        configuration: &RoomConfiguration,
-    ) -> RoomId {
+    pub(super) fn open(&mut self, now: Now, name: &str, configuration: &RoomConfiguration) -> RoomId {
         let defaults = &self.settings.room_defaults;
         let or = |seconds: u32, default: Duration| match seconds {
             0 => default,
@@ -308,9 +284,7 @@ impl Rooms {
             | Event::Disconnected { participant, .. }
             | Event::SubscriptionPaused { participant, .. }
             | Event::Data { participant, .. }
-            | Event::Refused { participant, .. } => {
-                ctx.directory.participants.get(participant).copied()
-            }
+            | Event::Refused { participant, .. } => ctx.directory.participants.get(participant).copied(),
             Event::Speakers { room, .. } => Some(*room),
             Event::EncodingsWanted { track, .. } => ctx.directory.tracks.get(track).copied(),
         };
@@ -328,16 +302,10 @@ impl Rooms {
             Event::EncodingsWanted { track, highest } => {
                 room.handle_encodings_wanted(ctx, track, highest);
             }
-            Event::SubscriptionPaused {
-                participant,
-                track,
-                paused,
-            } => room.handle_subscription_paused(ctx, participant, track, paused),
-            Event::Data {
-                participant,
-                label,
-                payload,
-            } => room.handle_data(ctx, participant, &label, &payload),
+            Event::SubscriptionPaused { participant, track, paused } => {
+                room.handle_subscription_paused(ctx, participant, track, paused)
+            }
+            Event::Data { participant, label, payload } => room.handle_data(ctx, participant, &label, &payload),
             Event::Refused { participant, .. } => room.restart_client(ctx, participant),
         }
     }
@@ -371,9 +339,7 @@ impl Rooms {
             | Timer::RefreshToken(participant)
             | Timer::Activate(participant)
             | Timer::TransportLost(participant)
-            | Timer::SimulatedSpeaker(participant) => {
-                ctx.directory.participants.get(&participant).copied()
-            }
+            | Timer::SimulatedSpeaker(participant) => ctx.directory.participants.get(&participant).copied(),
             Timer::Dynacast(track) => ctx.directory.tracks.get(&track).copied(),
             Timer::RoomUpdate(room) | Timer::CloseRoom(room) => Some(room),
         };
@@ -384,12 +350,9 @@ impl Rooms {
         match timer {
             Timer::Negotiate(participant) => room.handle_negotiate_timeout(ctx, participant),
             Timer::RefreshToken(participant) => room.refresh_token(ctx, participant),
-            Timer::Activate(participant) => room.remove(
-                ctx,
-                participant,
-                DisconnectReason::JoinFailure,
-                Some(Action::Disconnect),
-            ),
+            Timer::Activate(participant) => {
+                room.remove(ctx, participant, DisconnectReason::JoinFailure, Some(Action::Disconnect))
+            }
             Timer::TransportLost(participant) => room.handle_transport_lost(ctx, participant),
             Timer::SimulatedSpeaker(participant) => {
                 room.simulated_speaker(ctx, participant, 0.0);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
 use livekit_protocol::{
-    ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource,
-    UpdateTrackSettings,
+    ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource, UpdateTrackSettings,
 };
 use sfu::{ParticipantId, TrackId};
 
@@ -94,11 +93,7 @@ pub struct Session {
 
 impl Session {
     pub fn info(&self) -> ParticipantInfo {
-        let live = || {
-            self.publications
-                .values()
-                .filter(|publication| publication.live.is_some())
-        };
+        let live = || self.publications.values().filter(|publication| publication.live.is_some());
         ParticipantInfo {
             sid: self.sid.clone(),
             identity: self.identity.clone(),
@@ -120,21 +115,16 @@ impl Session {
     }
 
     pub fn is_publisher(&self) -> bool {
-        self.publications
-            .values()
-            .any(|publication| publication.live.is_some())
+        self.publications.values().any(|publication| publication.live.is_some())
     }
 
     pub fn publication_by_sid(&self, sid: &str) -> Option<&Publication> {
-        self.publications
-            .values()
-            .find(|publication| publication.info.sid == sid)
+        self.publications.values().find(|publication| publication.info.sid == sid)
     }
 
     pub fn may_publish(&self, source: TrackSource) -> bool {
         let sources = &self.permission.can_publish_sources;
-        self.permission.can_publish
-            && (sources.is_empty() || sources.contains(&(source as i32)))
+        self.permission.can_publish && (sources.is_empty() || sources.contains(&(source as i32)))
     }
 
     /// Whether this participant lets `subscriber` have the track.
@@ -149,17 +139,12 @@ impl Session {
                 } else {
                     permission.participant_identity == subscriber.identity
                 };
-                names_them
-                    && (permission.all_tracks
-                        || permission.track_sids.iter().any(|sid| sid == track_sid))
+                names_them && (permission.all_tracks || permission.track_sids.iter().any(|sid| sid == track_sid))
             })
     }
 
     pub fn wants(&self, track_sid: &str) -> bool {
-        self.choices
-            .get(track_sid)
-            .and_then(|choice| choice.subscribe)
-            .unwrap_or(self.client.auto_subscribe)
+        self.choices.get(track_sid).and_then(|choice| choice.subscribe).unwrap_or(self.client.auto_subscribe)
     }
 
     /// The place to note a choice about a track, unless there are too many.
@@ -207,10 +192,7 @@ mod tests {
         let open = permission(&VideoGrant::default());
         assert!(open.can_publish && open.can_subscribe && open.can_publish_data);
         assert!(!open.can_update_metadata && open.can_publish_sources.is_empty());
-        let listener = permission(&VideoGrant {
-            can_publish: Some(false),
-            ..Default::default()
-        });
+        let listener = permission(&VideoGrant { can_publish: Some(false), ..Default::default() });
         assert!(!listener.can_publish && !listener.can_publish_data);
         let voice = permission(&VideoGrant {
             can_publish_sources: Some(vec!["microphone".into(), "screen_share".into()]),

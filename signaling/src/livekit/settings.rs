@@ -40,21 +40,13 @@ pub struct Settings {
 
 impl Settings {
     pub fn server_info(&self) -> ServerInfo {
-        ServerInfo {
-            version: VERSION.into(),
-            protocol: PROTOCOL,
-            node_id: self.node_id.clone(),
-            ..Default::default()
-        }
+        ServerInfo { version: VERSION.into(), protocol: PROTOCOL, node_id: self.node_id.clone(), ..Default::default() }
     }
 
     /// The first video codec is what clients fall back to.
     pub fn enabled_codecs(&self) -> Vec<Codec> {
         ["video/VP8", "video/H264", "audio/opus"]
-            .map(|mime| Codec {
-                mime: mime.into(),
-                fmtp_line: String::new(),
-            })
+            .map(|mime| Codec { mime: mime.into(), fmtp_line: String::new() })
             .to_vec()
     }
 
@@ -64,15 +56,8 @@ impl Settings {
             return Vec::new();
         };
         let username = format!("{}:{user}", (unix + turn.ttl).as_secs());
-        let key = hmac::Key::new(
-            hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            turn.secret.as_bytes(),
-        );
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, turn.secret.as_bytes());
         let credential = BASE64_STANDARD.encode(hmac::sign(&key, username.as_bytes()));
-        vec![IceServer {
-            urls: turn.urls.clone(),
-            username,
-            credential,
-        }]
+        vec![IceServer { urls: turn.urls.clone(), username, credential }]
     }
 }

@@ -1,9 +1,7 @@
 //! Who gets which track, and how much of it.
 
 use livekit_protocol::signal_response::Message;
-use livekit_protocol::{
-    SubscriptionPermission, SubscriptionPermissionUpdate, UpdateSubscription, UpdateTrackSettings,
-};
+use livekit_protocol::{SubscriptionPermission, SubscriptionPermissionUpdate, UpdateSubscription, UpdateTrackSettings};
 use sfu::{Command, Kind, LayerWish, ParticipantId, TrackId};
 
 use super::identifier;
@@ -25,12 +23,7 @@ impl Room {
     }
 
     /// Looks at everybody, for one track.
-    pub fn consider_track(
-        &mut self,
-        ctx: &mut Context<'_>,
-        publisher: ParticipantId,
-        track: TrackId,
-    ) {
+    pub fn consider_track(&mut self, ctx: &mut Context<'_>, publisher: ParticipantId, track: TrackId) {
         let everybody: Vec<ParticipantId> = self.sessions.keys().copied().collect();
         for subscriber in everybody {
             self.consider(ctx, subscriber, publisher, track);
@@ -48,10 +41,7 @@ impl Room {
         if subscriber == publisher {
             return;
         }
-        let (Some(session), Some(owner)) = (
-            self.sessions.get(&subscriber),
-            self.sessions.get(&publisher),
-        ) else {
+        let (Some(session), Some(owner)) = (self.sessions.get(&subscriber), self.sessions.get(&publisher)) else {
             return;
         };
         let Some(publication) = owner.publications.get(&track) else {
@@ -62,10 +52,7 @@ impl Room {
         };
         let sid = publication.info.sid.clone();
         let allowed = owner.lets_subscribe(session, &sid);
-        let wanted = session.permission.can_subscribe
-            && !owner.permission.hidden
-            && allowed
-            && session.wants(&sid);
+        let wanted = session.permission.can_subscribe && !owner.permission.hidden && allowed && session.wants(&sid);
         let told_forbidden = session.forbidden.contains(&track);
         let exists = session.subscriptions.contains_key(&track);
         let stream_id = if self.sync_streams {
@@ -105,24 +92,13 @@ impl Room {
             }
             self.schedule_negotiation(ctx, subscriber);
         } else if !wanted && exists {
-            self.command(
-                ctx,
-                Command::Unsubscribe {
-                    participant: subscriber,
-                    track,
-                },
-            );
+            self.command(ctx, Command::Unsubscribe { participant: subscriber, track });
             self.end_subscription(ctx, subscriber, track);
         }
     }
 
     /// Forgets a subscription; its section goes inactive with the next answer.
-    pub fn end_subscription(
-        &mut self,
-        ctx: &mut Context<'_>,
-        subscriber: ParticipantId,
-        track: TrackId,
-    ) {
+    pub fn end_subscription(&mut self, ctx: &mut Context<'_>, subscriber: ParticipantId, track: TrackId) {
         let Some(session) = self.sessions.get_mut(&subscriber) else {
             return;
         };
@@ -169,10 +145,7 @@ impl Room {
         subscriber: ParticipantId,
         request: UpdateSubscription,
     ) {
-        let by_participant = request
-            .participant_tracks
-            .into_iter()
-            .flat_map(|tracks| tracks.track_sids);
+        let by_participant = request.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
         for sid in request.track_sids.into_iter().chain(by_participant) {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
@@ -193,10 +166,7 @@ impl Room {
         subscriber: ParticipantId,
         request: UpdateTrackSettings,
     ) {
-        let setting = UpdateTrackSettings {
-            track_sids: Vec::new(),
-            ..request
-        };
+        let setting = UpdateTrackSettings { track_sids: Vec::new(), ..request };
         for sid in request.track_sids {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
@@ -214,42 +184,28 @@ impl Room {
                 .is_some_and(|subscription| subscription.bound.is_some());
             if is_bound {
                 let wish = self.wish(subscriber, &sid);
-                self.command(
-                    ctx,
-                    Command::SetWish {
-                        participant: subscriber,
-                        track,
-                        wish,
-                    },
-                );
+                self.command(ctx, Command::SetWish { participant: subscriber, track, wish });
             }
         }
     }
 
     /// How much of the track the subscriber wants.
     pub fn wish(&self, subscriber: ParticipantId, track_sid: &str) -> LayerWish {
-        let publication = self.tracks.get(track_sid).and_then(|(publisher, track)| {
-            self.sessions.get(publisher)?.publications.get(track)
-        });
-        let (Some(session), Some(publication)) = (self.sessions.get(&subscriber), publication)
-        else {
+        let publication = self
+            .tracks
+            .get(track_sid)
+            .and_then(|(publisher, track)| self.sessions.get(publisher)?.publications.get(track));
+        let (Some(session), Some(publication)) = (self.sessions.get(&subscriber), publication) else {
             return LayerWish::EVERYTHING;
         };
-        let setting = session
-            .choices
-            .get(track_sid)
-            .and_then(|choice| choice.setting.as_ref());
+        let setting = session.choices.get(track_sid).and_then(|choice| choice.setting.as_ref());
         match publication.kind {
-            Kind::Audio => LayerWish {
-                paused: setting.is_some_and(|setting| setting.disabled),
-                ..LayerWish::EVERYTHING
-            },
-            Kind::Video => layer_wish(
-                setting,
-                session.client.adaptive_stream,
-                publication.layers(),
-                &publication.qualities(),
-            ),
+            Kind::Audio => {
+                LayerWish { paused: setting.is_some_and(|setting| setting.disabled), ..LayerWish::EVERYTHING }
+            }
+            Kind::Video => {
+                layer_wish(setting, session.client.adaptive_stream, publication.layers(), &publication.qualities())
+            }
         }
     }
 

@@ -39,50 +39,30 @@ pub fn layer_wish(
     qualities: &[VideoQuality],
 ) -> LayerWish {
     let Some(setting) = setting else {
-        return LayerWish {
-            spatial_max: if adaptive_stream { 0 } else { u8::MAX },
-            ..LayerWish::EVERYTHING
-        };
+        return LayerWish { spatial_max: if adaptive_stream { 0 } else { u8::MAX }, ..LayerWish::EVERYTHING };
     };
     let spatial_max = if setting.width > 0 && setting.height > 0 {
-        let heights: Vec<u32> = layers
-            .iter()
-            .take(qualities.len())
-            .map(|layer| layer.height)
-            .collect();
+        let heights: Vec<u32> = layers.iter().take(qualities.len()).map(|layer| layer.height).collect();
         layer_for_height(setting.height, &heights)
     } else {
         match VideoQuality::try_from(setting.quality) {
             Ok(VideoQuality::Off) => {
-                return LayerWish {
-                    paused: true,
-                    ..LayerWish::EVERYTHING
-                };
+                return LayerWish { paused: true, ..LayerWish::EVERYTHING };
             }
             Ok(quality) => dynacast::index_of(quality, qualities),
             Err(_) => u8::MAX,
         }
     };
-    LayerWish {
-        paused: setting.disabled,
-        spatial_max,
-        temporal_max: 7,
-    }
+    LayerWish { paused: setting.disabled, spatial_max, temporal_max: 7 }
 }
 
 fn layer_for_height(wanted: u32, heights: &[u32]) -> u8 {
     let enough = u64::from(wanted) * 9;
-    let Some(found) = heights
-        .iter()
-        .position(|height| u64::from(*height) * 10 >= enough)
-    else {
+    let Some(found) = heights.iter().position(|height| u64::from(*height) * 10 >= enough) else {
         return u8::MAX;
     };
     // Of neighbours of one height the upper has the better picture.
-    let last = heights
-        .iter()
-        .rposition(|height| *height == heights[found])
-        .unwrap_or(found);
+    let last = heights.iter().rposition(|height| *height == heights[found]).unwrap_or(found);
     last.min(usize::from(u8::MAX)) as u8
 }
 
@@ -93,18 +73,8 @@ mod tests {
     const LMH: [VideoQuality; 3] = [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High];
 
     fn wish(width: u32, height: u32, quality: VideoQuality, disabled: bool) -> LayerWish {
-        let layers = [180, 360, 720].map(|height| VideoLayer {
-            height,
-            width: height * 16 / 9,
-            ..Default::default()
-        });
-        let setting = UpdateTrackSettings {
-            width,
-            height,
-            quality: quality as i32,
-            disabled,
-            ..Default::default()
-        };
+        let layers = [180, 360, 720].map(|height| VideoLayer { height, width: height * 16 / 9, ..Default::default() });
+        let setting = UpdateTrackSettings { width, height, quality: quality as i32, disabled, ..Default::default() };
         layer_wish(Some(&setting), true, &layers, &LMH)
     }
 

@@ -78,11 +78,7 @@ fn is_false(value: &bool) -> bool {
 impl Claims {
     /// `sub`, or `jti` where old token makers put the identity.
     pub fn identity(&self) -> &str {
-        if self.sub.is_empty() {
-            &self.jti
-        } else {
-            &self.sub
-        }
+        if self.sub.is_empty() { &self.jti } else { &self.sub }
     }
 
     pub fn grant(&self) -> VideoGrant {
@@ -118,14 +114,9 @@ impl TokenError {
 }
 
 /// Checks signature and times of `token`. `unix_s` is the present in seconds since the epoch.
-pub fn verify(
-    token: &str,
-    keys: &BTreeMap<String, String>,
-    unix_s: u64,
-) -> Result<Claims, TokenError> {
-    let issuer: Claims = jsonwebtoken::dangerous::insecure_decode::<Claims>(token)
-        .map_err(|_| TokenError::Malformed)?
-        .claims;
+pub fn verify(token: &str, keys: &BTreeMap<String, String>, unix_s: u64) -> Result<Claims, TokenError> {
+    let issuer: Claims =
+        jsonwebtoken::dangerous::insecure_decode::<Claims>(token).map_err(|_| TokenError::Malformed)?.claims;
     let secret = keys.get(&issuer.iss).ok_or(TokenError::UnknownKey)?;
     let mut validation = Validation::new(Algorithm::HS256);
     // The times are judged below by the clock that the caller brought.
@@ -134,17 +125,12 @@ pub fn verify(
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
     let key = DecodingKey::from_secret(secret.as_bytes());
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation)
-        .map_err(|_| TokenError::BadSignature)?
-        .claims;
+    let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|_| TokenError::BadSignature)?.claims;
     match claims.exp {
         Some(exp) if unix_s <= exp.saturating_add(LEEWAY) => {}
         _ => return Err(TokenError::Expired),
     }
-    if claims
-        .nbf
-        .is_some_and(|nbf| nbf > unix_s.saturating_add(LEEWAY))
-    {
+    if claims.nbf.is_some_and(|nbf| nbf > unix_s.saturating_add(LEEWAY)) {
         return Err(TokenError::NotYetValid);
     }
     Ok(claims)
@@ -170,11 +156,7 @@ mod tests {
             iss: "devkey".into(),
             sub: "anna".into(),
             exp: Some(exp),
-            video: Some(VideoGrant {
-                room_join: true,
-                room: "kitchen".into(),
-                ..Default::default()
-            }),
+            video: Some(VideoGrant { room_join: true, room: "kitchen".into(), ..Default::default() }),
             ..Default::default()
         }
     }
@@ -207,12 +189,9 @@ mod tests {
         let none = BTreeMap::new();
         assert_eq!(verify(&token, &none, 1), Err(TokenError::UnknownKey));
         assert_eq!(verify("x.y.z", &keys(), 1), Err(TokenError::Malformed));
-        let stronger = jsonwebtoken::encode(
-            &Header::new(Algorithm::HS384),
-            &claims(1_000),
-            &EncodingKey::from_secret(b"secret"),
-        )
-        .unwrap();
+        let stronger =
+            jsonwebtoken::encode(&Header::new(Algorithm::HS384), &claims(1_000), &EncodingKey::from_secret(b"secret"))
+                .unwrap();
         assert_eq!(verify(&stronger, &keys(), 1), Err(TokenError::BadSignature));
         // {"alg":"none"}
         let body = token.split('.').nth(1).unwrap();

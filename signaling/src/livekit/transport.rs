@@ -7,8 +7,8 @@ use livekit_protocol::data_packet::Kind;
 use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    DisconnectReason, SpeakerInfo, SpeakersChanged, StreamState, StreamStateInfo,
-    StreamStateUpdate, leave_request::Action,
+    DisconnectReason, SpeakerInfo, SpeakersChanged, StreamState, StreamStateInfo, StreamStateUpdate,
+    leave_request::Action,
 };
 use sfu::{Command, ParticipantId, Speaker, TrackId, TransportEnd};
 
@@ -36,12 +36,7 @@ impl Room {
         }
     }
 
-    pub fn handle_disconnected(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        end: TransportEnd,
-    ) {
+    pub fn handle_disconnected(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, end: TransportEnd) {
         let Some(session) = self.sessions.get_mut(&participant) else {
             return;
         };
@@ -68,12 +63,7 @@ impl Room {
 
     /// Ends a session whose client is to join anew.
     pub fn restart_client(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
-        self.remove(
-            ctx,
-            participant,
-            DisconnectReason::StateMismatch,
-            Some(Action::Reconnect),
-        );
+        self.remove(ctx, participant, DisconnectReason::StateMismatch, Some(Action::Reconnect));
     }
 
     pub fn handle_transport_lost(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
@@ -90,12 +80,9 @@ impl Room {
                 let at = ctx.now.instant + GONE_AFTER;
                 ctx.timers.set(Timer::TransportLost(participant), at);
             }
-            TransportState::Failed => self.remove(
-                ctx,
-                participant,
-                DisconnectReason::ConnectionTimeout,
-                Some(Action::Reconnect),
-            ),
+            TransportState::Failed => {
+                self.remove(ctx, participant, DisconnectReason::ConnectionTimeout, Some(Action::Reconnect))
+            }
             TransportState::Connecting | TransportState::Connected => {}
         }
     }
@@ -118,11 +105,7 @@ impl Room {
             .iter()
             .filter_map(|speaker| {
                 let session = self.sessions.get(&speaker.participant)?;
-                let info = SpeakerInfo {
-                    sid: session.sid.clone(),
-                    level: speaker.level,
-                    active: speaker.level > 0.0,
-                };
+                let info = SpeakerInfo { sid: session.sid.clone(), level: speaker.level, active: speaker.level > 0.0 };
                 Some((speaker.participant, info))
             })
             .collect();
@@ -131,10 +114,7 @@ impl Room {
                 .iter()
                 .filter(|(speaker, _)| {
                     *speaker == session.id
-                        || session
-                            .subscriptions
-                            .values()
-                            .any(|subscription| subscription.publisher == *speaker)
+                        || session.subscriptions.values().any(|subscription| subscription.publisher == *speaker)
                 })
                 .map(|(_, info)| info.clone())
                 .collect();
@@ -161,11 +141,7 @@ impl Room {
         let Some(publisher) = self.sessions.get(&subscription.publisher) else {
             return;
         };
-        let state = if paused {
-            StreamState::Paused
-        } else {
-            StreamState::Active
-        };
+        let state = if paused { StreamState::Paused } else { StreamState::Active };
         let message = Message::StreamStateUpdate(StreamStateUpdate {
             stream_states: vec![StreamStateInfo {
                 participant_sid: publisher.sid.clone(),
@@ -176,13 +152,7 @@ impl Room {
         ctx.send(session.connection, message);
     }
 
-    pub fn handle_data(
-        &mut self,
-        ctx: &mut Context<'_>,
-        participant: ParticipantId,
-        label: &str,
-        payload: &Bytes,
-    ) {
+    pub fn handle_data(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, label: &str, payload: &Bytes) {
         let (kind, label) = match label {
             data::RELIABLE => (Kind::Reliable, data::RELIABLE),
             data::LOSSY => (Kind::Lossy, data::LOSSY),
@@ -196,11 +166,7 @@ impl Room {
         }
         let sender = Sender {
             sid: &session.sid,
-            identity: if session.permission.hidden {
-                ""
-            } else {
-                &session.identity
-            },
+            identity: if session.permission.hidden { "" } else { &session.identity },
             is_agent: session.kind == ParticipantKind::Agent,
         };
         let forwarded = data::forward(payload, kind, &sender, &mut session.data_sequence);
@@ -221,19 +187,10 @@ impl Room {
         let to_all = forwarded.identities.is_empty() && forwarded.sids.is_empty();
         let receivers = self.sessions.values().filter(|session| {
             Some(session.id) != sender
-                && (to_all
-                    || forwarded.identities.contains(&session.identity)
-                    || forwarded.sids.contains(&session.sid))
+                && (to_all || forwarded.identities.contains(&session.identity) || forwarded.sids.contains(&session.sid))
         });
         for session in receivers {
-            self.command(
-                ctx,
-                Command::SendData {
-                    participant: session.id,
-                    label,
-                    payload: forwarded.payload.clone(),
-                },
-            );
+            self.command(ctx, Command::SendData { participant: session.id, label, payload: forwarded.payload.clone() });
         }
     }
 }

@@ -55,11 +55,8 @@ impl Answer<'_> {
     pub fn write(&self, offer: &Offer) -> String {
         // Writing to a String cannot fail; the `write!` results below are dropped for that reason.
         let mut out = String::with_capacity(512 + 700 * self.sections.len());
-        let _ = write!(
-            out,
-            "v=0\r\no=- {} {} IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n",
-            self.session_id, self.session_version
-        );
+        let _ =
+            write!(out, "v=0\r\no=- {} {} IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", self.session_id, self.session_version);
         let alive: Vec<&str> = offer
             .sections
             .iter()
@@ -82,10 +79,7 @@ impl Answer<'_> {
                 SectionAnswer::Application => {
                     out.push_str("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n");
                     self.transport(&mut out, section);
-                    let _ = write!(
-                        out,
-                        "a=sctp-port:5000\r\na=max-message-size:{MAX_MESSAGE_SIZE}\r\n"
-                    );
+                    let _ = write!(out, "a=sctp-port:5000\r\na=max-message-size:{MAX_MESSAGE_SIZE}\r\n");
                 }
                 SectionAnswer::Idle => {
                     let choices = codec::supported(section);
@@ -93,13 +87,7 @@ impl Answer<'_> {
                     out.push_str("a=inactive\r\n");
                 }
                 SectionAnswer::Receive { choice, fmtp, rids } => {
-                    self.media(
-                        &mut out,
-                        section,
-                        &[*choice],
-                        fmtp.as_deref(),
-                        Role::Publish,
-                    );
+                    self.media(&mut out, section, &[*choice], fmtp.as_deref(), Role::Publish);
                     out.push_str("a=recvonly\r\n");
                     for rid in rids {
                         let _ = write!(out, "a=rid:{rid} recv\r\n");
@@ -109,13 +97,7 @@ impl Answer<'_> {
                     }
                 }
                 SectionAnswer::Send(stream) => {
-                    self.media(
-                        &mut out,
-                        section,
-                        &[stream.choice],
-                        None,
-                        Role::Subscribe,
-                    );
+                    self.media(&mut out, section, &[stream.choice], None, Role::Subscribe);
                     out.push_str("a=sendonly\r\n");
                     describe(&mut out, stream);
                 }
@@ -130,14 +112,7 @@ impl Answer<'_> {
         out
     }
 
-    fn media(
-        &self,
-        out: &mut String,
-        section: &Section,
-        choices: &[Choice],
-        fmtp: Option<&str>,
-        role: Role,
-    ) {
+    fn media(&self, out: &mut String, section: &Section, choices: &[Choice], fmtp: Option<&str>, role: Role) {
         let kind = match section.kind {
             SectionKind::Audio => Kind::Audio,
             _ => Kind::Video,
@@ -210,22 +185,13 @@ fn write_format(out: &mut String, format: &Format, fmtp: Option<&str>, feedback:
 }
 
 fn describe(out: &mut String, stream: &SendStream) {
-    let SendStream {
-        stream_id,
-        track_id,
-        ssrc,
-        rtx_ssrc,
-        ..
-    } = stream;
+    let SendStream { stream_id, track_id, ssrc, rtx_ssrc, .. } = stream;
     let _ = write!(out, "a=msid:{stream_id} {track_id}\r\n");
     if let Some(rtx) = rtx_ssrc {
         let _ = write!(out, "a=ssrc-group:FID {ssrc} {rtx}\r\n");
     }
     for ssrc in [Some(*ssrc), *rtx_ssrc].into_iter().flatten() {
-        let _ = write!(
-            out,
-            "a=ssrc:{ssrc} cname:{stream_id}\r\na=ssrc:{ssrc} msid:{stream_id} {track_id}\r\n"
-        );
+        let _ = write!(out, "a=ssrc:{ssrc} cname:{stream_id}\r\na=ssrc:{ssrc} msid:{stream_id} {track_id}\r\n");
     }
 }
 
@@ -233,35 +199,22 @@ fn describe(out: &mut String, stream: &SendStream) {
 fn candidate(out: &mut String, index: usize, address: SocketAddr) {
     let local_preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
     let priority = (126 << 24) | (local_preference << 8) | 255;
-    let _ = write!(
-        out,
-        "a=candidate:{} 1 udp {priority} {} {} typ host\r\n",
-        index + 1,
-        address.ip(),
-        address.port()
-    );
+    let _ = write!(out, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", index + 1, address.ip(), address.port());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PUBLISH: &[u8] =
-        include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp");
+    const PUBLISH: &[u8] = include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp");
 
     fn answer(sections: Vec<SectionAnswer>, offer: &Offer) -> String {
         Answer {
             session_id: 7,
             session_version: 2,
-            ice: &IceCredentials {
-                ufrag: "00abcdef".into(),
-                pwd: "0123456789012345678901".into(),
-            },
+            ice: &IceCredentials { ufrag: "00abcdef".into(), pwd: "0123456789012345678901".into() },
             fingerprint: Fingerprint([0xab; 32]),
-            candidates: &[
-                "192.0.2.1:3478".parse().unwrap(),
-                "[2001:db8::1]:3478".parse().unwrap(),
-            ],
+            candidates: &["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
             sections,
         }
         .write(offer)
@@ -287,11 +240,8 @@ mod tests {
             fmtp: Some("minptime=10;useinbandfec=1;usedtx=1".into()),
             rids: vec![],
         };
-        sections[7] = SectionAnswer::Receive {
-            choice: video,
-            fmtp: None,
-            rids: vec!["q".into(), "h".into(), "f".into()],
-        };
+        sections[7] =
+            SectionAnswer::Receive { choice: video, fmtp: None, rids: vec!["q".into(), "h".into(), "f".into()] };
         sections[8] = SectionAnswer::Application;
         let text = answer(sections, &offer);
         let session = sdp_types::Session::parse(text.as_bytes()).unwrap();

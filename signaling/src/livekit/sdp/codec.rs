@@ -43,9 +43,7 @@ impl H264Profile {
 
     /// Every decoder of Baseline, Main or High decodes Constrained Baseline as well (H.264 A.2).
     fn decodes(self, stream: H264Profile) -> bool {
-        self == stream
-            || (stream == H264Profile::ConstrainedBaseline
-                && !matches!(self, H264Profile::Other(..)))
+        self == stream || (stream == H264Profile::ConstrainedBaseline && !matches!(self, H264Profile::Other(..)))
     }
 }
 
@@ -59,9 +57,7 @@ pub enum CodecKey {
 
 impl CodecKey {
     pub fn of(format: &Format) -> Option<CodecKey> {
-        let named = |name: &str, rate| {
-            format.name.eq_ignore_ascii_case(name) && format.clock_rate == rate
-        };
+        let named = |name: &str, rate| format.name.eq_ignore_ascii_case(name) && format.clock_rate == rate;
         if named("opus", 48_000) && format.channels == 2 {
             Some(CodecKey::Opus)
         } else if named("VP8", 90_000) {
@@ -70,10 +66,7 @@ impl CodecKey {
             let profile = H264Profile::parse(format.parameter("profile-level-id"))?;
             let mode = format.parameter("packetization-mode").unwrap_or("0");
             let packetization_mode = mode.parse().ok().filter(|mode| *mode <= 1)?;
-            Some(CodecKey::H264(H264Stream {
-                profile,
-                packetization_mode,
-            }))
+            Some(CodecKey::H264(H264Stream { profile, packetization_mode }))
         } else {
             None
         }
@@ -95,8 +88,7 @@ impl CodecKey {
     /// Whether a receiver of `self` can take `stream`; lower is better.
     fn distance(self, stream: CodecKey) -> Option<u8> {
         match (self, stream) {
-            (CodecKey::H264(ours), CodecKey::H264(theirs)) => (ours.packetization_mode
-                == theirs.packetization_mode
+            (CodecKey::H264(ours), CodecKey::H264(theirs)) => (ours.packetization_mode == theirs.packetization_mode
                 && ours.profile.decodes(theirs.profile))
             .then_some(u8::from(ours != theirs)),
             _ => (self == stream).then_some(0),
@@ -106,14 +98,8 @@ impl CodecKey {
     /// What most receivers can take comes first: Firefox decodes Constrained Baseline only.
     fn rank(self) -> u8 {
         match self {
-            CodecKey::H264(H264Stream {
-                profile: H264Profile::ConstrainedBaseline,
-                packetization_mode: 1,
-            }) => 0,
-            CodecKey::H264(H264Stream {
-                packetization_mode: 1,
-                ..
-            }) => 1,
+            CodecKey::H264(H264Stream { profile: H264Profile::ConstrainedBaseline, packetization_mode: 1 }) => 0,
+            CodecKey::H264(H264Stream { packetization_mode: 1, .. }) => 1,
             CodecKey::H264(_) => 2,
             _ => 0,
         }
@@ -179,19 +165,9 @@ fn retransmission_format(section: &Section, payload_type: u8) -> Option<u8> {
 /// The format in which a publisher is to send: the codec it wished for when it is offered, else its own first.
 pub fn choose_for_publisher(section: &Section, wish: Option<&str>) -> Option<Choice> {
     let choices = supported(section);
-    let wished = |choice: &&Choice| {
-        wish.is_some_and(|wish| short_name(choice.key.codec()).eq_ignore_ascii_case(wish))
-    };
-    let codec = choices
-        .iter()
-        .find(wished)
-        .or(choices.first())?
-        .key
-        .codec();
-    choices
-        .into_iter()
-        .filter(|choice| choice.key.codec() == codec)
-        .min_by_key(|choice| choice.key.rank())
+    let wished = |choice: &&Choice| wish.is_some_and(|wish| short_name(choice.key.codec()).eq_ignore_ascii_case(wish));
+    let codec = choices.iter().find(wished).or(choices.first())?.key.codec();
+    choices.into_iter().filter(|choice| choice.key.codec() == codec).min_by_key(|choice| choice.key.rank())
 }
 
 /// The subscriber's format for a stream that is published as `stream`.
@@ -209,10 +185,7 @@ mod tests {
     use super::*;
 
     fn offer() -> Offer {
-        Offer::parse(include_bytes!(
-            "../../../tests/offers/chromium156_offer_publish_simulcast.sdp"
-        ))
-        .unwrap()
+        Offer::parse(include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp")).unwrap()
     }
 
     #[test]

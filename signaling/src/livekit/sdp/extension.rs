@@ -8,8 +8,7 @@ const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
-const TRANSPORT_CC: &str =
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
 
 /// What we do in a section, as seen by the client.
@@ -44,11 +43,7 @@ pub fn accepted_feedback(role: Role, kind: Kind) -> &'static [&'static str] {
 
 /// The lines of the answer and the same as numbers for the packet path. Ids of the two-byte form (15 and above) are
 /// not taken up.
-pub fn accept(
-    section: &Section,
-    role: Role,
-    kind: Kind,
-) -> (Vec<(u8, &'static str)>, ExtensionIds) {
+pub fn accept(section: &Section, role: Role, kind: Kind) -> (Vec<(u8, &'static str)>, ExtensionIds) {
     let mut ids = ExtensionIds::default();
     let mut lines = Vec::new();
     for (id, uri) in &section.extensions {

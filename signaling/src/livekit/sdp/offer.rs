@@ -107,16 +107,11 @@ pub struct Section {
 
 impl Section {
     pub fn format(&self, payload_type: u8) -> Option<&Format> {
-        self.formats
-            .iter()
-            .find(|format| format.payload_type == payload_type)
+        self.formats.iter().find(|format| format.payload_type == payload_type)
     }
 
     pub fn retransmission_of(&self, ssrc: u32) -> Option<u32> {
-        self.retransmissions
-            .iter()
-            .find(|(stream, _)| *stream == ssrc)
-            .map(|(_, rtx)| *rtx)
+        self.retransmissions.iter().find(|(stream, _)| *stream == ssrc).map(|(_, rtx)| *rtx)
     }
 }
 
@@ -140,11 +135,7 @@ impl Offer {
         if session.medias.len() > SECTION_LIMIT {
             return Err(OfferError::TooManySections);
         }
-        let sections: Vec<Section> = session
-            .medias
-            .iter()
-            .map(section)
-            .collect::<Result<_, _>>()?;
+        let sections: Vec<Section> = session.medias.iter().map(section).collect::<Result<_, _>>()?;
         let mut mids = BTreeSet::new();
         if !sections.iter().all(|section| mids.insert(&section.mid)) {
             return Err(OfferError::BadMid);
@@ -158,9 +149,7 @@ impl Offer {
             .find(|(_, section)| !section.rejected)
             .map(|(media, _)| media)
             .ok_or(OfferError::NoSections)?;
-        let look_up = |name: &str| {
-            value(&speaker.attributes, name).or_else(|| value(&session.attributes, name))
-        };
+        let look_up = |name: &str| value(&speaker.attributes, name).or_else(|| value(&session.attributes, name));
         let ice = IceCredentials {
             ufrag: look_up("ice-ufrag").ok_or(OfferError::BadIce)?.to_owned(),
             pwd: look_up("ice-pwd").ok_or(OfferError::BadIce)?.to_owned(),
@@ -186,10 +175,7 @@ impl Offer {
         Ok(Offer {
             ice,
             fingerprint,
-            extmap_allow_mixed: session
-                .attributes
-                .iter()
-                .any(|attribute| attribute.attribute == "extmap-allow-mixed"),
+            extmap_allow_mixed: session.attributes.iter().any(|attribute| attribute.attribute == "extmap-allow-mixed"),
             sections,
         })
     }
@@ -283,10 +269,7 @@ fn section(media: &sdp_types::Media) -> Result<Section, OfferError> {
     }
     if let Some(order) = simulcast {
         let declared = std::mem::take(&mut section.send_rids);
-        section.send_rids = order
-            .into_iter()
-            .filter(|rid| declared.contains(rid))
-            .collect();
+        section.send_rids = order.into_iter().filter(|rid| declared.contains(rid)).collect();
     }
     Ok(section)
 }
@@ -393,10 +376,7 @@ impl Section {
     fn read_group(&mut self, value: &str) {
         let mut words = value.split_whitespace();
         let semantics = words.next();
-        let ssrcs: Vec<u32> = words
-            .filter_map(|word| word.parse().ok())
-            .take(SSRC_LIMIT)
-            .collect();
+        let ssrcs: Vec<u32> = words.filter_map(|word| word.parse().ok()).take(SSRC_LIMIT).collect();
         match (semantics, &ssrcs[..]) {
             (Some("FID"), [stream, rtx]) if self.retransmissions.len() < SSRC_LIMIT => {
                 self.retransmissions.push((*stream, *rtx));
@@ -424,10 +404,7 @@ mod tests {
         assert_eq!(video.mid, "14");
         assert_eq!(video.direction, Direction::SendOnly);
         assert_eq!(video.send_rids, ["q", "h", "f"]);
-        assert_eq!(
-            video.track_id.as_deref(),
-            Some("5f1f16c6-3bee-4944-902a-8de951315029")
-        );
+        assert_eq!(video.track_id.as_deref(), Some("5f1f16c6-3bee-4944-902a-8de951315029"));
         let h264 = video.format(108).unwrap();
         assert_eq!(h264.parameter("profile-level-id"), Some("42e01f"));
         assert_eq!(h264.feedback.len(), 5);
@@ -440,10 +417,7 @@ mod tests {
     #[test]
     fn the_layout_of_a_join_is_all_recvonly() {
         let offer = Offer::parse(LAYOUT).unwrap();
-        let media = offer
-            .sections
-            .iter()
-            .filter(|section| section.kind != SectionKind::Application);
+        let media = offer.sections.iter().filter(|section| section.kind != SectionKind::Application);
         assert_eq!(media.clone().count(), 6);
         assert!(media.into_iter().all(|section| section.direction == Direction::RecvOnly));
     }

@@ -1,0 +1,115 @@
+//! One client's WebSocket, from the upgrade to its close.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
+use livekit_protocol::SignalResponse;
+use livekit_protocol::signal_response::Message;
+use prost::Message as _;
+
+use crate::control::{Control, Inbox, now};
+use crate::livekit::Request;
+
+/// Octets of a client's message; a join request with a large offer is the longest.
+pub const MESSAGE_LIMIT: usize = 2 << 20;
+/// Keeps proxies from taking the connection for idle.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A client that has not even answered pings for this long is gone; its TCP connection does not know it yet.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After our close the client's last words are read for this long, so that what we sent is not lost in a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How many messages a client may still send now.
+struct Allowance {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl Allowance {
+    fn new(per_second: u32, burst: u32) -> Allowance {
+        Allowance { per_second: per_second.into(), burst: burst.into(), tokens: burst.into(), refilled: now().instant }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = now().instant;
+        let elapsed = now.duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.tokens = (self.tokens + elapsed * self.per_second).min(self.burst);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+/// Both ends of the client's conversation until either is over.
+pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox, rate: (u32, u32)) {
+    let connection = inbox.connection;
+    let mut allowance = Allowance::new(rate.0, rate.1);
+    let mut ping = tokio::time::interval(PING_INTERVAL);
+    ping.reset();
+    let mut heard = now().instant;
+    // A client that writes text gets text until it writes octets again.
+    let mut text = false;
+    let closed_by_us = loop {
+        tokio::select! {
+            message = inbox.messages.recv() => {
+                let Some(message) = message else { break true };
+                if !write(&mut socket, encode(message, text)).await {
+                    break false;
+                }
+            }
+            frame = socket.recv() => {
+                heard = now().instant;
+                let request = match frame {
+                    Some(Ok(Frame::Binary(bytes))) => {
+                        text = false;
+                        Request::decode(&bytes)
+                    }
+                    Some(Ok(Frame::Text(json))) => {
+                        text = true;
+                        Request::decode_json(&json)
+                    }
+                    Some(Ok(Frame::Ping(_) | Frame::Pong(_))) if allowance.take() => continue,
+                    _ => break false,
+                };
+                let Some(request) = request.filter(|_| allowance.take()) else {
+                    tracing::debug!("client cut off: malformed message, or too many");
+                    break false;
+                };
+                control.handle_request(connection, request);
+            }
+            _ = ping.tick() => {
+                let silent = now().instant.duration_since(heard) > SILENCE_MAX;
+                if silent || !write(&mut socket, Frame::Ping(Default::default())).await {
+                    break false;
+                }
+            }
+        }
+    };
+    control.handle_connection_lost(connection);
+    if closed_by_us {
+        let frame = Frame::Close(Some(CloseFrame { code: 1000, reason: "".into() }));
+        if write(&mut socket, frame).await {
+            let last_words = async { while let Some(Ok(_)) = socket.recv().await {} };
+            let _ = tokio::time::timeout(LINGER, last_words).await;
+        }
+    }
+}
+
+fn encode(message: Message, text: bool) -> Frame {
+    let response = SignalResponse { message: Some(message) };
+    if text && let Ok(json) = serde_json::to_string(&response) {
+        return Frame::Text(json.into());
+    }
+    Frame::Binary(response.encode_to_vec().into())
+}
+
+async fn write(socket: &mut WebSocket, frame: Frame) -> bool {
+    matches!(tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await, Ok(Ok(())))
+}

@@ -1,0 +1,271 @@
+//! The one place where sockets, workers and the clock meet the state machine of the rooms.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use datapath::Now;
+use livekit_protocol::signal_response::Message;
+use sfu::{Command, Event, ParticipantId};
+use tokio::sync::{Notify, mpsc};
+
+use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms};
+use crate::options::CommandSink;
+
+/// How soon a command that found its queue full is offered again.
+const RETRY: Duration = Duration::from_millis(20);
+
+pub struct Control {
+    state: Mutex<State>,
+    /// A deadline moved: the timer task is to look again.
+    deadline_moved: Notify,
+    queued_messages: usize,
+}
+
+struct State {
+    rooms: Rooms,
+    workers: Vec<CommandSink>,
+    /// Commands that end something: losing one would keep it alive in the SFU for ever.
+    backlog: VecDeque<(usize, Command)>,
+    connections: BTreeMap<ConnectionId, mpsc::Sender<Message>>,
+    last_connection: u64,
+    commands_lost: u64,
+    slow_clients: u64,
+}
+
+/// A client's side of the rooms: what it is to be sent, ending when it is to be closed.
+pub struct Inbox {
+    pub connection: ConnectionId,
+    pub messages: mpsc::Receiver<Message>,
+}
+
+/// For `/metrics`.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    pub rooms: usize,
+    pub participants: usize,
+    pub connections: usize,
+    pub commands_lost: u64,
+    pub slow_clients: u64,
+}
+
+/// The program's edge: the clocks are read here and handed down.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> Now {
+    Now { instant: Instant::now(), unix: std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
+}
+
+impl Control {
+    pub fn new(rooms: Rooms, workers: Vec<CommandSink>) -> Control {
+        let queued_messages = rooms.settings().limits.queued_messages;
+        Control {
+            state: Mutex::new(State {
+                rooms,
+                workers,
+                backlog: VecDeque::new(),
+                connections: BTreeMap::new(),
+                last_connection: 0,
+                commands_lost: 0,
+                slow_clients: 0,
+            }),
+            deadline_moved: Notify::new(),
+            queued_messages,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held has been reported already; refusing everybody would make it worse.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one step of the state machine and does what it wants done.
+    pub fn step<R>(&self, step: impl FnOnce(&mut Rooms, Now) -> R) -> R {
+        let now = now();
+        let mut state = self.lock();
+        let before = state.deadline(now.instant);
+        let result = step(&mut state.rooms, now);
+        state.dispatch(now);
+        let after = state.deadline(now.instant);
+        drop(state);
+        if after < before || before.is_none() && after.is_some() {
+            self.deadline_moved.notify_one();
+        }
+        result
+    }
+
+    /// Lets a client in. Its first messages wait in the inbox.
+    pub fn join(&self, join: Join) -> Result<Inbox, JoinRefusal> {
+        let now = now();
+        let mut state = self.lock();
+        state.last_connection += 1;
+        let connection = ConnectionId(state.last_connection);
+        let (sender, messages) = mpsc::channel(self.queued_messages);
+        state.connections.insert(connection, sender);
+        let joined = state.rooms.join(now, connection, join);
+        let complete = state.dispatch(now);
+        if joined.is_err() || !complete {
+            state.connections.remove(&connection);
+            state.rooms.handle_connection_lost(now, connection);
+            state.dispatch(now);
+        }
+        drop(state);
+        self.deadline_moved.notify_one();
+        joined?;
+        if !complete {
+            return Err(JoinRefusal { status: 503, text: "server is at its limit" });
+        }
+        Ok(Inbox { connection, messages })
+    }
+
+    pub fn handle_request(&self, connection: ConnectionId, request: Request) {
+        self.step(|rooms, now| rooms.handle_request(now, connection, request));
+    }
+
+    pub fn handle_connection_lost(&self, connection: ConnectionId) {
+        self.step(|rooms, now| rooms.handle_connection_lost(now, connection));
+        self.lock().connections.remove(&connection);
+    }
+
+    pub fn census(&self) -> Census {
+        let state = self.lock();
+        Census {
+            rooms: state.rooms.room_count(),
+            participants: state.rooms.participant_count(),
+            connections: state.connections.len(),
+            commands_lost: state.commands_lost,
+            slow_clients: state.slow_clients,
+        }
+    }
+
+    /// Feeds the SFU's events in, until there are no more.
+    pub async fn run_events(&self, mut events: mpsc::Receiver<Event>) {
+        let mut batch = Vec::new();
+        while events.recv_many(&mut batch, 64).await > 0 {
+            self.step(|rooms, now| {
+                for event in batch.drain(..) {
+                    rooms.handle_event(now, event);
+                }
+            });
+        }
+    }
+
+    /// Wakes the rooms when they asked for it. Never ends.
+    pub async fn run_timers(&self) {
+        loop {
+            let deadline = self.lock().deadline(now().instant);
+            match deadline {
+                None => self.deadline_moved.notified().await,
+                Some(at) => {
+                    tokio::select! {
+                        () = self.deadline_moved.notified() => {}
+                        () = tokio::time::sleep_until(at.into()) => {
+                            self.step(|rooms, now| rooms.handle_timeout(now));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let rooms = self.rooms.poll_timeout();
+        if self.backlog.is_empty() {
+            return rooms;
+        }
+        let retry = now + RETRY;
+        Some(rooms.map_or(retry, |at| at.min(retry)))
+    }
+
+    /// False if a command was lost.
+    fn dispatch(&mut self, now: Now) -> bool {
+        let mut complete = true;
+        while let Some((worker, command)) = self.backlog.pop_front() {
+            if !self.offer(worker, command.clone()) {
+                self.backlog.push_front((worker, command));
+                break;
+            }
+        }
+        loop {
+            let outputs = self.rooms.take_outputs();
+            if outputs.is_empty() {
+                return complete;
+            }
+            for output in outputs {
+                match output {
+                    Output::Command { worker, command } => {
+                        complete &= self.command(now, worker, command);
+                    }
+                    Output::Send { connection, message } => self.send(now, connection, message),
+                    Output::Close { connection } => {
+                        self.connections.remove(&connection);
+                    }
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, worker: usize, command: Command) -> bool {
+        match self.workers.get_mut(worker) {
+            Some(sink) => sink(command),
+            None => false,
+        }
+    }
+
+    fn command(&mut self, now: Now, worker: usize, command: Command) -> bool {
+        let ends_something =
+            matches!(command, Command::Leave { .. } | Command::Unpublish { .. } | Command::Unsubscribe { .. });
+        if ends_something {
+            // In order among themselves.
+            if !self.backlog.is_empty() || !self.offer(worker, command.clone()) {
+                self.backlog.push_back((worker, command));
+            }
+            return true;
+        }
+        let participant = participant(&command);
+        let is_data = matches!(command, Command::SendData { .. });
+        if self.offer(worker, command) {
+            return true;
+        }
+        self.commands_lost += 1;
+        // A lost message is one message; anything else and the SFU is no longer what we believe it to be.
+        if let Some(participant) = participant.filter(|_| !is_data) {
+            self.rooms.handle_command_lost(now, participant);
+        }
+        false
+    }
+
+    fn send(&mut self, now: Now, connection: ConnectionId, message: Message) {
+        let Some(sender) = self.connections.get(&connection) else {
+            return;
+        };
+        match sender.try_send(message) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                self.connections.remove(&connection);
+            }
+            // It does not read: it may come back when it does.
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.slow_clients += 1;
+                self.connections.remove(&connection);
+                self.rooms.handle_connection_lost(now, connection);
+            }
+        }
+    }
+}
+
+fn participant(command: &Command) -> Option<ParticipantId> {
+    match command {
+        Command::Join { participant, .. }
+        | Command::SetTransport { participant, .. }
+        | Command::Leave { participant }
+        | Command::Publish { participant, .. }
+        | Command::Subscribe { participant, .. }
+        | Command::Unsubscribe { participant, .. }
+        | Command::SetWish { participant, .. }
+        | Command::SendData { participant, .. }
+        | Command::LimitBandwidth { participant, .. } => Some(*participant),
+        Command::Unpublish { .. } | Command::SetMuted { .. } => None,
+    }
+}

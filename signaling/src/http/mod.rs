@@ -1,0 +1,96 @@
+//! What is asked over HTTP, path by path.
+
+mod cors;
+mod demo;
+mod rtc;
+mod twirp;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::control::Control;
+use crate::livekit::Settings;
+use crate::options::MetricsSource;
+use crate::{metrics, page};
+
+pub struct App {
+    pub control: Arc<Control>,
+    pub settings: Settings,
+    pub metrics: MetricsSource,
+    pub demo_key: Option<String>,
+}
+
+/// Answers one request. `slot` is the connection's share of the limit; what outlives the request keeps it.
+pub async fn respond(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    slot: Arc<OwnedSemaphorePermit>,
+) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let wish = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let head = parts.method == Method::HEAD;
+    let mut response = route(app, parts, Body::new(body), slot).await;
+    cors::allow_everybody(&mut response, wish);
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    Ok(response)
+}
+
+async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemaphorePermit>) -> Response<Body> {
+    // Clients whose base address ends in a slash ask for `//rtc`.
+    let path = format!("/{}", parts.uri.path().trim_start_matches('/'));
+    if parts.method == Method::OPTIONS {
+        return text(StatusCode::OK, "");
+    }
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    match path.as_str() {
+        "/rtc/validate" | "/rtc/v1/validate" if reads => rtc::validate(&app, &parts, &path),
+        "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, slot).await,
+        "/metrics" if reads => {
+            let workers = (app.metrics)();
+            match metrics::render(&workers, app.control.census()) {
+                Some(body) => text(StatusCode::OK, body),
+                None => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics clash"),
+            }
+        }
+        "/demo/token" if parts.method == Method::POST => demo::token(&app, body).await,
+        "/" if reads => {
+            let browser = parts
+                .headers
+                .get(header::ACCEPT)
+                .and_then(|accept| accept.to_str().ok())
+                .is_some_and(|accept| accept.contains("text/html"));
+            let index = browser.then(|| page::file("/")).flatten();
+            index.unwrap_or_else(|| text(StatusCode::OK, "OK"))
+        }
+        other => {
+            if let Some(method) = other.strip_prefix("/twirp/livekit.RoomService/") {
+                let method = method.to_owned();
+                return twirp::call(&app, &method, &parts, body).await;
+            }
+            let file = if reads { page::file(other) } else { None };
+            file.unwrap_or_else(|| text(StatusCode::NOT_FOUND, ""))
+        }
+    }
+}
+
+pub fn text(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Returns when no client is connected any more.
+pub async fn until_idle(control: &Control) {
+    while control.census().connections > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! `/metrics` in Prometheus' text format. Every scrape reads the counters anew; nothing is kept between scrapes.
+
+use std::time::Duration;
+
+use datapath::shared_counters::Snapshot;
+use datapath::{Discard, Traffic};
+use prometheus::{CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::control::Census;
+
+/// The text of a scrape; `None` only if two metrics have one name, which is our own mistake.
+pub fn render(workers: &[Snapshot], census: Census) -> Option<String> {
+    let registry = Registry::new();
+    build(&registry, workers, census).ok()?;
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<(), prometheus::Error> {
+    let counter = |name: &str, help: &str, labels: &[&str]| {
+        let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
+        registry.register(Box::new(vector.clone()))?;
+        Ok::<_, prometheus::Error>(vector)
+    };
+    let gauge = |name: &str, help: &str, labels: &[&str]| {
+        let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        registry.register(Box::new(vector.clone()))?;
+        Ok::<_, prometheus::Error>(vector)
+    };
+    for (name, help, value) in [
+        ("hausruf_rooms", "Open rooms", census.rooms),
+        ("hausruf_participants", "Participants of all rooms", census.participants),
+        ("hausruf_signal_connections", "Open signalling connections", census.connections),
+    ] {
+        gauge(name, help, &[])?.with_label_values::<&str>(&[]).set(value as i64);
+    }
+    counter("hausruf_commands_lost_total", "Commands that found a worker's queue full", &[])?
+        .with_label_values::<&str>(&[])
+        .inc_by(census.commands_lost);
+    counter("hausruf_slow_clients_total", "Signalling connections cut off because the client did not read", &[])?
+        .with_label_values::<&str>(&[])
+        .inc_by(census.slow_clients);
+
+    let labels = ["worker", "direction", "kind"];
+    let packets = counter("hausruf_packets_total", "Packets by kind of traffic", &labels)?;
+    let bytes = counter("hausruf_bytes_total", "UDP payload octets by kind of traffic", &labels)?;
+    let discards =
+        counter("hausruf_discards_total", "Received packets that went no further, by reason", &["worker", "reason"])?;
+    let opened = counter("hausruf_relay_sockets_opened_total", "Relay sockets opened at the kernel", &["worker"])?;
+    let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
+    let handovers = counter("hausruf_memory_handovers_total", "Datagrams handed over in memory", &["worker"])?;
+    let turns = counter("hausruf_loop_turns_total", "Turns of the worker's loop", &["worker"])?;
+    let lag = CounterVec::new(
+        Opts::new("hausruf_loop_lag_seconds_total", "Time for which turns of the loop kept arriving packets waiting"),
+        &["worker"],
+    )?;
+    registry.register(Box::new(lag.clone()))?;
+    let longest = GaugeVec::new(
+        Opts::new("hausruf_loop_lag_longest_seconds", "The longest turn of the last second or so"),
+        &["worker"],
+    )?;
+    registry.register(Box::new(longest.clone()))?;
+
+    for (index, snapshot) in workers.iter().enumerate() {
+        let worker = index.to_string();
+        let worker = worker.as_str();
+        let counters = &snapshot.counters;
+        for (direction, counts) in [("in", &counters.received), ("out", &counters.sent)] {
+            for (kind, count) in Traffic::ALL.iter().zip(counts) {
+                let labels = [worker, direction, kind.label()];
+                packets.with_label_values(&labels).inc_by(count.packets);
+                bytes.with_label_values(&labels).inc_by(count.bytes);
+            }
+        }
+        for reason in Discard::ALL {
+            let labels = [worker, reason.label()];
+            discards.with_label_values(&labels).inc_by(counters.discarded(*reason));
+        }
+        let labels = [worker];
+        opened.with_label_values(&labels).inc_by(counters.relay_sockets_opened);
+        open.with_label_values(&labels).set(i64::try_from(snapshot.relay_sockets).unwrap_or(i64::MAX));
+        handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
+        turns.with_label_values(&labels).inc_by(snapshot.lag.turns);
+        lag.with_label_values(&labels).inc_by(seconds(snapshot.lag.total));
+        longest.with_label_values(&labels).set(seconds(snapshot.lag.longest));
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_names_what_was_counted() {
+        let mut snapshot = Snapshot::default();
+        snapshot.counters.received(Traffic::Rtp, 1200);
+        snapshot.counters.discard(Discard::UnknownSsrc);
+        snapshot.counters.relay_sockets_opened = 3;
+        let census = Census { rooms: 1, participants: 2, connections: 2, commands_lost: 0, slow_clients: 0 };
+        let text = render(&[snapshot], census).unwrap();
+        for line in [
+            "hausruf_participants 2",
+            "hausruf_bytes_total{direction=\"in\",kind=\"rtp\",worker=\"0\"} 1200",
+            "hausruf_discards_total{reason=\"unknown_ssrc\",worker=\"0\"} 1",
+            "hausruf_relay_sockets_opened_total{worker=\"0\"} 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The HTTP listener: accepts connections within bounds, and ends them in an orderly way.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sfu::Event;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::control::Control;
+use crate::http::{self, App};
+use crate::livekit::{Rooms, Settings};
+use crate::options::{CommandSink, Options};
+
+/// A request's head: the join request of a browser stands in its first line.
+const HEAD_LIMIT: usize = 256 << 10;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// After an error of accept (out of descriptors, mostly) there is no use in trying at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves clients on `listener` until `shutdown` is ready; then sends them away so that they reconnect, and returns
+/// when they are gone or [`crate::Drain::timeout`] is over. `workers` are the command queues, by worker number;
+/// `events` brings the events of all workers.
+pub async fn serve(
+    listener: TcpListener,
+    options: Options,
+    workers: Vec<CommandSink>,
+    events: mpsc::Receiver<Event>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut entropy = options.entropy;
+    let settings = Settings {
+        api_keys: options.api_keys,
+        candidates: options.media_candidates,
+        fingerprint: options.fingerprint,
+        turn: options.turn,
+        room_defaults: options.room_defaults,
+        workers: workers.len(),
+        node_id: crate::livekit::node_id(&mut entropy),
+        limits: options.limits.clone(),
+    };
+    let control = Arc::new(Control::new(Rooms::new(settings.clone(), entropy), workers));
+    let app =
+        Arc::new(App { control: Arc::clone(&control), settings, metrics: options.metrics, demo_key: options.demo_key });
+    let mut background = JoinSet::new();
+    let events_control = Arc::clone(&control);
+    background.spawn(async move { events_control.run_events(events).await });
+    let timers_control = Arc::clone(&control);
+    background.spawn(async move { timers_control.run_timers().await });
+
+    let slots = Arc::new(Semaphore::new(options.limits.connections));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => accept(stream, &app, &slots),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Who asks now gets "connection refused" and tries again, which is what is wanted.
+    drop(listener);
+    control.step(|rooms, now| rooms.drain(now));
+    let _ = tokio::time::timeout(options.drain.timeout, http::until_idle(&control)).await;
+    background.shutdown().await;
+}
+
+fn accept(stream: TcpStream, app: &Arc<App>, slots: &Arc<Semaphore>) {
+    // Beyond the limit a connection is closed at once: a queue of them would only hide it.
+    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        // An upgraded connection outlives this task; its handler takes the slot along.
+        let slot = Arc::new(slot);
+        let service = service_fn(|request| http::respond(Arc::clone(&app), request, Arc::clone(&slot)));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_LIMIT)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "connection ended");
+        }
+    });
+}
