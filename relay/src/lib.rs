@@ -1,1 +1,43 @@
+//! STUN (RFC 8489) and TURN (RFC 8656) over UDP, as a [`datapath::Node`]: datagrams and time in, datagrams and socket
+//! orders out.
 //!
+//! Nothing is remembered about an address that has not returned a nonce. A relay socket is opened at the kernel only
+//! when an allocation first names a peer outside of this program; other clients of the relay and the SFU are reached in
+//! memory.
+//!
+//! # Deviations
+//! - No TCP allocations (RFC 6062), no mobility (RFC 8016), no ADDITIONAL-ADDRESS-FAMILY (a comprehension-optional
+//!   attribute, ignored): a client that wants both families allocates twice.
+//! - DONT-FRAGMENT is not supported: 420 in Allocate, a discard in Send (RFC 8656 §7.2 and §11.2 allow both).
+//! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15).
+//! - A reserved port (EVEN-PORT with the R bit) lasts 30 seconds, and no longer than the allocation that reserved it.
+//! - Channels 0x5000-0x7FFE may be bound as in RFC 5766 §11, since its clients are still about.
+//! - Requests with an unknown method get no answer, where RFC 8489 §6.3.1 has the server drop or refuse them; requests
+//!   beyond the pre-authentication rate of their source get none either.
+//! - ICMP errors are passed on without the next-hop MTU (RFC 8656 §18.13): the driver does not report it.
+
+mod allocation;
+mod allocations;
+mod channel;
+mod credential;
+mod deadlines;
+mod forward;
+mod nonce;
+mod peer_policy;
+mod permission;
+mod ports;
+mod prefix;
+mod quota;
+mod rate;
+mod refusal;
+mod reply;
+mod request;
+mod server;
+mod settings;
+
+pub use credential::{Credentials, rest_password};
+pub use peer_policy::PeerPolicy;
+pub use ports::partition;
+pub use prefix::{Prefix, PrefixError};
+pub use server::Server;
+pub use settings::{Limits, RateLimits, Settings};

@@ -1,0 +1,95 @@
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use datapath::Endpoint;
+use datapath::stun::TransactionId;
+
+use crate::channel::Channels;
+use crate::permission::Permissions;
+use crate::reply::Reply;
+
+/// RFC 8656 §7.2: a reserved port waits at least thirty seconds.
+pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
+
+/// A client as RFC 8656 §2 names it: its address, and the address and protocol it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FiveTuple {
+    pub local: Endpoint,
+    pub remote: SocketAddr,
+}
+
+impl Hash for FiveTuple {
+    /// One write instead of the dozen of a derived implementation: this runs for every ChannelData.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut octets = [0; 36];
+        let mut length = 0;
+        let mut write = |bytes: &[u8]| {
+            octets[length..length + bytes.len()].copy_from_slice(bytes);
+            length += bytes.len();
+        };
+        match self.local {
+            Endpoint::Listener { index, .. } => write(&[index]),
+            Endpoint::Relay { .. } | Endpoint::Memory { .. } => write(&[0xFF]),
+        }
+        write(&self.remote.port().to_be_bytes());
+        match self.remote.ip() {
+            IpAddr::V4(ip) => write(&ip.octets()),
+            IpAddr::V6(ip) => write(&ip.octets()),
+        }
+        state.write(&octets[..length]);
+    }
+}
+
+/// A relayed transport address and what its client may do with it (RFC 8656 §3.2).
+#[derive(Debug)]
+pub struct Allocation {
+    pub client: FiveTuple,
+    pub relayed: SocketAddr,
+    pub username: Box<[u8]>,
+    /// Whom the quota counts.
+    pub user: Box<[u8]>,
+    /// The request that made it: its retransmission gets the same answer (RFC 8656 §7.2).
+    pub transaction_id: TransactionId,
+    /// Seconds, as granted in the answer to that request.
+    pub lifetime_granted: u32,
+    pub expires: Instant,
+    /// The deadline that stands for `expires`; it may be earlier after a Refresh.
+    pub wake_at: Instant,
+    pub socket: RelaySocket,
+    pub permissions: Permissions,
+    pub channels: Channels,
+    pub reservation: Option<Reservation>,
+}
+
+/// The next higher port, kept for a second allocation (RFC 8656 §7.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Reservation {
+    pub token: [u8; 8],
+    pub relayed: SocketAddr,
+    pub expires: Instant,
+}
+
+/// The allocation's socket at the kernel.
+#[derive(Debug)]
+pub enum RelaySocket {
+    /// Not needed so far.
+    Closed,
+    /// Ordered; these requests wait for the outcome.
+    Opening(Vec<Held>),
+    Open,
+}
+
+/// A request whose answer waits for the relay socket.
+#[derive(Debug)]
+pub struct Held {
+    pub reply: Reply,
+    pub wish: Wish,
+}
+
+/// What a request asks of an allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Permit { peers: Vec<IpAddr> },
+    Bind { number: u16, peer: SocketAddr },
+}

@@ -1,0 +1,170 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use datapath::Entropy;
+
+use crate::allocation::{Allocation, FiveTuple};
+
+/// A place in the table, and which of its successive tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    index: u32,
+    generation: u32,
+}
+
+/// All allocations, found by client and by relayed address.
+#[derive(Debug, Default)]
+pub struct Allocations {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The key is chosen by clients: SipHash.
+    by_client: HashMap<FiveTuple, Id>,
+    by_relayed: HashMap<SocketAddr, Tenant>,
+    /// Keyed by 64 random bits of ours.
+    by_token: HashMap<[u8; 8], Id>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    allocation: Option<Allocation>,
+}
+
+/// Who holds a relayed transport address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tenant {
+    Allocation(Id),
+    /// Reserved by this allocation for another.
+    Reservation(Id),
+}
+
+impl Allocations {
+    pub fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    pub fn by_client(&self, client: &FiveTuple) -> Option<Id> {
+        self.by_client.get(client).copied()
+    }
+
+    pub fn by_relayed(&self, relayed: SocketAddr) -> Option<Id> {
+        match self.by_relayed.get(&relayed)? {
+            Tenant::Allocation(id) => Some(*id),
+            Tenant::Reservation(_) => None,
+        }
+    }
+
+    /// The allocation that made this reservation.
+    pub fn by_token(&self, token: &[u8; 8]) -> Option<Id> {
+        self.by_token.get(token).copied()
+    }
+
+    pub fn get(&self, id: Id) -> Option<&Allocation> {
+        let slot = self.slots.get(id.index as usize)?;
+        slot.allocation
+            .as_ref()
+            .filter(|_| slot.generation == id.generation)
+    }
+
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut Allocation> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.allocation
+            .as_mut()
+            .filter(|_| slot.generation == id.generation)
+    }
+
+    /// Whether nobody holds this address, or only a reservation that has run out.
+    pub fn is_free(&self, relayed: SocketAddr, now: Instant) -> bool {
+        match self.by_relayed.get(&relayed) {
+            None => true,
+            Some(Tenant::Allocation(_)) => false,
+            Some(Tenant::Reservation(id)) => {
+                let reservation = self.get(*id).and_then(|allocation| allocation.reservation);
+                reservation.is_none_or(|reservation| reservation.expires <= now)
+            }
+        }
+    }
+
+    /// Panics if the client has an allocation or the address belongs to another: the caller has asked.
+    pub fn insert(&mut self, allocation: Allocation) -> Id {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        let id = Id {
+            index,
+            generation: slot.generation,
+        };
+        self.clear_reservation(allocation.relayed);
+        if let Some(reservation) = allocation.reservation {
+            self.clear_reservation(reservation.relayed);
+            self.by_relayed
+                .insert(reservation.relayed, Tenant::Reservation(id));
+            self.by_token.insert(reservation.token, id);
+        }
+        let former = self.by_client.insert(allocation.client, id);
+        assert!(former.is_none(), "one allocation per five-tuple");
+        let former = self
+            .by_relayed
+            .insert(allocation.relayed, Tenant::Allocation(id));
+        assert!(former.is_none(), "one allocation per relayed address");
+        self.slots[index as usize].allocation = Some(allocation);
+        id
+    }
+
+    pub fn remove(&mut self, id: Id) -> Option<Allocation> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        let allocation = slot.allocation.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+        self.by_client.remove(&allocation.client);
+        self.by_relayed.remove(&allocation.relayed);
+        if let Some(reservation) = allocation.reservation {
+            self.by_token.remove(&reservation.token);
+            if self.by_relayed.get(&reservation.relayed) == Some(&Tenant::Reservation(id)) {
+                self.by_relayed.remove(&reservation.relayed);
+            }
+        }
+        Some(allocation)
+    }
+
+    /// Forgets the reservation of this address, if there is one.
+    fn clear_reservation(&mut self, relayed: SocketAddr) {
+        let Some(Tenant::Reservation(id)) = self.by_relayed.get(&relayed).copied() else {
+            return;
+        };
+        self.by_relayed.remove(&relayed);
+        if let Some(reservation) = self
+            .get_mut(id)
+            .and_then(|allocation| allocation.reservation.take())
+        {
+            self.by_token.remove(&reservation.token);
+        }
+    }
+
+    /// The allocations in the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &Allocation)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let id = Id {
+                index: index as u32,
+                generation: slot.generation,
+            };
+            Some((id, slot.allocation.as_ref()?))
+        })
+    }
+
+    /// A token that no reservation has.
+    pub fn new_token(&self, entropy: &mut Entropy) -> [u8; 8] {
+        loop {
+            let token = entropy.u64().to_be_bytes();
+            if !self.by_token.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// RFC 8656 §9: a permission lasts five minutes.
+pub const LIFETIME: Duration = Duration::from_secs(300);
+
+/// The IP addresses whose datagrams a client wants, and to which it may send.
+#[derive(Debug, Default)]
+pub struct Permissions(Vec<(IpAddr, Instant)>);
+
+impl Permissions {
+    pub fn is_live(&self, peer: IpAddr, now: Instant) -> bool {
+        self.0
+            .iter()
+            .any(|&(ip, expires)| ip == peer && now < expires)
+    }
+
+    /// Installs or refreshes a permission and returns its end, or `None` if there are `max` others.
+    pub fn permit(&mut self, peer: IpAddr, now: Instant, max: usize) -> Option<Instant> {
+        let expires = now + LIFETIME;
+        if let Some(permission) = self.0.iter_mut().find(|(ip, _)| *ip == peer) {
+            permission.1 = expires;
+            return Some(expires);
+        }
+        if !self.has_room(&[peer], now, max) {
+            return None;
+        }
+        self.0.retain(|&(_, expires)| now < expires);
+        self.0.push((peer, expires));
+        Some(expires)
+    }
+
+    /// Whether all of `peers` would find a place.
+    pub fn has_room(&self, peers: &[IpAddr], now: Instant, max: usize) -> bool {
+        let live = self
+            .0
+            .iter()
+            .filter(|&&(ip, expires)| now < expires && !peers.contains(&ip))
+            .count();
+        let distinct = peers
+            .iter()
+            .enumerate()
+            .filter(|(index, ip)| !peers[..*index].contains(ip))
+            .count();
+        live + distinct <= max
+    }
+}

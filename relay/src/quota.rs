@@ -1,0 +1,82 @@
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::rate::source_prefix;
+use crate::settings::Limits;
+
+/// How many allocations there are, and whose. A share is taken when an allocation is made and given back when it ends.
+#[derive(Debug, Default)]
+pub struct Quotas {
+    total: usize,
+    /// The key is chosen by clients: SipHash.
+    per_user: HashMap<Box<[u8]>, usize>,
+    /// The key is chosen by clients: SipHash.
+    per_prefix: HashMap<u64, usize>,
+}
+
+impl Quotas {
+    /// Takes a share, or says that there is none.
+    pub fn take(&mut self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
+        let prefix = source_prefix(source);
+        let of_user = self.per_user.get(user).copied().unwrap_or(0);
+        let of_prefix = self.per_prefix.get(&prefix).copied().unwrap_or(0);
+        let free = self.total < limits.allocations
+            && of_user < limits.allocations_per_user
+            && of_prefix < limits.allocations_per_prefix;
+        if free {
+            self.total += 1;
+            *self.per_user.entry(user.into()).or_default() += 1;
+            *self.per_prefix.entry(prefix).or_default() += 1;
+        }
+        free
+    }
+
+    pub fn give_back(&mut self, user: &[u8], source: IpAddr) {
+        let prefix = source_prefix(source);
+        self.total -= 1;
+        let of_user = self.per_user.get_mut(user).expect("the share was taken");
+        *of_user -= 1;
+        if *of_user == 0 {
+            self.per_user.remove(user);
+        }
+        let of_prefix = self
+            .per_prefix
+            .get_mut(&prefix)
+            .expect("the share was taken");
+        *of_prefix -= 1;
+        if *of_prefix == 0 {
+            self.per_prefix.remove(&prefix);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_holds_and_nothing_is_left_behind() {
+        let limits = Limits {
+            allocations: 4,
+            allocations_per_user: 2,
+            allocations_per_prefix: 3,
+            ..Limits::default()
+        };
+        let mut quotas = Quotas::default();
+        let here: IpAddr = [192, 0, 2, 1].into();
+        let there: IpAddr = [198, 51, 100, 1].into();
+        assert!(quotas.take(b"a", here, &limits) && quotas.take(b"a", here, &limits));
+        assert!(!quotas.take(b"a", there, &limits), "per user");
+        assert!(quotas.take(b"b", here, &limits));
+        assert!(
+            !quotas.take(b"b", [192, 0, 2, 200].into(), &limits),
+            "per /24"
+        );
+        assert!(quotas.take(b"b", there, &limits));
+        assert!(!quotas.take(b"c", there, &limits), "in total");
+        for (user, source) in [(b"a", here), (b"a", here), (b"b", here), (b"b", there)] {
+            quotas.give_back(user, source);
+        }
+        assert!(quotas.total == 0 && quotas.per_user.is_empty() && quotas.per_prefix.is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+use std::net::IpAddr;
+use std::time::Instant;
+
+use datapath::Entropy;
+
+use crate::settings::RateLimits;
+
+/// Buckets of the table: a power of two. 16,384 buckets of 8 octets are 128 KiB, however many sources there are.
+const BUCKETS: usize = 1 << 14;
+
+/// How many answers unauthenticated sources may still get.
+///
+/// Sources share a bucket when their prefixes hash alike; the hash is keyed, so nobody can choose whose bucket to drain.
+#[derive(Debug)]
+pub struct RateLimiter {
+    buckets: Box<[Bucket]>,
+    total: Bucket,
+    limits: RateLimits,
+    hash: [u128; 2],
+    start: Instant,
+}
+
+/// Tokens in thousandths, so that a rate of N a second adds N a millisecond.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    millitokens: u32,
+    /// Milliseconds since the start, modulo 2³².
+    updated_ms: u32,
+}
+
+impl RateLimiter {
+    pub fn new(limits: RateLimits, entropy: &mut Entropy, now: Instant) -> RateLimiter {
+        let mut random = || u128::from(entropy.u64()) << 64 | u128::from(entropy.u64());
+        RateLimiter {
+            buckets: vec![Bucket::full(limits.per_prefix_burst); BUCKETS].into(),
+            total: Bucket::full(limits.total_burst),
+            hash: [random() | 1, random()],
+            limits,
+            start: now,
+        }
+    }
+
+    /// Whether one more answer may go to `source`.
+    pub fn admits(&mut self, source: IpAddr, now: Instant) -> bool {
+        let now_ms = now.duration_since(self.start).as_millis() as u32;
+        let index = self.index(source_prefix(source));
+        let limits = &self.limits;
+        self.buckets[index].take(now_ms, limits.per_prefix, limits.per_prefix_burst)
+            && self.total.take(now_ms, limits.total, limits.total_burst)
+    }
+
+    /// Multiply-shift hashing: two prefixes meet with probability 2 / BUCKETS, whatever they are.
+    fn index(&self, prefix: u64) -> usize {
+        let [factor, summand] = self.hash;
+        (factor
+            .wrapping_mul(u128::from(prefix))
+            .wrapping_add(summand)
+            >> (128 - BUCKETS.trailing_zeros())) as usize
+    }
+}
+
+impl Bucket {
+    fn full(burst: u32) -> Bucket {
+        Bucket {
+            millitokens: burst.saturating_mul(1000),
+            updated_ms: 0,
+        }
+    }
+
+    fn take(&mut self, now_ms: u32, per_second: u32, burst: u32) -> bool {
+        let passed_ms = now_ms.wrapping_sub(self.updated_ms);
+        self.updated_ms = now_ms;
+        self.millitokens = self
+            .millitokens
+            .saturating_add(passed_ms.saturating_mul(per_second))
+            .min(burst.saturating_mul(1000));
+        let enough = self.millitokens >= 1000;
+        if enough {
+            self.millitokens -= 1000;
+        }
+        enough
+    }
+}
+
+/// The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber or one house is given.
+pub fn source_prefix(source: IpAddr) -> u64 {
+    match source {
+        IpAddr::V4(ip) => u64::from(u32::from(ip) >> 8) | 1 << 63,
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: RateLimits = RateLimits {
+        per_prefix: 10,
+        per_prefix_burst: 3,
+        total: 1000,
+        total_burst: 5,
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
+    fn limiter() -> (RateLimiter, Instant) {
+        let start = Instant::now();
+        (
+            RateLimiter::new(LIMITS, &mut Entropy::from_seed([1; 32]), start),
+            start,
+        )
+    }
+
+    #[test]
+    fn a_prefix_gets_its_burst_and_then_its_rate() {
+        let (mut limiter, start) = limiter();
+        let granted =
+            |limiter: &mut RateLimiter, host: u8, at| limiter.admits([192, 0, 2, host].into(), at);
+        assert!((1..=3).all(|host| granted(&mut limiter, host, start)));
+        assert!(
+            !granted(&mut limiter, 4, start),
+            "the neighbours used it up"
+        );
+        let later = start + Duration::from_millis(100);
+        assert!(granted(&mut limiter, 4, later));
+        assert!(!granted(&mut limiter, 4, later));
+        let much_later = start + Duration::from_secs(3600);
+        assert!((1..=3).all(|host| granted(&mut limiter, host, much_later)));
+        assert!(!granted(&mut limiter, 4, much_later));
+    }
+
+    #[test]
+    fn all_together_get_no_more_than_the_total() {
+        let (mut limiter, start) = limiter();
+        let granted = (0..100u8)
+            .filter(|net| limiter.admits([198, 51, *net, 1].into(), start))
+            .count();
+        assert_eq!(granted, 5);
+    }
+}

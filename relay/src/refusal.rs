@@ -1,0 +1,41 @@
+use datapath::stun::{ErrorCode, UnknownAttributes};
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    BadRequest,
+    Unauthenticated,
+    StaleNonce,
+    /// The peer address is forbidden by policy.
+    Forbidden,
+    UnknownAttributes(UnknownAttributes),
+    /// No allocation where one is needed, or one where none may be.
+    AllocationMismatch,
+    /// No relayed address of the requested family.
+    AddressFamilyNotSupported,
+    /// Not the user who made the allocation.
+    WrongCredentials,
+    UnsupportedTransportProtocol,
+    PeerAddressFamilyMismatch,
+    AllocationQuotaReached,
+    InsufficientCapacity,
+}
+
+impl Refusal {
+    pub fn error_code(self) -> ErrorCode {
+        match self {
+            Refusal::BadRequest => ErrorCode::BAD_REQUEST,
+            Refusal::Unauthenticated => ErrorCode::UNAUTHENTICATED,
+            Refusal::StaleNonce => ErrorCode::STALE_NONCE,
+            Refusal::Forbidden => ErrorCode::FORBIDDEN,
+            Refusal::UnknownAttributes(_) => ErrorCode::UNKNOWN_ATTRIBUTE,
+            Refusal::AllocationMismatch => ErrorCode::ALLOCATION_MISMATCH,
+            Refusal::AddressFamilyNotSupported => ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED,
+            Refusal::WrongCredentials => ErrorCode::WRONG_CREDENTIALS,
+            Refusal::UnsupportedTransportProtocol => ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL,
+            Refusal::PeerAddressFamilyMismatch => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
+            Refusal::AllocationQuotaReached => ErrorCode::ALLOCATION_QUOTA_REACHED,
+            Refusal::InsufficientCapacity => ErrorCode::INSUFFICIENT_CAPACITY,
+        }
+    }
+}

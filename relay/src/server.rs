@@ -1,0 +1,292 @@
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use datapath::stun::{Class, Message, Method};
+use datapath::{
+    Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent, Traffic,
+};
+
+use crate::allocation::{FiveTuple, RelaySocket};
+use crate::allocations::{Allocations, Id};
+use crate::deadlines::Deadlines;
+use crate::nonce::Nonces;
+use crate::quota::Quotas;
+use crate::rate::RateLimiter;
+use crate::refusal::Refusal;
+use crate::reply::traffic;
+use crate::settings::Settings;
+
+/// A STUN and TURN server without sockets or clocks.
+///
+/// What clients ask is answered in `request.rs`, what passes between clients and peers goes through `forward.rs`.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) settings: Settings,
+    /// The IP addresses of candidates and relayed addresses: behind them are peers that are reached in memory.
+    own: Vec<IpAddr>,
+    pub(crate) nonces: Nonces,
+    pub(crate) rate: RateLimiter,
+    pub(crate) quotas: Quotas,
+    pub(crate) allocations: Allocations,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) entropy: Entropy,
+}
+
+/// How a peer is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is an ICE candidate of ours or a relayed address of a client.
+    Memory,
+    /// Through the allocation's relay socket.
+    Outside,
+}
+
+impl Server {
+    pub fn new(mut settings: Settings, mut entropy: Entropy, now: Now) -> Server {
+        let mut own: Vec<IpAddr> = settings.relayed.clone();
+        own.extend(settings.candidates.iter().map(SocketAddr::ip));
+        own.sort_unstable();
+        own.dedup();
+        settings.peer_policy.add_local(own.iter().copied());
+        Server {
+            nonces: Nonces::new(&settings.nonce_key, settings.limits.nonce_lifetime),
+            rate: RateLimiter::new(settings.limits.rate.clone(), &mut entropy, now.instant),
+            quotas: Quotas::default(),
+            allocations: Allocations::default(),
+            deadlines: Deadlines::default(),
+            settings,
+            own,
+            entropy,
+        }
+    }
+
+    /// Live allocations.
+    pub fn allocations(&self) -> usize {
+        self.allocations.len()
+    }
+
+    /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
+    pub fn revoke(&mut self, user: &[u8], out: &mut Outbox) {
+        let of_user: Vec<Id> = self
+            .allocations
+            .iter()
+            .filter(|(_, allocation)| *allocation.user == *user)
+            .map(|(id, _)| id)
+            .collect();
+        for id in of_user {
+            self.remove(id, out);
+        }
+    }
+
+    pub(crate) fn reach(&self, peer: SocketAddr) -> Option<Reach> {
+        if self.is_in_memory(peer) {
+            Some(Reach::Memory)
+        } else if peer.port() != 0 && self.settings.peer_policy.admits(peer.ip()) {
+            Some(Reach::Outside)
+        } else {
+            None
+        }
+    }
+
+    /// The same for a permission, which has no port: who may name one of our own addresses learns when sending to
+    /// which of its ports.
+    pub(crate) fn reach_ip(&self, peer: IpAddr) -> Option<Reach> {
+        if self.own.contains(&peer) {
+            Some(Reach::Memory)
+        } else if self.settings.peer_policy.admits(peer) {
+            Some(Reach::Outside)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is_in_memory(&self, peer: SocketAddr) -> bool {
+        self.settings.candidates.contains(&peer) || self.allocations.by_relayed(peer).is_some()
+    }
+
+    pub(crate) fn remove(&mut self, id: Id, out: &mut Outbox) {
+        let Some(allocation) = self.allocations.remove(id) else {
+            return;
+        };
+        self.quotas
+            .give_back(&allocation.user, allocation.client.remote.ip());
+        if !matches!(allocation.socket, RelaySocket::Closed) {
+            let relayed = allocation.relayed;
+            out.order(Order::CloseRelay { relayed });
+        }
+        self.prune_deadlines();
+    }
+
+    /// Sets the allocation's end, and its deadline if that must come earlier than the one there is.
+    pub(crate) fn set_expiry(&mut self, id: Id, expires: Instant) {
+        let Some(allocation) = self.allocations.get_mut(id) else {
+            return;
+        };
+        allocation.expires = expires;
+        if expires < allocation.wake_at {
+            allocation.wake_at = expires;
+            self.deadlines.set(expires, id);
+            self.prune_deadlines();
+        }
+    }
+
+    fn prune_deadlines(&mut self) {
+        let allocations = &self.allocations;
+        self.deadlines.prune(allocations.len(), |at, id| {
+            allocations
+                .get(id)
+                .is_some_and(|allocation| allocation.wake_at == at)
+        });
+    }
+
+    /// Ends what has run out. Runs before every batch, so nothing outlives its lifetime for want of a wake-up.
+    fn expire(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some((at, id)) = self.deadlines.pop_due(now) {
+            let Some(allocation) = self.allocations.get_mut(id) else {
+                continue;
+            };
+            if allocation.wake_at != at {
+                continue;
+            }
+            if allocation.expires <= now {
+                self.remove(id, out);
+            } else {
+                allocation.wake_at = allocation.expires;
+                self.deadlines.set(allocation.expires, id);
+            }
+        }
+    }
+
+    fn handle_client(&mut self, now: Now, datagram: &Datagram<'_>, out: &mut Outbox) {
+        match datagram.payload.first() {
+            Some(0..=3) => self.handle_stun(now, datagram, out),
+            Some(64..=127) => {
+                out.counters
+                    .received(Traffic::ChannelData, datagram.payload.len());
+                self.handle_channel_data(now, datagram, out);
+            }
+            _ => out.counters.discard(Discard::UnknownProtocol),
+        }
+    }
+
+    fn handle_stun(&mut self, now: Now, datagram: &Datagram<'_>, out: &mut Outbox) {
+        let message = match Message::parse(datagram.payload) {
+            Ok(message) if !message.has_fingerprint() || message.fingerprint_is_valid() => message,
+            _ => return out.counters.discard(Discard::MalformedStun),
+        };
+        out.counters
+            .received(traffic(message.method()), datagram.payload.len());
+        let client = FiveTuple {
+            local: datagram.local,
+            remote: datagram.remote,
+        };
+        // RFC 8656 §21: responses, and methods that are not ours, are never answered: two servers could go on for ever.
+        match (message.class(), message.method()) {
+            (
+                Class::Request,
+                Method::BINDING
+                | Method::ALLOCATE
+                | Method::REFRESH
+                | Method::CREATE_PERMISSION
+                | Method::CHANNEL_BIND,
+            ) => self.handle_request(now, client, &message, out),
+            (Class::Indication, Method::SEND) => {
+                self.handle_send(now, client, &message, datagram, out)
+            }
+            // RFC 8489 §11: a keep-alive.
+            (Class::Indication, Method::BINDING) => (),
+            _ => out.counters.discard(Discard::UnexpectedStun),
+        }
+    }
+
+    /// The relay socket is bound, or cannot be: the requests that waited for it are answered.
+    fn handle_socket(&mut self, now: Now, relayed: SocketAddr, opened: bool, out: &mut Outbox) {
+        let Some(id) = self.allocations.by_relayed(relayed) else {
+            return;
+        };
+        let Some(allocation) = self.allocations.get_mut(id) else {
+            return;
+        };
+        let next = if opened {
+            RelaySocket::Open
+        } else {
+            RelaySocket::Closed
+        };
+        let held = match std::mem::replace(&mut allocation.socket, next) {
+            RelaySocket::Opening(held) => held,
+            former => {
+                allocation.socket = former;
+                return;
+            }
+        };
+        out.counters.relay_sockets_opened += u64::from(opened);
+        for held in held {
+            let outcome = if opened {
+                self.fulfil(now, id, &held.wish)
+            } else {
+                Err(Refusal::InsufficientCapacity)
+            };
+            match outcome {
+                Ok(()) => held.reply.success(out, |_| ()),
+                Err(refusal) => held.reply.refuse(refusal, out),
+            }
+        }
+    }
+}
+
+impl Node for Server {
+    fn handle_batch(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
+        self.expire(now.instant, out);
+        for datagram in batch {
+            match datagram.local {
+                Endpoint::Listener { .. } => self.handle_client(now, datagram, out),
+                Endpoint::Relay { address } | Endpoint::Memory { address } => {
+                    self.handle_peer(now, address, datagram, out);
+                }
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Now, event: SocketEvent, out: &mut Outbox) {
+        self.expire(now.instant, out);
+        match event {
+            SocketEvent::Opened { relayed } => self.handle_socket(now, relayed, true, out),
+            SocketEvent::Failed { relayed } => self.handle_socket(now, relayed, false, out),
+            SocketEvent::IcmpError {
+                relayed,
+                remote,
+                kind,
+                code,
+            } => self.handle_icmp(now, relayed, remote, (kind, code), out),
+            SocketEvent::Closed { relayed } => {
+                let id = self.allocations.by_relayed(relayed);
+                if let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id))
+                    && matches!(allocation.socket, RelaySocket::Open)
+                {
+                    // The next packet to an outside peer opens another.
+                    allocation.socket = RelaySocket::Closed;
+                }
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        self.expire(now.instant, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.deadlines.next().map(|at| Deadline {
+            at,
+            reason: "an allocation ends",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The tables of permissions and channels grow with use; the limits bound them.
+    #[test]
+    fn an_idle_allocation_is_small() {
+        assert!(size_of::<crate::allocation::Allocation>() <= 512);
+    }
+}

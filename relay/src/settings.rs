@@ -1,0 +1,79 @@
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::{Credentials, PeerPolicy};
+
+/// What a relay serves, to whom, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub credentials: Credentials,
+    pub peer_policy: PeerPolicy,
+    /// The IP addresses of relayed transport addresses, as peers see them. A client gets the one it talks to if that
+    /// is among them, else the first of the wanted family.
+    pub relayed: Vec<IpAddr>,
+    /// The ports of this worker's relayed transport addresses ([`crate::partition`]).
+    pub ports: RangeInclusive<u16>,
+    /// The transport addresses of the SFU's ICE candidates: reached in memory only.
+    pub candidates: Vec<SocketAddr>,
+    /// The key of the nonces. All workers have the same.
+    pub nonce_key: [u8; 32],
+    pub limits: Limits,
+}
+
+/// Bounds on everything that grows with what clients send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub allocations: usize,
+    pub allocations_per_user: usize,
+    /// Per source /24 (IPv4) or /64 (IPv6).
+    pub allocations_per_prefix: usize,
+    /// IP addresses per allocation.
+    pub permissions: usize,
+    /// Channels per allocation.
+    pub channels: usize,
+    /// What a client gets that asks for less, or for nothing (RFC 8656 §7.2: 10 minutes).
+    pub lifetime_default: Duration,
+    /// RFC 8656 §7.2: at most one hour is recommended.
+    pub lifetime_max: Duration,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+    pub rate: RateLimits,
+}
+
+/// Answers per second to requests that have not been authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Per source /24 or /64.
+    pub per_prefix: u32,
+    pub per_prefix_burst: u32,
+    pub total: u32,
+    pub total_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            allocations: 10_000,
+            allocations_per_user: 40,
+            allocations_per_prefix: 1_000,
+            permissions: 64,
+            channels: 64,
+            lifetime_default: Duration::from_secs(600),
+            lifetime_max: Duration::from_secs(3600),
+            nonce_lifetime: Duration::from_secs(3600),
+            rate: RateLimits::default(),
+        }
+    }
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            per_prefix: 50,
+            per_prefix_burst: 400,
+            total: 20_000,
+            total_burst: 40_000,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The relay as a value: datagrams, events and time in, datagrams and orders out.
+
+mod allocate;
+mod attack;
+mod channel;
+mod client;
+mod memory;
+
+mod permission;
+mod world;
