@@ -54,6 +54,8 @@ labelled! {
         Replayed => "replayed",
         /// An SSRC that belongs to no track of this participant.
         UnknownSsrc => "unknown_ssrc",
+        /// A payload type that its section did not negotiate.
+        UnknownPayloadType => "unknown_payload_type",
         /// Media of a muted track.
         Muted => "muted",
         MalformedDtls => "malformed_dtls",

@@ -121,11 +121,12 @@ pub enum Command {
         track: TrackId,
         wish: LayerWish,
     },
-    /// Sends one message on the participant's data channel with this label (dropped if it is not open; a reliable
-    /// message waits for the channel to open, within the limit).
+    /// Sends one message on the participant's data channel with this label. While the channel is not open, a reliable
+    /// message waits, within the limit, and a lossy one is dropped.
     SendData {
         participant: ParticipantId,
         label: &'static str,
+        delivery: Delivery,
         payload: Bytes,
     },
     /// Caps what the participant is sent, in bit/s; `None` lifts the cap. For tests of poor links.
@@ -133,6 +134,24 @@ pub enum Command {
         participant: ParticipantId,
         bitrate_bps: Option<u64>,
     },
+}
+
+impl Command {
+    /// Whom a refusal of this command is told about.
+    pub fn participant(&self) -> Option<ParticipantId> {
+        match *self {
+            Command::Join { participant, .. }
+            | Command::SetTransport { participant, .. }
+            | Command::Leave { participant }
+            | Command::Publish { participant, .. }
+            | Command::Subscribe { participant, .. }
+            | Command::Unsubscribe { participant, .. }
+            | Command::SetWish { participant, .. }
+            | Command::SendData { participant, .. }
+            | Command::LimitBandwidth { participant, .. } => Some(participant),
+            Command::Unpublish { .. } | Command::SetMuted { .. } => None,
+        }
+    }
 }
 
 /// Why a participant's transport came to its end.

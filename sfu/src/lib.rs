@@ -1,19 +1,32 @@
 //! The selective forwarding unit (RFC 7667 §3.7): transports, rooms, tracks, forwarding, layer choice and repair.
 
+mod backlog;
 pub mod command;
 pub mod congestion;
+mod control;
+mod deadlines;
+mod feedback;
 pub mod forwarder;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h264;
 pub mod history;
+mod media;
 pub mod media_packet;
 pub mod nack;
+mod participant;
+mod published_track;
+mod room;
+mod routes;
 pub mod rtcp;
 pub mod rtp;
+mod rtp_stream;
+mod selection;
 pub mod sender_report;
 pub mod sequence;
 pub mod sequence_map;
+mod sfu;
+mod subscription;
 #[cfg(test)]
 mod test_clock;
 pub mod track;
@@ -24,6 +37,7 @@ pub use command::{
     Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal, RoomId, Speaker, TrackId,
     TransportEnd, TransportSpec,
 };
+pub use sfu::{Population, Settings, Sfu};
 pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 
 use std::time::Duration;
@@ -37,7 +51,7 @@ pub struct Limits {
     pub subscriptions_per_participant: usize,
     /// Octets queued for one participant's data channels.
     pub data_buffer_bytes: usize,
-    /// DTLS handshakes that may be under way at once.
+    /// DTLS datagrams that may wait until the media of the turn is out.
     pub handshakes: usize,
     /// Without an authenticated packet for this long a transport is reported as disconnected.
     pub transport_timeout: Duration,

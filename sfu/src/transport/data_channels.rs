@@ -106,6 +106,11 @@ impl DataChannels {
         self.received.pop_front()
     }
 
+    /// Whether the peer has begun an association.
+    pub fn is_open(&self) -> bool {
+        self.association.is_some()
+    }
+
     /// Gives every packet that is to be sent now to `send`.
     pub fn poll_transmit(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
         while let Some(transmit) = self.endpoint.poll_transmit() {

@@ -19,10 +19,15 @@ pub struct FiveTuple {
 const VERIFIED_MAX: usize = 8;
 
 /// What a check came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// It verifies: the five-tuple belongs to this transport. Carries the five-tuple that had to make room, if any.
-    Verified { displaced: Option<FiveTuple> },
+    /// It verifies: the five-tuple belongs to this transport.
+    Verified {
+        /// The five-tuple that had to make room.
+        displaced: Option<FiveTuple>,
+        /// The ufrag that this check has replaced: the restart is complete.
+        retired: Option<String>,
+    },
     /// It does not verify under the password, or is not a request that ICE knows.
     Refused,
 }
@@ -118,10 +123,8 @@ impl IceLite {
         if message.use_candidate() || self.selected.is_none() {
             self.selected = Some(from);
         }
-        if is_current {
-            self.previous = None;
-        }
-        Check::Verified { displaced }
+        let retired = if is_current { self.previous.take() } else { None };
+        Check::Verified { displaced, retired: retired.map(|generation| generation.local.ufrag) }
     }
 
     fn learn(&mut self, from: FiveTuple) -> Option<FiveTuple> {
@@ -195,7 +198,7 @@ mod tests {
         let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
         let mut ice = IceLite::new(&local, &remote);
         let (outcome, out) = handle(&mut ice, &check(&local, &remote, false, false), tuple(1));
-        assert_eq!(outcome, Check::Verified { displaced: None });
+        assert_eq!(outcome, Check::Verified { displaced: None, retired: None });
         assert_eq!(ice.selected(), Some(tuple(1)));
         let answer = Message::parse(out.arena()).unwrap();
         assert_eq!(answer.class(), Class::SuccessResponse);
@@ -258,7 +261,7 @@ mod tests {
         for port in 2..100 {
             let (outcome, _) = handle(&mut ice, &check(&local, &remote, false, false), tuple(port));
             let full = usize::from(port) > VERIFIED_MAX;
-            assert_eq!(matches!(outcome, Check::Verified { displaced: Some(_) }), full);
+            assert_eq!(matches!(outcome, Check::Verified { displaced: Some(_), .. }), full);
         }
         assert_eq!(ice.five_tuples().count(), VERIFIED_MAX);
         assert!(ice.five_tuples().any(|known| known == tuple(1)));

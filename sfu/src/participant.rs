@@ -1,0 +1,166 @@
+//! One participant: a transport, what is published through it and what is sent to it.
+
+use std::time::Instant;
+
+use crate::command::{ParticipantId, RoomId};
+use crate::deadlines::Due;
+use crate::track::ExtensionIds;
+use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
+
+/// An SSRC of this participant and what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub ssrc: u32,
+    /// Slab key of the track.
+    pub track: usize,
+    /// Index of the encoding.
+    pub encoding: u8,
+    /// A retransmission stream (RFC 4588).
+    pub is_repair: bool,
+}
+
+/// An SSRC that we send to this participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sink {
+    pub ssrc: u32,
+    /// Slab key of the subscription.
+    pub subscription: usize,
+    pub is_repair: bool,
+}
+
+/// How the transport stands, as the control plane was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    New,
+    Connected,
+    /// Silent for longer than the limit; packets bring it back.
+    Silent,
+    /// DTLS is over: only a new participant helps.
+    Ended,
+}
+
+pub struct Participant {
+    pub id: ParticipantId,
+    pub room: RoomId,
+    pub ice: Option<IceLite>,
+    pub dtls: Option<DtlsSession>,
+    pub sender: Option<SrtpSender>,
+    pub receiver: Option<SrtpReceiver>,
+    /// Made when the first SCTP packet or the first message to send asks for it.
+    pub data: Option<Box<DataChannels>>,
+    pub connection: Connection,
+    /// When the last packet came that its sender had authenticated.
+    pub heard: Instant,
+    /// Slab keys of what it publishes.
+    pub tracks: Vec<usize>,
+    /// What it sends, by SSRC; a few.
+    pub sources: Vec<Source>,
+    /// What is sent to it, sorted by SSRC.
+    pub sinks: Vec<Sink>,
+    /// The ids of all its sections together: RFC 8843 §9.1 lets an id mean one thing only in a bundle.
+    pub extensions: ExtensionIds,
+    /// Our SSRC as a sender of feedback to it.
+    pub feedback_ssrc: u32,
+    /// When reports are next due.
+    pub report_due: Instant,
+    pub due: Due,
+}
+
+impl Participant {
+    pub fn new(id: ParticipantId, room: RoomId, feedback_ssrc: u32, now: Instant) -> Participant {
+        Participant {
+            id,
+            room,
+            ice: None,
+            dtls: None,
+            sender: None,
+            receiver: None,
+            data: None,
+            connection: Connection::New,
+            heard: now,
+            tracks: Vec::new(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            extensions: ExtensionIds::default(),
+            feedback_ssrc,
+            report_due: now,
+            due: Due::default(),
+        }
+    }
+
+    /// Where its packets go, once ICE knows.
+    pub fn address(&self) -> Option<FiveTuple> {
+        self.ice.as_ref()?.selected()
+    }
+
+    pub fn source(&self, ssrc: u32) -> Option<Source> {
+        self.sources.iter().find(|source| source.ssrc == ssrc).copied()
+    }
+
+    /// The SSRC of an encoding, once known.
+    pub fn ssrc_of(&self, track: usize, encoding: u8) -> Option<u32> {
+        let wanted = (track, encoding, false);
+        self.sources
+            .iter()
+            .find(|source| (source.track, source.encoding, source.is_repair) == wanted)
+            .map(|source| source.ssrc)
+    }
+
+    /// Notes the arrival of a packet with a transport-wide sequence number.
+    pub fn record_arrival(&mut self, _sequence: u16, _at: Instant) {}
+
+    /// Binds an SSRC to a stream of a track, in place of the SSRC that the stream had before (an encoder that starts over
+    /// may choose a new one).
+    pub fn bind_source(&mut self, source: Source) {
+        self.sources.retain(|known| {
+            known.ssrc != source.ssrc
+                && (known.track, known.encoding, known.is_repair) != (source.track, source.encoding, source.is_repair)
+        });
+        self.sources.push(source);
+    }
+
+    pub fn sink(&self, ssrc: u32) -> Option<Sink> {
+        let at = self.sinks.binary_search_by_key(&ssrc, |sink| sink.ssrc).ok()?;
+        Some(self.sinks[at])
+    }
+
+    /// False when the SSRC is taken.
+    pub fn add_sink(&mut self, sink: Sink) -> bool {
+        match self.sinks.binary_search_by_key(&sink.ssrc, |sink| sink.ssrc) {
+            Ok(_) => false,
+            Err(at) => {
+                self.sinks.insert(at, sink);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock::start;
+
+    #[test]
+    fn a_stream_has_one_ssrc_at_a_time() {
+        let mut participant = Participant::new(ParticipantId(1), RoomId(1), 1, start());
+        let source = Source { ssrc: 10, track: 0, encoding: 0, is_repair: false };
+        participant.bind_source(source);
+        participant.bind_source(Source { is_repair: true, ssrc: 11, ..source });
+        participant.bind_source(Source { ssrc: 12, ..source });
+        assert_eq!(participant.source(10), None);
+        assert_eq!(participant.source(12).map(|source| source.is_repair), Some(false));
+        assert_eq!(participant.source(11).map(|source| source.is_repair), Some(true));
+    }
+
+    #[test]
+    fn an_ssrc_is_sent_with_once() {
+        let mut participant = Participant::new(ParticipantId(1), RoomId(1), 1, start());
+        let sink = Sink { ssrc: 5, subscription: 0, is_repair: false };
+        assert!(participant.add_sink(sink));
+        assert!(participant.add_sink(Sink { ssrc: 3, ..sink }));
+        assert!(!participant.add_sink(Sink { subscription: 9, ..sink }));
+        assert_eq!(participant.sink(5), Some(sink));
+        assert_eq!(participant.sink(4), None);
+    }
+}

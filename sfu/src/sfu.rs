@@ -1,0 +1,319 @@
+//! The SFU as a node: who a datagram belongs to, and the transports. Commands are carried out in [`crate::control`],
+//! media is handled in [`crate::media`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use datapath::stun::Message;
+use datapath::{Datagram, Deadline, Discard, Entropy, Node, Now, Outbox, SocketEvent, Traffic};
+use slab::Slab;
+
+use crate::Limits;
+use crate::backlog::{Backlog, Budget, Waiting};
+use crate::command::{Event, ParticipantId, RoomId, TrackId, TransportEnd};
+use crate::deadlines::{Deadlines, Due, Timer};
+use crate::participant::{Connection, Participant};
+use crate::published_track::PublishedTrack;
+use crate::room::Room;
+use crate::routes::Routes;
+use crate::rtp;
+use crate::subscription::Subscription;
+use crate::transport::{Certificate, Check, DataChannels, DtlsEvent, DtlsOutput, FiveTuple};
+
+/// What an SFU is made with.
+#[derive(Clone)]
+pub struct Settings {
+    pub limits: Limits,
+    /// The identity whose fingerprint stands in the answers.
+    pub certificate: Certificate,
+}
+
+/// A participant without work of its own is looked at this often.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// The selective forwarding unit of one worker.
+///
+/// Datagrams come in through [`Node`], commands through [`Sfu::handle_command`]; after either, events are taken with
+/// [`Sfu::poll_event`].
+pub struct Sfu {
+    pub(crate) settings: Settings,
+    pub(crate) entropy: Entropy,
+    pub(crate) participants: Slab<Participant>,
+    pub(crate) participant_keys: HashMap<ParticipantId, usize>,
+    pub(crate) rooms: BTreeMap<RoomId, Room>,
+    pub(crate) tracks: Slab<PublishedTrack>,
+    pub(crate) track_keys: HashMap<TrackId, usize>,
+    pub(crate) subscriptions: Slab<Subscription>,
+    pub(crate) routes: Routes,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) speakers_due: Due,
+    backlog_due: Due,
+    pub(crate) backlog: Backlog,
+    pub(crate) events: VecDeque<Event>,
+    /// Memory for what is written before it is protected.
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Sfu {
+    pub fn new(settings: Settings, entropy: Entropy) -> Sfu {
+        Sfu {
+            settings,
+            entropy,
+            participants: Slab::new(),
+            participant_keys: HashMap::new(),
+            rooms: BTreeMap::new(),
+            tracks: Slab::new(),
+            track_keys: HashMap::new(),
+            subscriptions: Slab::new(),
+            routes: Routes::default(),
+            deadlines: Deadlines::default(),
+            speakers_due: Due::default(),
+            backlog_due: Due::default(),
+            backlog: Backlog::default(),
+            events: VecDeque::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The next event for the control plane.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Rooms, participants, tracks and subscriptions, for the metrics.
+    pub fn population(&self) -> Population {
+        Population {
+            rooms: self.rooms.len(),
+            participants: self.participants.len(),
+            tracks: self.tracks.len(),
+            subscriptions: self.subscriptions.len(),
+        }
+    }
+
+    fn handle_datagram(&mut self, now: Now, datagram: &mut Datagram<'_>, out: &mut Outbox) {
+        let from = FiveTuple { local: datagram.local, remote: datagram.remote };
+        match datagram.payload.first() {
+            Some(0..=3) => self.handle_stun(now, from, datagram.payload, out),
+            Some(20..=63) => self.handle_dtls(now, from, datagram.payload, out),
+            Some(128..=191) => {
+                let Some(key) = self.routes.find(from) else {
+                    return out.counters.discard(Discard::UnknownFiveTuple);
+                };
+                if rtp::is_rtcp(datagram.payload) {
+                    self.handle_rtcp(now, key, datagram.payload, out);
+                } else {
+                    self.handle_rtp(now, key, datagram.received_at, datagram.payload, out);
+                }
+            }
+            _ => out.counters.discard(Discard::UnknownProtocol),
+        }
+    }
+
+    /// Trip 1: an ICE check. Nothing is learned, and nothing answered, before its MESSAGE-INTEGRITY verifies.
+    fn handle_stun(&mut self, now: Now, from: FiveTuple, payload: &[u8], out: &mut Outbox) {
+        out.counters.received(Traffic::Stun, payload.len());
+        let Ok(message) = Message::parse(payload) else {
+            return out.counters.discard(Discard::MalformedStun);
+        };
+        let Some(key) = message.username().and_then(|username| self.routes.find_username(username)) else {
+            return out.counters.discard(Discard::UnknownUfrag);
+        };
+        let participant = &mut self.participants[key];
+        let Some(ice) = &mut participant.ice else {
+            return out.counters.discard(Discard::UnknownUfrag);
+        };
+        let Check::Verified { displaced, retired } = ice.handle_check(&message, from, out) else {
+            return out.counters.discard(Discard::BadIntegrity);
+        };
+        if let Some(retired) = retired {
+            self.routes.remove_ufrag(&retired);
+        }
+        if let Some(displaced) = displaced {
+            self.routes.unbind(displaced, key);
+        }
+        self.routes.bind(from, key);
+        self.mark_heard(now, key);
+    }
+
+    /// DTLS of a proved address waits until the turn's media is out.
+    fn handle_dtls(&mut self, now: Now, from: FiveTuple, payload: &[u8], out: &mut Outbox) {
+        out.counters.received(Traffic::Dtls, payload.len());
+        let Some(key) = self.routes.find(from) else {
+            return out.counters.discard(Discard::UnknownFiveTuple);
+        };
+        let is_handshake = self.participants[key].dtls.as_ref().is_none_or(|dtls| !dtls.is_connected());
+        let waiting = Waiting { participant: key, datagram: payload.to_vec(), is_handshake };
+        if !self.backlog.push(waiting, self.settings.limits.handshakes) {
+            return out.counters.discard(Discard::LimitReached);
+        }
+        self.backlog_due.schedule(now.instant, Timer::Backlog, &mut self.deadlines);
+    }
+
+    fn work_off_backlog(&mut self, now: Now, out: &mut Outbox) {
+        let mut budget = Budget::default();
+        while let Some(waiting) = self.backlog.pop(&mut budget) {
+            if let Some(dtls) = &mut self.participants[waiting.participant].dtls {
+                dtls.handle_packet(now.instant, &waiting.datagram);
+                self.drive_secure_channel(now, waiting.participant, out);
+            }
+        }
+        if !self.backlog.is_empty() {
+            self.backlog_due.schedule(now.instant, Timer::Backlog, &mut self.deadlines);
+        }
+    }
+
+    /// Lets DTLS and the SCTP inside it say what they have to say.
+    pub(crate) fn drive_secure_channel(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        let participant = &mut self.participants[key];
+        let address = participant.address();
+        let Some(dtls) = &mut participant.dtls else { return };
+        let mut arrived = Vec::new();
+        let mut emit = |output: DtlsOutput<'_>, out: &mut Outbox| match (output, address) {
+            (DtlsOutput::Packet(packet), Some(to)) => {
+                out.send(to.local, to.remote, packet);
+                out.counters.sent(Traffic::Dtls, packet.len());
+            }
+            (DtlsOutput::Packet(_), None) => {}
+            (DtlsOutput::Data(data), _) => arrived.push(data.to_vec()),
+        };
+        let mut event = dtls.poll(&mut self.scratch, |output| emit(output, out));
+        if !arrived.is_empty() {
+            let limit = self.settings.limits.data_buffer_bytes;
+            let data = participant.data.get_or_insert_with(|| Box::new(DataChannels::new(limit)));
+            for packet in &arrived {
+                data.handle_packet(now.instant, packet);
+            }
+            participant.heard = now.instant;
+        }
+        if let Some(data) = &mut participant.data {
+            data.poll_transmit(now.instant, |packet| dtls.send(packet));
+            event = event.or(dtls.poll(&mut self.scratch, |output| {
+                if let (DtlsOutput::Packet(packet), Some(to)) = (output, address) {
+                    out.send(to.local, to.remote, packet);
+                    out.counters.sent(Traffic::Dtls, packet.len());
+                }
+            }));
+            while let Some((label, payload)) = data.poll_message() {
+                self.events.push_back(Event::Data { participant: participant.id, label, payload });
+            }
+        }
+        let wake = [dtls.poll_timeout(), participant.data.as_ref().and_then(|data| data.poll_timeout())];
+        for at in wake.into_iter().flatten() {
+            participant.due.schedule(at.max(now.instant), Timer::Participant(key), &mut self.deadlines);
+        }
+        match event {
+            Some(DtlsEvent::Keys(keys)) => {
+                let (sender, receiver) = keys.server_contexts();
+                participant.sender = Some(sender);
+                participant.receiver = Some(receiver);
+                self.mark_heard(now, key);
+            }
+            Some(DtlsEvent::Failed) => self.end_transport(key, TransportEnd::HandshakeFailed),
+            Some(DtlsEvent::Closed) => self.end_transport(key, TransportEnd::Closed),
+            None => {}
+        }
+    }
+
+    fn end_transport(&mut self, key: usize, end: TransportEnd) {
+        let participant = &mut self.participants[key];
+        participant.connection = Connection::Ended;
+        participant.sender = None;
+        participant.receiver = None;
+        self.events.push_back(Event::Disconnected { participant: participant.id, end });
+    }
+
+    /// An authenticated packet came: the transport lives.
+    pub(crate) fn mark_heard(&mut self, now: Now, key: usize) {
+        let participant = &mut self.participants[key];
+        participant.heard = now.instant;
+        let ready = participant.sender.is_some();
+        if ready
+            && matches!(participant.connection, Connection::New | Connection::Silent)
+            && let Some(address) = participant.address()
+        {
+            participant.connection = Connection::Connected;
+            let id = participant.id;
+            self.events.push_back(Event::Connected { participant: id, remote: address.remote });
+            self.wake(key, now.instant);
+            self.start_subscriptions(now, key);
+        }
+    }
+
+    /// Has the participant looked at no later than `at`.
+    pub(crate) fn wake(&mut self, key: usize, at: Instant) {
+        self.participants[key].due.schedule(at, Timer::Participant(key), &mut self.deadlines);
+    }
+
+    fn tick_participant(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        let limit = self.settings.limits.transport_timeout;
+        let participant = &mut self.participants[key];
+        if let Some(dtls) = &mut participant.dtls {
+            dtls.handle_timeout(now.instant);
+        }
+        if let Some(data) = &mut participant.data {
+            data.handle_timeout(now.instant);
+        }
+        if participant.connection == Connection::Connected
+            && now.instant.saturating_duration_since(participant.heard) >= limit
+        {
+            participant.connection = Connection::Silent;
+            let end = TransportEnd::Silent;
+            self.events.push_back(Event::Disconnected { participant: participant.id, end });
+        }
+        self.drive_secure_channel(now, key, out);
+        let next = self.tick_media(now, key, out).unwrap_or(now.instant + IDLE_TICK);
+        self.wake(key, next.min(now.instant + IDLE_TICK));
+    }
+}
+
+/// How many of each there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Population {
+    pub rooms: usize,
+    pub participants: usize,
+    pub tracks: usize,
+    pub subscriptions: usize,
+}
+
+impl Node for Sfu {
+    fn handle_batch(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
+        for datagram in batch {
+            self.handle_datagram(now, datagram, out);
+        }
+    }
+
+    /// The SFU has no sockets of its own.
+    fn handle_event(&mut self, _: Now, _: SocketEvent, _: &mut Outbox) {}
+
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        while let Some((at, timer)) = self.deadlines.pop_due(now.instant) {
+            match timer {
+                Timer::Backlog if self.backlog_due.take(at) => {
+                    self.work_off_backlog(now, out);
+                    // What is left waits for the next turn, so that media comes in between.
+                    if !self.backlog.is_empty() {
+                        return;
+                    }
+                }
+                Timer::Speakers if self.speakers_due.take(at) => self.compare_speakers(now),
+                Timer::Participant(key)
+                    if self.participants.get_mut(key).is_some_and(|participant| participant.due.take(at)) =>
+                {
+                    self.tick_participant(now, key, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.deadlines.next().map(|(at, timer)| {
+            let reason = match timer {
+                Timer::Backlog => "backlog of DTLS datagrams",
+                Timer::Speakers => "audio levels",
+                Timer::Participant(_) => "feedback, repair and handshakes of a participant",
+            };
+            Deadline { at, reason }
+        })
+    }
+}
