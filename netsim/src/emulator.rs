@@ -17,8 +17,9 @@ const CLIENTS_MAX: usize = 64;
 /// Packets read from one end before the other gets its turn.
 const BURST: usize = 64;
 
-/// The columns of the log. Counts are of the interval that ended at `t_ms`; the queue is what stands at its end.
-pub const LOG_HEADER: &str = "t_ms,direction,packets_in,bytes_in,packets_out,bytes_out,lost,dropped,queue_ms,queue_bytes,rate_kbps";
+/// The columns of the log. Counts are of the time since the line before; the queue is what stands at its end.
+pub const LOG_HEADER: &str =
+    "t_ms,direction,packets_in,bytes_in,packets_out,bytes_out,lost,dropped,queue_ms,queue_bytes,rate_kbps";
 
 /// What the link connects.
 #[derive(Debug)]
@@ -27,31 +28,21 @@ pub enum Ends {
     Tuns { a: Tun, b: Tun },
     /// UDP payloads: A are clients of `listener`, B is `target`. Each client gets a socket of its own toward it, as a
     /// NAT would give it.
-    Proxy {
-        listener: UdpSocket,
-        target: SocketAddr,
-        clients: Vec<(SocketAddr, UdpSocket)>,
-    },
+    Proxy { listener: UdpSocket, target: SocketAddr, clients: Vec<(SocketAddr, UdpSocket)> },
 }
 
 impl Ends {
     pub fn proxy(listen: SocketAddr, target: SocketAddr) -> io::Result<Ends> {
         let listener = UdpSocket::bind(listen)?;
         listener.set_nonblocking(true)?;
-        Ok(Ends::Proxy {
-            listener,
-            target,
-            clients: Vec::new(),
-        })
+        Ok(Ends::Proxy { listener, target, clients: Vec::new() })
     }
 
     /// A's descriptors, then B's.
     fn descriptors(&self, into: &mut Vec<RawFd>) {
         match self {
             Ends::Tuns { a, b } => into.extend([a.file.as_raw_fd(), b.file.as_raw_fd()]),
-            Ends::Proxy {
-                listener, clients, ..
-            } => {
+            Ends::Proxy { listener, clients, .. } => {
                 into.push(listener.as_raw_fd());
                 into.extend(clients.iter().map(|(_, socket)| socket.as_raw_fd()));
             }
@@ -71,11 +62,7 @@ impl Ends {
                     payload: buffer[..length].to_vec(),
                 })
             }
-            Ends::Proxy {
-                listener,
-                target,
-                clients,
-            } => {
+            Ends::Proxy { listener, target, clients } => {
                 let (length, client) = if index == 0 {
                     let (length, from) = listener.recv_from(buffer).ok()?;
                     let known = clients.iter().position(|(address, _)| *address == from);
@@ -100,25 +87,15 @@ impl Ends {
                 let far = if packet.from_a { b } else { a };
                 (&far.file).write(&packet.payload)
             }
-            Ends::Proxy {
-                listener, clients, ..
-            } => {
+            Ends::Proxy { listener, clients, .. } => {
                 let (address, socket) = &clients[packet.client];
-                if packet.from_a {
-                    socket.send(&packet.payload)
-                } else {
-                    listener.send_to(&packet.payload, address)
-                }
+                if packet.from_a { socket.send(&packet.payload) } else { listener.send_to(&packet.payload, address) }
             }
         };
     }
 }
 
-fn admit(
-    clients: &mut Vec<(SocketAddr, UdpSocket)>,
-    from: SocketAddr,
-    target: SocketAddr,
-) -> Option<usize> {
+fn admit(clients: &mut Vec<(SocketAddr, UdpSocket)>, from: SocketAddr, target: SocketAddr) -> Option<usize> {
     if clients.len() == CLIENTS_MAX {
         return None;
     }
@@ -160,12 +137,7 @@ pub struct Emulator {
 
 impl Emulator {
     pub fn new(ends: Ends, schedule: &Schedule) -> Emulator {
-        Emulator {
-            ends,
-            links: links(schedule),
-            start: clock(),
-            logged: Default::default(),
-        }
+        Emulator { ends, links: links(schedule), start: clock(), logged: Default::default() }
     }
 
     /// Runs until SIGTERM or SIGINT. On SIGHUP `reload` gives a new schedule, which starts at its zero; packets on
@@ -205,8 +177,10 @@ impl Emulator {
                 }
             }
             if now >= next_log {
-                self.log(next_log, log)?;
-                next_log += LOG_INTERVAL;
+                self.log(now, log)?;
+                while next_log <= now {
+                    next_log += LOG_INTERVAL;
+                }
             }
             match signals.poll() {
                 None => {}
@@ -262,10 +236,7 @@ fn links(schedule: &Schedule) -> [Link<Packet>; 2] {
     // The directions draw from generators of their own.
     [
         Link::new(schedule.a_to_b.clone(), schedule.seed.wrapping_mul(2)),
-        Link::new(
-            schedule.b_to_a.clone(),
-            schedule.seed.wrapping_mul(2).wrapping_add(1),
-        ),
+        Link::new(schedule.b_to_a.clone(), schedule.seed.wrapping_mul(2).wrapping_add(1)),
     ]
 }
 

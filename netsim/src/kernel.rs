@@ -35,8 +35,7 @@ impl Tun {
     /// Makes the device, gives it its addresses and brings it up. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN.
     pub fn open(spec: &TunSpec) -> Result<Tun, String> {
         let made = in_namespace(&spec.namespace, || {
-            let tun = create(&spec.device)
-                .map_err(|error| format!("TUN device in `{}`: {error}", spec.namespace))?;
+            let tun = create(&spec.device).map_err(|error| format!("TUN device in `{}`: {error}", spec.namespace))?;
             let name = tun.name.as_str();
             // No link-local address: its neighbour discovery would be counted as traffic.
             ip(&["link", "set", "dev", name, "addrgenmode", "none"])?;
@@ -69,22 +68,15 @@ fn enter(namespace: &str) -> io::Result<()> {
     if namespace == "." {
         return Ok(());
     }
-    let path = if namespace.contains('/') {
-        PathBuf::from(namespace)
-    } else {
-        PathBuf::from("/run/netns").join(namespace)
-    };
+    let path =
+        if namespace.contains('/') { PathBuf::from(namespace) } else { PathBuf::from("/run/netns").join(namespace) };
     let file = File::open(path)?;
     // SAFETY: setns takes a descriptor that is open here, and no memory.
     check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
 fn create(device: &str) -> io::Result<Tun> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")?;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     // SAFETY: all zeroes is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if device.len() >= request.ifr_name.len() {
@@ -96,12 +88,7 @@ fn create(device: &str) -> io::Result<Tun> {
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives on this stack.
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &mut request) })?;
-    let name = request
-        .ifr_name
-        .iter()
-        .map(|&octet| octet as u8)
-        .take_while(|&octet| octet != 0)
-        .collect();
+    let name = request.ifr_name.iter().map(|&octet| octet as u8).take_while(|&octet| octet != 0).collect();
     let name = String::from_utf8(name).map_err(io::Error::other)?;
     Ok(Tun { file, name })
 }
@@ -115,11 +102,7 @@ fn ip(arguments: &[&str]) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!(
-        "ip {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    ))
+    Err(format!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// Signals that end the emulator (SIGTERM, SIGINT) or make it read its schedule again (SIGHUP).
@@ -143,16 +126,8 @@ impl Signals {
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 libc::sigaddset(&mut set, signal);
             }
-            check(libc::sigprocmask(
-                libc::SIG_BLOCK,
-                &set,
-                std::ptr::null_mut(),
-            ))?;
-            let descriptor = check(libc::signalfd(
-                -1,
-                &set,
-                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
-            ))?;
+            check(libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))?;
+            let descriptor = check(libc::signalfd(-1, &set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC))?;
             Ok(Signals(File::from_raw_fd(descriptor)))
         }
     }
@@ -167,37 +142,20 @@ impl Signals {
         self.0.read_exact(&mut record).ok()?;
         // ssi_signo is the record's first field.
         let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
-        Some(if number == libc::SIGHUP as u32 {
-            Signal::Reload
-        } else {
-            Signal::Stop
-        })
+        Some(if number == libc::SIGHUP as u32 { Signal::Reload } else { Signal::Stop })
     }
 }
 
 /// Waits until one of `descriptors` can be read or `timeout` has passed; sets `ready` for each.
 pub fn wait(descriptors: &[RawFd], timeout: Duration, ready: &mut Vec<bool>) -> io::Result<()> {
-    let mut polled: Vec<libc::pollfd> = descriptors
-        .iter()
-        .map(|&fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
+    let mut polled: Vec<libc::pollfd> =
+        descriptors.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     let timeout = libc::timespec {
         tv_sec: timeout.as_secs() as libc::time_t,
         tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
     };
     // SAFETY: ppoll writes `revents` of the counted entries of a vector that lives through the call.
-    let result = unsafe {
-        libc::ppoll(
-            polled.as_mut_ptr(),
-            polled.len() as libc::nfds_t,
-            &timeout,
-            std::ptr::null(),
-        )
-    };
+    let result = unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &timeout, std::ptr::null()) };
     if let Err(error) = check(result)
         && error.kind() != io::ErrorKind::Interrupted
     {

@@ -104,13 +104,7 @@ impl<T: Clone> Link<T> {
     /// `steps` are in the order of time and the first is at zero (else [`Settings::default`] holds until the first).
     pub fn new(mut steps: Vec<Step>, seed: u64) -> Link<T> {
         if steps.first().is_none_or(|step| step.at > Duration::ZERO) {
-            steps.insert(
-                0,
-                Step {
-                    at: Duration::ZERO,
-                    settings: Settings::default(),
-                },
-            );
+            steps.insert(0, Step { at: Duration::ZERO, settings: Settings::default() });
         }
         assert!(steps.is_sorted_by_key(|step| step.at));
         let mut bytes = [0; 32];
@@ -134,13 +128,7 @@ impl<T: Clone> Link<T> {
 
     /// A link whose settings do not change by themselves.
     pub fn constant(settings: Settings, seed: u64) -> Link<T> {
-        Link::new(
-            vec![Step {
-                at: Duration::ZERO,
-                settings,
-            }],
-            seed,
-        )
+        Link::new(vec![Step { at: Duration::ZERO, settings }], seed)
     }
 
     /// Replaces the rest of the schedule by `settings`, from `now` on.
@@ -225,9 +213,7 @@ impl<T: Clone> Link<T> {
     /// When [`Link::poll`] is worth calling next.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let arrival = self.flying.first_key_value().map(|((at, _), _)| *at);
-        let departure = self
-            .head_finished()
-            .or((!self.queue.is_empty()).then_some(Duration::MAX));
+        let departure = self.head_finished().or((!self.queue.is_empty()).then_some(Duration::MAX));
         let change = self.steps.get(self.current + 1).map(|step| step.at);
         let departure = match (departure, change) {
             (Some(departure), Some(change)) => Some(departure.min(change)),
@@ -303,10 +289,7 @@ impl<T: Clone> Link<T> {
         }
         if duplicate {
             self.counters.duplicated += 1;
-            let copy = Queued {
-                bytes: packet.bytes,
-                packet: packet.packet.clone(),
-            };
+            let copy = Queued { bytes: packet.bytes, packet: packet.packet.clone() };
             self.flying.insert((arrival, self.departures), copy);
             self.departures += 1;
         }
@@ -346,12 +329,7 @@ mod tests {
     }
 
     fn kbps(rate: u64) -> Settings {
-        Settings {
-            rate_bps: Some(rate * 1000),
-            queue: ms(500),
-            delay: ms(150),
-            ..Settings::default()
-        }
+        Settings { rate_bps: Some(rate * 1000), queue: ms(500), delay: ms(150), ..Settings::default() }
     }
 
     #[test]
@@ -380,13 +358,7 @@ mod tests {
 
     #[test]
     fn a_packet_longer_than_the_queue_passes_an_idle_link() {
-        let mut link = Link::constant(
-            Settings {
-                queue: ms(1),
-                ..kbps(200)
-            },
-            1,
-        );
+        let mut link = Link::constant(Settings { queue: ms(1), ..kbps(200) }, 1);
         link.push(ms(0), 1000, 1);
         link.push(ms(1), 1000, 2);
         assert_eq!(arrivals(&mut link), [(ms(190), 1)]);
@@ -394,16 +366,7 @@ mod tests {
 
     #[test]
     fn a_change_of_rate_serves_the_rest_of_a_packet_at_the_new_rate() {
-        let steps = vec![
-            Step {
-                at: ms(0),
-                settings: kbps(200),
-            },
-            Step {
-                at: ms(20),
-                settings: kbps(100),
-            },
-        ];
+        let steps = vec![Step { at: ms(0), settings: kbps(200) }, Step { at: ms(20), settings: kbps(100) }];
         let mut link = Link::new(steps, 1);
         link.push(ms(0), 1000, 1);
         // Half of it in 20 ms, the other half in 40.
@@ -412,23 +375,11 @@ mod tests {
 
     #[test]
     fn a_cut_link_drops_what_arrives_and_keeps_what_stands() {
-        let cut = Settings {
-            rate_bps: Some(0),
-            ..kbps(0)
-        };
+        let cut = Settings { rate_bps: Some(0), ..kbps(0) };
         let steps = vec![
-            Step {
-                at: ms(0),
-                settings: kbps(200),
-            },
-            Step {
-                at: ms(10),
-                settings: cut,
-            },
-            Step {
-                at: ms(1000),
-                settings: kbps(200),
-            },
+            Step { at: ms(0), settings: kbps(200) },
+            Step { at: ms(10), settings: cut },
+            Step { at: ms(1000), settings: kbps(200) },
         ];
         let mut link = Link::new(steps, 1);
         link.push(ms(0), 1000, 1);
@@ -439,20 +390,14 @@ mod tests {
 
     #[test]
     fn jitter_varies_the_delay_and_keeps_the_order() {
-        let settings = Settings {
-            delay: ms(50),
-            jitter: ms(10),
-            ..Settings::default()
-        };
+        let settings = Settings { delay: ms(50), jitter: ms(10), ..Settings::default() };
         let mut link = Link::constant(settings, 3);
         for packet in 0..2000 {
             link.push(ms(u64::from(packet) * 100), 100, packet);
         }
         let arrived = arrivals(&mut link);
-        let late: Vec<f64> = (0u64..)
-            .zip(&arrived)
-            .map(|(sent, (at, _))| (*at - ms(sent * 100)).as_secs_f64() * 1e3)
-            .collect();
+        let late: Vec<f64> =
+            (0u64..).zip(&arrived).map(|(sent, (at, _))| (*at - ms(sent * 100)).as_secs_f64() * 1e3).collect();
         let mean = late.iter().sum::<f64>() / 2000.0;
         let variance = late.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2000.0;
         assert!((mean - 50.0).abs() < 1.0, "{mean}");
@@ -468,12 +413,7 @@ mod tests {
 
     #[test]
     fn reordering_and_duplication_are_counted() {
-        let settings = Settings {
-            delay: ms(10),
-            duplicate: 0.1,
-            reorder: 0.1,
-            ..Settings::default()
-        };
+        let settings = Settings { delay: ms(10), duplicate: 0.1, reorder: 0.1, ..Settings::default() };
         let mut link = Link::constant(settings, 5);
         for packet in 0..1000 {
             link.push(ms(u64::from(packet)), 100, packet);
@@ -489,11 +429,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_fates() {
-        let settings = Settings {
-            loss: Loss::Bernoulli(0.2),
-            jitter: ms(5),
-            ..kbps(500)
-        };
+        let settings = Settings { loss: Loss::Bernoulli(0.2), jitter: ms(5), ..kbps(500) };
         let run = |seed| {
             let mut link = Link::constant(settings, seed);
             for packet in 0..500 {

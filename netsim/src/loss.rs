@@ -13,12 +13,7 @@ pub enum Loss {
     /// Every packet is lost with this probability, whatever happened to its neighbours.
     Bernoulli(f64),
     /// Gilbert-Elliott: a two-state Markov chain that steps once per packet; each state has a loss of its own.
-    GilbertElliott {
-        good_to_bad: f64,
-        bad_to_good: f64,
-        loss_good: f64,
-        loss_bad: f64,
-    },
+    GilbertElliott { good_to_bad: f64, bad_to_good: f64, loss_good: f64, loss_bad: f64 },
 }
 
 impl Loss {
@@ -33,12 +28,7 @@ impl Loss {
         let bad_to_good = 1.0 / burst;
         // The stationary share of the bad state is good_to_bad / (good_to_bad + bad_to_good).
         let good_to_bad = bad_to_good * share / (1.0 - share);
-        (good_to_bad <= 1.0).then_some(Loss::GilbertElliott {
-            good_to_bad,
-            bad_to_good,
-            loss_good: 0.0,
-            loss_bad: 1.0,
-        })
+        (good_to_bad <= 1.0).then_some(Loss::GilbertElliott { good_to_bad, bad_to_good, loss_good: 0.0, loss_bad: 1.0 })
     }
 }
 
@@ -51,10 +41,7 @@ pub struct LossState {
 
 impl LossState {
     pub fn new(entropy: Entropy) -> LossState {
-        LossState {
-            entropy,
-            bad: false,
-        }
+        LossState { entropy, bad: false }
     }
 
     /// Whether the next packet is lost. Draws two numbers whatever the model, so that one seed loses the same packets
@@ -63,12 +50,7 @@ impl LossState {
         let (step, fate) = (unit(&mut self.entropy), unit(&mut self.entropy));
         match loss {
             Loss::Bernoulli(probability) => fate < probability,
-            Loss::GilbertElliott {
-                good_to_bad,
-                bad_to_good,
-                loss_good,
-                loss_bad,
-            } => {
+            Loss::GilbertElliott { good_to_bad, bad_to_good, loss_good, loss_bad } => {
                 let leave = if self.bad { bad_to_good } else { good_to_bad };
                 if step < leave {
                     self.bad = !self.bad;

@@ -12,9 +12,7 @@ use netsim::kernel::{Signals, Tun, TunSpec};
 use netsim::schedule::Schedule;
 
 #[derive(Parser)]
-#[command(
-    about = "Poor networks: in real time for real clients, and in virtual time for the server alone"
-)]
+#[command(about = "Poor networks: in real time for real clients, and in virtual time for the server alone")]
 enum Cli {
     /// A link with rate, queue, delay, jitter and loss, in real time.
     ///
@@ -75,9 +73,9 @@ fn link(arguments: &LinkArguments) -> Result<(), String> {
     let path = arguments.schedule.as_deref();
     let schedule = path.map_or(Ok(Schedule::default()), read_schedule)?;
     let mut log: Box<dyn Write> = match &arguments.log {
-        Some(path) => Box::new(io::BufWriter::new(
-            File::create(path).map_err(|error| format!("{}: {error}", path.display()))?,
-        )),
+        Some(path) => {
+            Box::new(io::BufWriter::new(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?))
+        }
         None => Box::new(io::stdout()),
     };
     let mut signals = Signals::new().map_err(|error| error.to_string())?;
@@ -90,9 +88,7 @@ fn link(arguments: &LinkArguments) -> Result<(), String> {
             None
         }
     };
-    Emulator::new(ends, &schedule)
-        .run(&mut signals, &mut log, reload)
-        .map_err(|error| error.to_string())
+    Emulator::new(ends, &schedule).run(&mut signals, &mut log, reload).map_err(|error| error.to_string())
 }
 
 fn ends(arguments: &LinkArguments) -> Result<(Ends, String), String> {

@@ -35,11 +35,7 @@ pub struct Schedule {
 impl Default for Schedule {
     /// A perfect link.
     fn default() -> Schedule {
-        Schedule {
-            seed: 1,
-            a_to_b: Vec::new(),
-            b_to_a: Vec::new(),
-        }
+        Schedule { seed: 1, a_to_b: Vec::new(), b_to_a: Vec::new() }
     }
 }
 
@@ -100,21 +96,9 @@ impl Schedule {
     /// Reads a schedule. The error names the key, its value and the fix.
     pub fn parse(text: &str) -> Result<Schedule, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let a_to_b = if file.a_to_b.is_empty() {
-            &file.both
-        } else {
-            &file.a_to_b
-        };
-        let b_to_a = if file.b_to_a.is_empty() {
-            &file.both
-        } else {
-            &file.b_to_a
-        };
-        Ok(Schedule {
-            seed: file.seed,
-            a_to_b: steps(a_to_b)?,
-            b_to_a: steps(b_to_a)?,
-        })
+        let a_to_b = if file.a_to_b.is_empty() { &file.both } else { &file.a_to_b };
+        let b_to_a = if file.b_to_a.is_empty() { &file.both } else { &file.b_to_a };
+        Ok(Schedule { seed: file.seed, a_to_b: steps(a_to_b)?, b_to_a: steps(b_to_a)? })
     }
 }
 
@@ -137,31 +121,19 @@ fn steps(rows: &[Row]) -> Result<Vec<Step>, String> {
                 settings.rate_bps = Some((rate * 1000.0) as u64);
             }
             Some(Rate::Kbps(rate)) => {
-                return Err(format!(
-                    "rate_kbps = {rate}: give 0 to 100000000, or \"unlimited\""
-                ));
+                return Err(format!("rate_kbps = {rate}: give 0 to 100000000, or \"unlimited\""));
             }
             Some(Rate::Word(word)) if word == "unlimited" => settings.rate_bps = None,
             Some(Rate::Word(word)) => {
-                return Err(format!(
-                    "rate_kbps = \"{word}\": give a number, or \"unlimited\""
-                ));
+                return Err(format!("rate_kbps = \"{word}\": give a number, or \"unlimited\""));
             }
         }
         milliseconds("queue_ms", row.queue_ms, &mut settings.queue)?;
         milliseconds("delay_ms", row.delay_ms, &mut settings.delay)?;
         milliseconds("jitter_ms", row.jitter_ms, &mut settings.jitter)?;
         milliseconds("reorder_by_ms", row.reorder_by_ms, &mut settings.reorder_by)?;
-        percent(
-            "duplicate_percent",
-            row.duplicate_percent,
-            &mut settings.duplicate,
-        )?;
-        percent(
-            "reorder_percent",
-            row.reorder_percent,
-            &mut settings.reorder,
-        )?;
+        percent("duplicate_percent", row.duplicate_percent, &mut settings.duplicate)?;
+        percent("reorder_percent", row.reorder_percent, &mut settings.reorder)?;
         percent("loss_percent", row.loss_percent, &mut share)?;
         burst = row.loss_burst.or(burst);
         if let Some(chain) = &row.gilbert_elliott {
@@ -190,9 +162,7 @@ impl GilbertElliott {
             ("loss_bad", self.loss_bad),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(format!(
-                    "gilbert_elliott.{key} = {value}: give a probability, 0 to 1"
-                ));
+                return Err(format!("gilbert_elliott.{key} = {value}: give a probability, 0 to 1"));
             }
         }
         Ok(Loss::GilbertElliott {
@@ -270,24 +240,12 @@ mod tests {
     #[test]
     fn a_wrong_value_names_the_key_and_the_fix() {
         for (text, parts) in [
-            (
-                "[[both]]\nloss_percent = 120",
-                ["loss_percent = 120", "0 to 100"],
-            ),
-            (
-                "[[both]]\nrate_kbps = 'fast'",
-                ["rate_kbps = \"fast\"", "unlimited"],
-            ),
+            ("[[both]]\nloss_percent = 120", ["loss_percent = 120", "0 to 100"]),
+            ("[[both]]\nrate_kbps = 'fast'", ["rate_kbps = \"fast\"", "unlimited"]),
             ("[[both]]\ndelay_ms = -1", ["delay_ms = -1", "milliseconds"]),
             ("[[both]]\nrate = 1", ["rate", "rate_kbps"]),
-            (
-                "[[both]]\nat_s = 2\n[[both]]\nat_s = 1",
-                ["at_s = 1", "order of time"],
-            ),
-            (
-                "[[both]]\nloss_percent = 5\nloss_burst = 0.1",
-                ["loss_burst = 0.1", "at least 1"],
-            ),
+            ("[[both]]\nat_s = 2\n[[both]]\nat_s = 1", ["at_s = 1", "order of time"]),
+            ("[[both]]\nloss_percent = 5\nloss_burst = 0.1", ["loss_burst = 0.1", "at least 1"]),
         ] {
             let error = Schedule::parse(text).unwrap_err();
             for part in parts {
