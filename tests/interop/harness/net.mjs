@@ -2,7 +2,8 @@
 // that lives in the server's namespace. Nothing in it can reach the machine's own network, so any
 // number of worlds run beside each other with the same addresses.
 
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 
 export const SERVER_ADDRESS = '10.88.0.1';
@@ -88,6 +89,13 @@ export class Net {
     });
     if (done.status !== 0) throw new Error(`${options.method ?? 'GET'} ${url}: ${done.stderr.trim()}`);
     return JSON.parse(done.stdout);
+  }
+
+  /** Runs a script of this folder in the namespace of client `index`; answers what it printed. */
+  async run(index, script, ...args) {
+    const file = fileURLToPath(new URL(`./${script}`, import.meta.url));
+    const { stdout } = await promisify(execFile)(IP, ['netns', 'exec', this.client(index), process.execPath, file, ...args]);
+    return stdout;
   }
 
   close() {

@@ -15,6 +15,7 @@ export const OUT = process.env.HAUSRUF_OUT ?? fileURLToPath(new URL('../out/', i
 export const PEER = process.env.PEER ?? 'hausruf';
 export const HTTP_PORT = 7880;
 export const BASE_URL = `http://${SERVER_ADDRESS}:${HTTP_PORT}`;
+export { SERVER_ADDRESS as SERVER_ADDRESS_OF_MEDIA };
 export const WS_URL = `ws://${SERVER_ADDRESS}:${HTTP_PORT}`;
 
 const LIVEKIT_CONFIG = `

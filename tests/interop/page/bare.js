@@ -1,5 +1,6 @@
 // What a test sees of livekit-client in the page: `hr`.
 
+import { ClientInfo, ConnectionSettings, JoinRequest, SessionDescription, SignalRequest, SignalResponse, WrappedJoinRequest, WrappedJoinRequest_Compression } from '@livekit/protocol';
 import * as lk from 'livekit-client';
 
 const { Room, RoomEvent, Track } = lk;
@@ -174,3 +175,93 @@ const hr = {
 };
 
 globalThis.hr = hr;
+
+/** What a client sends that was written against the protocol, but badly. */
+Object.assign(hr, {
+  /** Opens a session by hand, closes it a second after the first message; never answers anything. */
+  async rawJoin(url, token, { sdp, bomb, reconnect, participantSid }) {
+    const socket = await openRaw(url, token, { sdp, bomb, reconnect, participantSid });
+    const messages = [];
+    socket.onmessage = ({ data }) => messages.push(SignalResponse.fromBinary(new Uint8Array(data)).message.case);
+    const opened = await new Promise((resolve) => {
+      socket.onopen = () => resolve(true);
+      socket.onerror = () => resolve(false);
+    });
+    if (opened) await new Promise((resolve) => setTimeout(resolve, 1000));
+    const stillOpen = socket.readyState === WebSocket.OPEN;
+    socket.close();
+    return { opened, messages, stillOpen };
+  },
+
+  /** Joins properly, then says things that no client says. */
+  async rawNonsense(url, token, { answer = true } = {}) {
+    let socket = await openRaw(url, token, {});
+    const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+    const request = (message) => new SignalRequest({ message }).toBinary();
+    const nonsense = [
+      random(1000),
+      new Uint8Array(0),
+      new Uint8Array(3 << 20),
+      'a text frame',
+      '{"trickle":{"candidateInit":"{","target":"PUBLISHER"}}',
+      request({ case: undefined }),
+      // Field 1000: a request of a later version.
+      new Uint8Array([0xc2, 0x3e, 0x02, 0x08, 0x01]),
+      request({ case: 'offer', value: { type: 'offer', sdp: 'nonsense', id: 7 } }),
+      ...(answer ? [request({ case: 'answer', value: { type: 'answer', sdp: '', id: 1 } })] : []),
+      request({ case: 'trickle', value: { candidateInit: '{"candidate":"candidate:x","sdpMid":null}', target: 0 } }),
+      request({ case: 'addTrack', value: { cid: '', name: 'x'.repeat(100_000), type: 1 } }),
+      request({ case: 'addTrack', value: { cid: 'same', type: 1, layers: Array.from({ length: 500 }, () => ({ width: 4e9, height: 4e9 })) } }),
+      request({ case: 'mute', value: { sid: 'TR_notmine', muted: true } }),
+      request({ case: 'subscription', value: { trackSids: Array.from({ length: 5000 }, (_, i) => `TR_${i}`), subscribe: true } }),
+      request({ case: 'trackSetting', value: { trackSids: ['TR_nothing'], width: 4e9, height: 4e9, fps: 4e9 } }),
+      request({ case: 'updateMetadata', value: { metadata: 'x'.repeat(1 << 20), name: 'y'.repeat(1 << 18) } }),
+      request({ case: 'simulate', value: { scenario: { case: 'speakerUpdate', value: -5 } } }),
+      request({ case: 'leave', value: { action: 77 } }),
+    ];
+    let joined = false;
+    let closed = 0;
+    for (const frame of nonsense) {
+      if (socket.readyState !== WebSocket.OPEN) {
+        await new Promise((resolve) => {
+          socket.onopen = resolve;
+          socket.onerror = resolve;
+        });
+      }
+      if (socket.readyState !== WebSocket.OPEN) break;
+      joined = true;
+      socket.send(frame);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      if (socket.readyState !== WebSocket.OPEN) {
+        closed++;
+        socket = await openRaw(url, token, {});
+      }
+    }
+    socket.close();
+    return { joined, closed };
+  },
+});
+
+async function gzip(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+async function openRaw(url, token, { sdp, bomb, reconnect, participantSid }) {
+  const request = new JoinRequest({
+    clientInfo: new ClientInfo({ sdk: 1, protocol: 17, version: '0.0.0' }),
+    connectionSettings: new ConnectionSettings({ autoSubscribe: true }),
+    publisherOffer: sdp === undefined ? undefined : new SessionDescription({ type: 'offer', sdp, id: 1 }),
+    reconnect,
+    participantSid,
+  });
+  const wrapped = new WrappedJoinRequest({
+    compression: WrappedJoinRequest_Compression.GZIP,
+    joinRequest: await gzip(bomb ? new Uint8Array(bomb) : request.toBinary()),
+  });
+  const text = btoa(Array.from(wrapped.toBinary(), (byte) => String.fromCharCode(byte)).join('')).replaceAll('+', '-').replaceAll('/', '_');
+  const query = new URLSearchParams({ access_token: token, join_request: text });
+  const socket = new WebSocket(`${url}/rtc/v1?${query}`);
+  socket.binaryType = 'arraybuffer';
+  return socket;
+}
