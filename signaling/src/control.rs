@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use datapath::Now;
 use livekit_protocol::signal_response::Message;
-use sfu::{Command, Event, ParticipantId};
+use sfu::{Command, Event};
 use tokio::sync::{Notify, mpsc};
 
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms};
@@ -223,7 +223,7 @@ impl State {
             }
             return true;
         }
-        let participant = participant(&command);
+        let participant = command.participant();
         let is_data = matches!(command, Command::SendData { .. });
         if self.offer(worker, command) {
             return true;
@@ -252,20 +252,5 @@ impl State {
                 self.rooms.handle_connection_lost(now, connection);
             }
         }
-    }
-}
-
-fn participant(command: &Command) -> Option<ParticipantId> {
-    match command {
-        Command::Join { participant, .. }
-        | Command::SetTransport { participant, .. }
-        | Command::Leave { participant }
-        | Command::Publish { participant, .. }
-        | Command::Subscribe { participant, .. }
-        | Command::Unsubscribe { participant, .. }
-        | Command::SetWish { participant, .. }
-        | Command::SendData { participant, .. }
-        | Command::LimitBandwidth { participant, .. } => Some(*participant),
-        Command::Unpublish { .. } | Command::SetMuted { .. } => None,
     }
 }

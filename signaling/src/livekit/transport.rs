@@ -10,7 +10,7 @@ use livekit_protocol::{
     DisconnectReason, SpeakerInfo, SpeakersChanged, StreamState, StreamStateInfo, StreamStateUpdate,
     leave_request::Action,
 };
-use sfu::{Command, ParticipantId, Speaker, TrackId, TransportEnd};
+use sfu::{Command, Delivery, ParticipantId, Speaker, TrackId, TransportEnd};
 
 use super::data::{self, Sender};
 use super::output::leave;
@@ -184,13 +184,15 @@ impl Room {
         label: &'static str,
         forwarded: &data::Forwarded,
     ) {
+        let delivery = if label == data::LOSSY { Delivery::Lossy } else { Delivery::Reliable };
         let to_all = forwarded.identities.is_empty() && forwarded.sids.is_empty();
         let receivers = self.sessions.values().filter(|session| {
             Some(session.id) != sender
                 && (to_all || forwarded.identities.contains(&session.identity) || forwarded.sids.contains(&session.sid))
         });
         for session in receivers {
-            self.command(ctx, Command::SendData { participant: session.id, label, payload: forwarded.payload.clone() });
+            let payload = forwarded.payload.clone();
+            self.command(ctx, Command::SendData { participant: session.id, label, delivery, payload });
         }
     }
 }
