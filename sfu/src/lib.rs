@@ -11,6 +11,8 @@ pub mod forwarder;
 pub mod fuzz;
 pub mod h264;
 pub mod history;
+pub mod keyframe;
+pub mod layers;
 mod media;
 pub mod media_packet;
 pub mod nack;
@@ -26,6 +28,7 @@ pub mod sender_report;
 pub mod sequence;
 pub mod sequence_map;
 mod sfu;
+pub mod speaker;
 mod subscription;
 #[cfg(test)]
 mod test_clock;

@@ -1,0 +1,162 @@
+//! Which encodings of a track are being sent, at what bitrate, and which of them a subscriber gets.
+//!
+//! - [`EncodingActivity`], one per encoding, meters its packets.
+//! - [`is_alive`] and [`costs`] read the activity of a track's encodings; [`choose`] picks one by wish alone, and
+//!   [`crate::congestion::allocate`] by what fits.
+
+use std::time::{Duration, Instant};
+
+/// An encoding that is silent for this long while others of its track are not is no longer sent.
+const SILENCE: Duration = Duration::from_millis(700);
+/// The window of the meter is this many buckets of this length.
+const BUCKETS: usize = 10;
+const BUCKET: Duration = Duration::from_millis(100);
+
+/// Meters the bitrate of one encoding over the last second.
+#[derive(Clone, Debug)]
+pub struct EncodingActivity {
+    buckets: [u32; BUCKETS],
+    /// The bucket that is being filled, and when it began.
+    at: usize,
+    began: Option<Instant>,
+    first_packet: Option<Instant>,
+    last_packet: Option<Instant>,
+    nominal_bps: u32,
+}
+
+impl EncodingActivity {
+    /// `nominal_bps` stands in while the encoding is younger than the window; 0 when unknown.
+    pub fn new(nominal_bps: u32) -> EncodingActivity {
+        EncodingActivity {
+            buckets: [0; BUCKETS],
+            at: 0,
+            began: None,
+            first_packet: None,
+            last_packet: None,
+            nominal_bps,
+        }
+    }
+
+    /// Counts a packet with its octets on the wire.
+    pub fn receive(&mut self, now: Instant, octets: usize) {
+        let is_resumed =
+            self.last_packet.is_none_or(|last| now.saturating_duration_since(last) > BUCKET * BUCKETS as u32);
+        if is_resumed {
+            self.first_packet = Some(now);
+        }
+        self.advance(now);
+        self.buckets[self.at] = self.buckets[self.at].saturating_add(octets as u32);
+        self.last_packet = Some(now);
+    }
+
+    pub fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
+    /// Forgets everything: a muted track's encodings are not alive.
+    pub fn clear(&mut self) {
+        *self = EncodingActivity::new(self.nominal_bps);
+    }
+
+    /// Bit/s over the last second; the nominal bitrate, if higher, in an encoding's first second.
+    pub fn bitrate_bps(&mut self, now: Instant) -> u64 {
+        self.advance(now);
+        let octets: u64 = self.buckets.iter().copied().map(u64::from).sum();
+        let is_young =
+            self.first_packet.is_some_and(|first| now.saturating_duration_since(first) < BUCKET * BUCKETS as u32);
+        if is_young { (octets * 8).max(u64::from(self.nominal_bps)) } else { octets * 8 }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        let passed = (now.saturating_duration_since(began).as_millis() / BUCKET.as_millis()) as usize;
+        if passed == 0 {
+            return;
+        }
+        for _ in 0..passed.min(BUCKETS) {
+            self.at = (self.at + 1) % BUCKETS;
+            self.buckets[self.at] = 0;
+        }
+        self.began = Some(began + BUCKET * passed.min(u32::MAX as usize) as u32);
+    }
+}
+
+/// Whether an encoding of a track is being sent: it had a packet, and is not silent while the others go on. A track
+/// that is silent as a whole (a still screen) changes nothing.
+pub fn is_alive(encodings: &[EncodingActivity], index: usize) -> bool {
+    let newest = encodings.iter().filter_map(|encoding| encoding.last_packet).max();
+    let last = encodings.get(index).and_then(|encoding| encoding.last_packet);
+    newest.zip(last).is_some_and(|(newest, last)| newest.saturating_duration_since(last) <= SILENCE)
+}
+
+/// What each of a track's encodings costs, for the allocator.
+pub fn costs(encodings: &mut [EncodingActivity], now: Instant) -> [Option<u64>; 3] {
+    let mut costs = [None; 3];
+    for (index, cost) in costs.iter_mut().enumerate() {
+        if is_alive(encodings, index) {
+            *cost = Some(encodings[index].bitrate_bps(now));
+        }
+    }
+    costs
+}
+
+/// The highest encoding up to `wish` that is being sent, or else the lowest that is; the lowest of all when none is, so
+/// that its first keyframe is awaited.
+pub fn choose(encodings: &[EncodingActivity], wish: u8) -> u8 {
+    let mut alive = (0..encodings.len().min(3)).filter(|index| is_alive(encodings, *index));
+    let Some(lowest) = alive.next() else {
+        return 0;
+    };
+    alive.take_while(|index| *index <= usize::from(wish)).last().unwrap_or(lowest) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock::start;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn meters_a_second() {
+        let now = start();
+        let mut encoding = EncodingActivity::new(500_000);
+        for index in 0..20 {
+            encoding.receive(now + ms(50 * index), 1000);
+        }
+        assert_eq!(encoding.bitrate_bps(now + ms(950)), 500_000, "young");
+        for index in 20..60 {
+            encoding.receive(now + ms(50 * index), 1000);
+        }
+        assert_eq!(encoding.bitrate_bps(now + ms(2950)), 160_000);
+        assert_eq!(encoding.bitrate_bps(now + ms(3450)), 80_000);
+        assert_eq!(encoding.bitrate_bps(now + ms(9000)), 0);
+        assert_eq!(encoding.bitrate_bps(now + Duration::from_secs(1 << 40)), 0);
+    }
+
+    #[test]
+    fn silence_is_told_by_the_others() {
+        let now = start();
+        let mut encodings = [EncodingActivity::new(0), EncodingActivity::new(0), EncodingActivity::new(0)];
+        assert_eq!(choose(&encodings, 2), 0);
+        encodings[0].receive(now, 1000);
+        encodings[1].receive(now, 1000);
+        assert!(is_alive(&encodings, 0) && is_alive(&encodings, 1) && !is_alive(&encodings, 2));
+        assert_eq!(choose(&encodings, 2), 1);
+        assert_eq!(choose(&encodings, u8::MAX), 1);
+        assert_eq!(choose(&encodings, 0), 0);
+        encodings[0].receive(now + ms(700), 1000);
+        assert_eq!(choose(&encodings, 2), 1);
+        encodings[0].receive(now + ms(701), 1000);
+        assert_eq!(choose(&encodings, 2), 0);
+        assert_eq!(costs(&mut encodings, now + ms(701)), [Some(24_000), None, None]);
+        // The low one ends (dynacast) and the high one alone goes on.
+        encodings[2].receive(now + ms(2000), 1000);
+        assert_eq!(choose(&encodings, 0), 2);
+        assert!(!is_alive(&encodings, 7));
+        encodings[2].clear();
+        assert_eq!(choose(&encodings, 2), 0);
+    }
+}
