@@ -4,4 +4,6 @@ pub mod emulator;
 pub mod kernel;
 pub mod link;
 pub mod loss;
+pub mod nat;
 pub mod schedule;
+pub mod world;
