@@ -1,1 +1,65 @@
-fn main() {}
+//! The program: command line, starting and ending, logs.
+
+mod addresses;
+mod cli;
+mod demo;
+mod event_queue;
+mod logging;
+mod server;
+mod settings;
+mod signals;
+mod worker;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use config::Config;
+
+use cli::{Cli, Command, Demo, Serve};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Demo(demo)) => run_demo(&demo),
+        Some(Command::Serve(serve)) => run_serve(&serve),
+        None => run_serve(&cli.serve),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hausruf: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_serve(serve: &Serve) -> anyhow::Result<()> {
+    let path = serve.config.as_deref().context("name the configuration with --config FILE")?;
+    let config = load(path)?;
+    if serve.check_config {
+        println!("{} is valid.", path.display());
+        if config.api_keys.is_empty() {
+            println!("There are no [api_keys]: nobody can join a call.");
+        }
+        return Ok(());
+    }
+    logging::start(&config.log)?;
+    server::run(&config, false, || ())
+}
+
+fn load(path: &Path) -> anyhow::Result<Config> {
+    Config::load(path).map_err(|error| match error {
+        // It names the path itself.
+        config::Error::Unreadable(..) => anyhow::anyhow!("{error}"),
+        error => anyhow::anyhow!("{} is wrong:\n{error}", path.display()),
+    })
+}
+
+fn run_demo(demo: &Demo) -> anyhow::Result<()> {
+    let config = demo::config(demo);
+    logging::start(&config.log)?;
+    let url = addresses::page_url(demo.listen, &demo.advertise);
+    server::run(&config, true, || println!("{url}"))
+}

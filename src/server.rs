@@ -1,0 +1,181 @@
+//! Starting and ending everything.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use config::Config;
+use datapath::driver::{Clock, Driver};
+use datapath::mux::Mux;
+use datapath::{Entropy, sockets};
+use sfu::transport::Certificate;
+use sfu::{Event, Sfu};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::addresses::Addresses;
+use crate::settings::{self, Share};
+use crate::signals::Signals;
+use crate::worker::Worker;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// One for now. Ports, queues and ids are made so that more can come.
+const WORKERS: u16 = 1;
+
+/// Below this, a burst of video is lost when the worker is busy for a few milliseconds.
+const RECEIVE_BUFFER_BYTES_MIN: usize = 2 << 20;
+
+/// What remains after the clients are gone ends within this.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves until a signal comes. `ready` is called when clients can connect.
+pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
+    // The TCP port comes first and without SO_REUSEPORT: a second instance ends here.
+    let listener = listen(config.listen.http)?;
+    if let Err(error) = sockets::raise_descriptor_limit() {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
+    let addresses = Addresses::find(&config.advertise, is_demo)?;
+    let mut entropy = Entropy::from_seed(seed()?);
+    let certificate = Certificate::generate().context("cannot make a certificate for DTLS")?;
+    let turn_secret = settings::turn_secret(config, &mut entropy);
+    let (events, received_events) = mpsc::channel(config.limits.queue);
+    let workers = start_workers(config, &addresses, &certificate, &turn_secret, &mut entropy, &events)?;
+    drop(events);
+    let options = settings::signaling(
+        config,
+        &addresses,
+        settings::Signaling {
+            turn_secret,
+            fingerprint: certificate.fingerprint(),
+            counters: workers.iter().map(|worker| worker.counters.clone()).collect(),
+            entropy: entropy.fork(),
+            is_demo,
+        },
+    );
+    warn_of_the_unusable(config, &options);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
+    let served = runtime.block_on(serve(listener, options, workers, received_events, ready));
+    // Connections that still linger are cut.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    served
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of an earlier run may linger in TIME_WAIT; another listener still makes this fail.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok::<_, std::io::Error>(socket.into())
+    };
+    bind().with_context(|| {
+        format!(
+            "cannot listen on TCP {address}; is another instance running? listen.http or --listen names the address"
+        )
+    })
+}
+
+fn start_workers(
+    config: &Config,
+    addresses: &Addresses,
+    certificate: &Certificate,
+    turn_secret: &str,
+    entropy: &mut Entropy,
+    events: &mpsc::Sender<Event>,
+) -> anyhow::Result<Vec<Worker>> {
+    let candidates = addresses.behind(config.listen.udp[0]);
+    let now = Clock::new().read();
+    let mut nonce_key = [0; 32];
+    entropy.fill(&mut nonce_key);
+    let mut workers = Vec::new();
+    for worker in 0..WORKERS {
+        let driver = Driver::bind(&settings::driver(config, WORKERS)).context(
+            "cannot listen; is coturn or another instance running? listen.udp or --udp-port names the addresses",
+        )?;
+        let granted = driver.listener_buffer_bytes();
+        if granted < RECEIVE_BUFFER_BYTES_MIN {
+            warn!("UDP receive buffers have {granted} bytes only; set net.core.rmem_max and wmem_max to 8388608");
+        }
+        let share = Share { worker, workers: WORKERS };
+        let relay = settings::relay(config, addresses, turn_secret, nonce_key, share);
+        let relay = relay::Server::new(relay, entropy.fork(), now);
+        let sfu = Sfu::new(settings::sfu(config, certificate), entropy.fork());
+        let plane = Mux::new(relay, sfu, candidates.clone());
+        workers.push(Worker::start(worker.into(), driver, plane, config.limits.queue, events.clone())?);
+    }
+    Ok(workers)
+}
+
+fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {
+    if config.api_keys.is_empty() {
+        warn!("there are no [api_keys]: nobody can join a call");
+    }
+    if options.media_candidates.is_empty() {
+        warn!("no advertised address belongs to the first UDP listener: no call will have media");
+    }
+}
+
+async fn serve(
+    listener: std::net::TcpListener,
+    options: signaling::Options,
+    workers: Vec<Worker>,
+    events: mpsc::Receiver<Event>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let listener = TcpListener::from_std(listener).context("cannot hand the TCP listener to tokio")?;
+    let mut signals = Signals::listen()?;
+    let mut sinks: Vec<signaling::CommandSink> = Vec::new();
+    let mut ended = Vec::new();
+    let mut threads = Vec::new();
+    for worker in workers {
+        let commands = worker.commands;
+        sinks.push(Box::new(move |command| commands.try_send(command).is_ok()));
+        ended.push(worker.ended);
+        threads.push(worker.thread);
+    }
+    let (end, ending) = oneshot::channel::<()>();
+    let control = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
+        let _ = ending.await;
+    }));
+    info!("serving");
+    ready();
+    tokio::select! {
+        () = signals.first() => {}
+        () = any(ended) => warn!("a worker ended: the others and the clients are sent away"),
+    }
+    tokio::spawn(signals.abort_on_second());
+    let _ = end.send(());
+    let drained = control.await;
+    let stopped = tokio::task::spawn_blocking(|| threads.into_iter().try_for_each(|thread| thread.stop()));
+    stopped.await??;
+    drained.context("signalling panicked; the log says where")?;
+    info!("ended");
+    Ok(())
+}
+
+/// Ready when the first of them is.
+async fn any(ended: Vec<oneshot::Receiver<()>>) {
+    let mut ended: Vec<_> = ended.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        let one = ended.iter_mut().any(|worker| worker.as_mut().poll(context).is_ready());
+        if one { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn seed() -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the system has no randomness: {error}"))?;
+    Ok(seed)
+}

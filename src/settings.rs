@@ -1,0 +1,150 @@
+//! From the configuration to what each part is made with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Config, Prefix};
+use datapath::Entropy;
+use datapath::shared_counters::SharedCounters;
+use relay::{Credentials, PeerPolicy};
+use sfu::transport::Certificate;
+
+use crate::addresses::{Addresses, turn_urls};
+use crate::demo;
+
+/// Life of the TURN credentials that clients of a call get. A call may outlast them.
+const TURN_CREDENTIAL_TTL: Duration = Duration::from_secs(24 * 3600);
+
+pub fn driver(config: &Config, workers: u16) -> datapath::driver::Settings {
+    let mut settings = datapath::driver::Settings::new(config.listen.udp.clone());
+    settings.shared = workers > 1;
+    settings
+}
+
+pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
+    let limits = &config.limits;
+    sfu::Settings {
+        limits: sfu::Limits {
+            participants: limits.participants,
+            participants_per_room: limits.participants_per_room,
+            tracks_per_participant: limits.tracks_per_participant,
+            subscriptions_per_participant: limits.subscriptions_per_participant,
+            data_buffer_bytes: limits.data_buffer_bytes,
+            handshakes: limits.handshakes,
+            ..sfu::Limits::default()
+        },
+        certificate: certificate.clone(),
+    }
+}
+
+/// The secret with which clients of a call get their TURN credentials: the first configured one, else one of this run.
+pub fn turn_secret(config: &Config, entropy: &mut Entropy) -> String {
+    match config.relay.secrets.first() {
+        Some(secret) => secret.reveal().to_owned(),
+        None => (0..4).map(|_| format!("{:016x}", entropy.u64())).collect(),
+    }
+}
+
+/// Which part of the relay a worker has.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    pub worker: u16,
+    pub workers: u16,
+}
+
+pub fn relay(
+    config: &Config,
+    addresses: &Addresses,
+    turn_secret: &str,
+    nonce_key: [u8; 32],
+    share: Share,
+) -> relay::Settings {
+    let configured = &config.relay;
+    let mut credentials = Credentials::new(&configured.realm);
+    for (name, password) in &configured.users {
+        credentials = credentials.with_user(name, password.reveal());
+    }
+    for secret in &configured.secrets {
+        credentials = credentials.with_secret(secret.reveal().as_bytes());
+    }
+    // Without API keys there are no clients of calls, and so nobody who could know a secret of this run.
+    if configured.secrets.is_empty() && !config.api_keys.is_empty() {
+        credentials = credentials.with_secret(turn_secret.as_bytes());
+    }
+    if configured.strict_expiry {
+        credentials = credentials.with_strict_expiry();
+    }
+    let prefixes = |prefixes: &[Prefix]| prefixes.iter().copied().map(prefix).collect();
+    let limits = &configured.limits;
+    relay::Settings {
+        credentials,
+        peer_policy: PeerPolicy::new(
+            prefixes(&configured.allowed_peers),
+            prefixes(&configured.denied_peers),
+            addresses.own.clone(),
+        ),
+        relayed: addresses.advertised.clone(),
+        ports: relay::partition(configured.ports.clone(), share.worker, share.workers),
+        candidates: addresses.behind(config.listen.udp[0]),
+        nonce_key,
+        limits: relay::Limits {
+            allocations: limits.allocations,
+            allocations_per_user: limits.allocations_per_user,
+            allocations_per_prefix: limits.allocations_per_source,
+            permissions: limits.permissions,
+            channels: limits.channels,
+            ..relay::Limits::default()
+        },
+    }
+}
+
+fn prefix(prefix: Prefix) -> relay::Prefix {
+    relay::Prefix::new(prefix.address, prefix.length).expect("the configuration checks prefixes in the same way")
+}
+
+/// What the control plane is made with, but for what the program itself provides.
+pub struct Signaling {
+    pub turn_secret: String,
+    pub fingerprint: sfu::Fingerprint,
+    pub counters: Vec<Arc<SharedCounters>>,
+    pub entropy: Entropy,
+    pub is_demo: bool,
+}
+
+pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> signaling::Options {
+    let limits = &config.limits;
+    // A browser takes everything that comes from a TURN server's port for TURN, so only the second listener serves.
+    let turn = config.listen.udp.get(1).map(|&second| signaling::Turn {
+        secret: parts.turn_secret,
+        urls: turn_urls(&addresses.behind(second)),
+        ttl: TURN_CREDENTIAL_TTL,
+    });
+    let counters = parts.counters;
+    signaling::Options {
+        api_keys: config.api_keys.iter().map(|(key, secret)| (key.clone(), secret.reveal().to_owned())).collect(),
+        media_candidates: addresses.behind(config.listen.udp[0]),
+        fingerprint: parts.fingerprint,
+        turn,
+        limits: signaling::Limits {
+            connections: limits.connections,
+            participants: limits.participants,
+            rooms: limits.rooms,
+            participants_per_room: limits.participants_per_room,
+            tracks_per_participant: limits.tracks_per_participant,
+            messages_per_second: u32::try_from(limits.messages_per_second).unwrap_or(u32::MAX),
+            message_burst: u32::try_from(limits.message_burst).unwrap_or(u32::MAX),
+            queued_messages: limits.queued_messages,
+        },
+        room_defaults: signaling::RoomDefaults {
+            auto_create: config.rooms.auto_create,
+            empty_timeout: config.rooms.empty_timeout,
+            departure_timeout: config.rooms.departure_timeout,
+            max_participants: config.rooms.max_participants,
+            ..signaling::RoomDefaults::default()
+        },
+        drain: signaling::Drain::default(),
+        metrics: Arc::new(move || counters.iter().map(|counters| counters.snapshot()).collect()),
+        demo_key: parts.is_demo.then(|| demo::API_KEY.to_owned()),
+        entropy: parts.entropy,
+    }
+}

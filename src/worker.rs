@@ -1,0 +1,145 @@
+//! A worker: one thread with its own sockets, relay and SFU.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use datapath::driver::Driver;
+use datapath::mux::Mux;
+use datapath::queue::{self, Receiver, Sender};
+use datapath::shared_counters::SharedCounters;
+use datapath::sockets::Waker;
+use sfu::{Command, Event, Sfu};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event_queue::EventQueue;
+
+pub type Plane = Mux<relay::Server, Sfu>;
+
+/// The control plane's hold on a worker.
+pub struct Worker {
+    pub commands: Sender<Command>,
+    pub counters: Arc<SharedCounters>,
+    /// Resolves when the thread ends, for whatever reason.
+    pub ended: oneshot::Receiver<()>,
+    pub thread: Thread,
+}
+
+/// What is needed to end a worker.
+pub struct Thread {
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Commands carried out between two turns, so that a flood of them delays media by no more than that.
+const COMMANDS_MAX: usize = 64;
+
+/// A turn ends at least this often, to publish the counters.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How soon to look again for room in a full event queue: nothing tells when there is some.
+const FULL_WAIT: Duration = Duration::from_millis(5);
+
+impl Worker {
+    /// Starts the thread. `capacity` bounds its command queue.
+    pub fn start(
+        index: usize,
+        driver: Driver,
+        plane: Plane,
+        capacity: usize,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<Worker> {
+        let waker = driver.waker();
+        let counters = driver.shared_counters();
+        let (commands, received) = queue::bounded(capacity, waker.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (alive, ended) = oneshot::channel();
+        let mut round = Round { driver, plane, commands: received, events: EventQueue::new(events) };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn({
+                let stop = stop.clone();
+                move || {
+                    // Dropped with the thread, also by a panic.
+                    let _alive: oneshot::Sender<()> = alive;
+                    while !stop.load(Ordering::Relaxed) {
+                        round.run()?;
+                    }
+                    round.driver.publish();
+                    Ok(())
+                }
+            })
+            .context("cannot start a worker thread")?;
+        Ok(Worker { commands, counters, ended, thread: Thread { stop, waker, thread } })
+    }
+}
+
+impl Thread {
+    /// Ends the thread and says how it went.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => anyhow::bail!("a worker panicked; the log says where"),
+        }
+    }
+}
+
+struct Round {
+    driver: Driver,
+    plane: Plane,
+    commands: Receiver<Command>,
+    events: EventQueue,
+}
+
+impl Round {
+    /// Commands, then one turn, then events.
+    fn run(&mut self) -> anyhow::Result<()> {
+        let more = self.take_commands();
+        let wait = if more {
+            Duration::ZERO
+        } else if self.events.is_waiting() {
+            FULL_WAIT
+        } else {
+            WAIT_MAX
+        };
+        self.driver.turn(&mut self.plane, wait).context("waiting for datagrams")?;
+        self.give_events();
+        Ok(())
+    }
+
+    /// Returns whether there may be more commands.
+    fn take_commands(&mut self) -> bool {
+        let Some(first) = self.commands.try_recv() else {
+            return false;
+        };
+        let commands = &self.commands;
+        let more = self.driver.act(&mut self.plane, |plane, now, out| {
+            plane.with_sfu(now, out, |sfu, out| {
+                sfu.handle_command(now, first, out);
+                for _ in 1..COMMANDS_MAX {
+                    match commands.try_recv() {
+                        Some(command) => sfu.handle_command(now, command, out),
+                        None => return false,
+                    }
+                }
+                true
+            })
+        });
+        self.give_events();
+        more
+    }
+
+    fn give_events(&mut self) {
+        self.events.catch_up();
+        while let Some(event) = self.plane.sfu.poll_event() {
+            if !self.events.send(event) {
+                self.driver.counters_mut().events_lost += 1;
+            }
+        }
+    }
+}
