@@ -1,0 +1,69 @@
+# make demo         builds everything and serves a page for calls on this machine
+# make test         everything that CI checks
+# make bench        CPU per packet beside a bare forwarder
+# make bench-peers  the same, with LiveKit's server in the same run (installs it from the Go module proxy)
+
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+NPM_CI := npm ci --no-audit --no-fund
+LIVEKIT := github.com/livekit/livekit-server/cmd/server@v1.11.0
+GOBIN := $(or $(shell command -v go >/dev/null && go env GOBIN),$(HOME)/go/bin)
+
+PAGE := signaling/web/dist/index.html
+PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/static/*)
+
+.PHONY: demo build test check unit interop bench bench-peers rust node peers
+
+demo: build
+	$(TARGET)/release/hausruf demo
+
+build: rust $(PAGE)
+	cargo build --release --locked
+
+$(PAGE): $(PAGE_SOURCES) | node
+	cd signaling/web && $(NPM_CI) && npm run build
+
+test: check unit interop
+
+check: rust $(PAGE)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+unit: rust $(PAGE)
+	cargo test --workspace --locked
+	cd signaling/web && npm test
+
+# Real browsers and Debian's TURN client, in network namespaces: needs root.
+interop: build peers node
+	cd tests/interop && $(NPM_CI)
+	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf npm test
+
+bench: build
+	cargo build --release --locked -p benches
+	$(TARGET)/release/benches compare --server $(TARGET)/release/hausruf
+
+bench-peers: build $(GOBIN)/server
+	cargo build --release --locked -p benches
+	$(TARGET)/release/benches compare --server $(TARGET)/release/hausruf --livekit $(GOBIN)/server
+
+$(GOBIN)/server:
+	@command -v go >/dev/null || { echo "Go is missing: https://go.dev/dl/"; exit 1; }
+	GOBIN=$(GOBIN) go install $(LIVEKIT)
+
+rust:
+	@command -v cargo >/dev/null || { echo "the Rust toolchain is missing: https://rustup.rs/"; exit 1; }
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	@command -v cc >/dev/null || $(SUDO) sh -c "apt-get update -qq && apt-get install -y -qq build-essential"
+
+node:
+	@command -v npm >/dev/null || { echo "Node.js is missing (20 or later): https://nodejs.org/"; exit 1; }
+
+# Each tool with the Debian package that has it. RUNLEVEL=1 keeps the packages from starting services.
+peers:
+	@missing=; \
+	for tool in chromium:chromium turnutils_uclient:coturn ip:iproute2; do \
+	    command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
+	[ -z "$$missing" ] || $(SUDO) env RUNLEVEL=1 sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing"
