@@ -1,0 +1,142 @@
+//! The program as an operator meets it: started, asked, ended.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hausruf");
+/// An answer comes long before this.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// What a run that must fail says.
+fn complaint(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn configuration(name: &str, text: &str) -> String {
+    let path = std::env::temp_dir().join(format!("hausruf-{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A running demonstration; killed when dropped.
+struct Demo {
+    process: Child,
+    http: SocketAddr,
+    udp_port: u16,
+}
+
+impl Demo {
+    fn start() -> Demo {
+        // Ports that were free a moment ago. Taken meanwhile, the start fails and others are tried.
+        for _ in 0..10 {
+            let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let udp_port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().min(65_000);
+            let mut process = Command::new(PROGRAM)
+                .args(["demo", "--listen", &http.to_string(), "--udp-port", &udp_port.to_string()])
+                .env_remove("RUST_LOG")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            if line.is_empty() {
+                process.wait().unwrap();
+                continue;
+            }
+            assert_eq!(line, format!("http://{http}/\n"));
+            return Demo { process, http, udp_port };
+        }
+        panic!("no free ports");
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Sends a signal and says how the program ended.
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_key_value_and_fix() {
+    let path = configuration("wrong", "listen.http = \"everywhere\"\nrelay.ports = \"many\"");
+    for arguments in [&["serve", "--config", &path][..], &["--config", &path, "--check-config"]] {
+        let told = complaint(arguments);
+        for part in [&path, "listen.http = \"everywhere\"", "0.0.0.0:7880", "relay.ports = \"many\"", "49152-65535"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+    }
+    assert!(complaint(&["--config", "/nowhere/x.toml"]).contains("/nowhere/x.toml"));
+}
+
+#[test]
+fn a_right_configuration_is_checked_and_nothing_started() {
+    let path = configuration("empty", "");
+    let output = run(&["serve", "--config", &path, "--check-config"]);
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("is valid") && told.contains("nobody can join"), "{told}");
+}
+
+#[test]
+fn the_demonstration_answers_and_ends_when_told() {
+    let demo = Demo::start();
+    assert!(demo.get("/").starts_with("HTTP/1.1 200"));
+    assert!(demo.get("/metrics").contains("hausruf_participants 0"));
+
+    // A Binding request without attributes gets XOR-MAPPED-ADDRESS and nothing else, on both ports.
+    let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    for (server, client) in [("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+        let Ok(socket) = UdpSocket::bind(client) else {
+            continue;
+        };
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for port in [demo.udp_port, demo.udp_port + 1] {
+            socket.send_to(&request, (server, port)).unwrap();
+            let mut answer = [0; 100];
+            let (length, from) = socket.recv_from(&mut answer).unwrap();
+            assert_eq!(from.port(), port);
+            assert_eq!(length, if server == "::1" { 44 } else { 32 });
+            assert_eq!((&answer[..2], &answer[8..20]), (&[1, 1][..], &[7; 12][..]));
+        }
+    }
+
+    // A second one fails loudly, whichever of its ports is taken.
+    let (http, udp_port) = (demo.http.to_string(), demo.udp_port.to_string());
+    assert!(complaint(&["demo", "--listen", &http, "--udp-port", "1"]).contains(&http));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let told = complaint(&["demo", "--listen", &free, "--udp-port", &udp_port]);
+    assert!(told.contains(&udp_port) && told.contains("in use"), "{told}");
+
+    assert_eq!(demo.end("TERM"), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_it_too() {
+    assert_eq!(Demo::start().end("INT"), Some(0));
+}
