@@ -62,16 +62,12 @@ impl Allocations {
 
     pub fn get(&self, id: Id) -> Option<&Allocation> {
         let slot = self.slots.get(id.index as usize)?;
-        slot.allocation
-            .as_ref()
-            .filter(|_| slot.generation == id.generation)
+        slot.allocation.as_ref().filter(|_| slot.generation == id.generation)
     }
 
     pub fn get_mut(&mut self, id: Id) -> Option<&mut Allocation> {
         let slot = self.slots.get_mut(id.index as usize)?;
-        slot.allocation
-            .as_mut()
-            .filter(|_| slot.generation == id.generation)
+        slot.allocation.as_mut().filter(|_| slot.generation == id.generation)
     }
 
     /// Whether nobody holds this address, or only a reservation that has run out.
@@ -93,22 +89,16 @@ impl Allocations {
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
-        let id = Id {
-            index,
-            generation: slot.generation,
-        };
+        let id = Id { index, generation: slot.generation };
         self.clear_reservation(allocation.relayed);
         if let Some(reservation) = allocation.reservation {
             self.clear_reservation(reservation.relayed);
-            self.by_relayed
-                .insert(reservation.relayed, Tenant::Reservation(id));
+            self.by_relayed.insert(reservation.relayed, Tenant::Reservation(id));
             self.by_token.insert(reservation.token, id);
         }
         let former = self.by_client.insert(allocation.client, id);
         assert!(former.is_none(), "one allocation per five-tuple");
-        let former = self
-            .by_relayed
-            .insert(allocation.relayed, Tenant::Allocation(id));
+        let former = self.by_relayed.insert(allocation.relayed, Tenant::Allocation(id));
         assert!(former.is_none(), "one allocation per relayed address");
         self.slots[index as usize].allocation = Some(allocation);
         id
@@ -139,10 +129,7 @@ impl Allocations {
             return;
         };
         self.by_relayed.remove(&relayed);
-        if let Some(reservation) = self
-            .get_mut(id)
-            .and_then(|allocation| allocation.reservation.take())
-        {
+        if let Some(reservation) = self.get_mut(id).and_then(|allocation| allocation.reservation.take()) {
             self.by_token.remove(&reservation.token);
         }
     }
@@ -150,10 +137,7 @@ impl Allocations {
     /// The allocations in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &Allocation)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let id = Id {
-                index: index as u32,
-                generation: slot.generation,
-            };
+            let id = Id { index: index as u32, generation: slot.generation };
             Some((id, slot.allocation.as_ref()?))
         })
     }

@@ -42,18 +42,9 @@ impl Channels {
     }
 
     /// RFC 8656 §12.2: a number stands for one peer and a peer has one number, as long as the channel is bound.
-    pub fn may_bind(
-        &self,
-        number: u16,
-        peer: SocketAddr,
-        now: Instant,
-        max: usize,
-    ) -> Result<(), Refusal> {
+    pub fn may_bind(&self, number: u16, peer: SocketAddr, now: Instant, max: usize) -> Result<(), Refusal> {
         let mut bound = self.0.iter().filter(|channel| channel.is_bound(now));
-        if bound
-            .clone()
-            .any(|channel| (channel.number == number) != (channel.peer == peer))
-        {
+        if bound.clone().any(|channel| (channel.number == number) != (channel.peer == peer)) {
             return Err(Refusal::BadRequest);
         }
         if bound.clone().count() >= max && bound.all(|channel| channel.number != number) {
@@ -63,32 +54,14 @@ impl Channels {
     }
 
     /// Binds or refreshes, after [`Channels::may_bind`].
-    pub fn bind(
-        &mut self,
-        number: u16,
-        peer: SocketAddr,
-        outside: bool,
-        now: Instant,
-        permitted_until: Instant,
-    ) {
-        self.0
-            .retain(|channel| channel.is_bound(now) && channel.number != number);
-        self.0.push(Channel {
-            number,
-            peer,
-            outside,
-            expires: now + LIFETIME,
-            permitted_until,
-        });
+    pub fn bind(&mut self, number: u16, peer: SocketAddr, outside: bool, now: Instant, permitted_until: Instant) {
+        self.0.retain(|channel| channel.is_bound(now) && channel.number != number);
+        self.0.push(Channel { number, peer, outside, expires: now + LIFETIME, permitted_until });
     }
 
     /// A permission was refreshed: every channel to that address may pass data longer.
     pub fn permit(&mut self, peer: IpAddr, until: Instant) {
-        for channel in self
-            .0
-            .iter_mut()
-            .filter(|channel| channel.peer.ip() == peer)
-        {
+        for channel in self.0.iter_mut().filter(|channel| channel.peer.ip() == peer) {
             channel.permitted_until = until;
         }
     }

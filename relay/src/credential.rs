@@ -20,10 +20,7 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Credentials")
-            .field("realm", &self.realm)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Credentials").field("realm", &self.realm).finish_non_exhaustive()
     }
 }
 
@@ -41,16 +38,8 @@ pub struct Authenticated<'a> {
 impl Credentials {
     /// Panics if the realm is longer than 16 octets: the configuration has been validated.
     pub fn new(realm: &str) -> Credentials {
-        assert!(
-            realm.len() <= REALM_LEN_MAX,
-            "the realm is longer than {REALM_LEN_MAX} octets"
-        );
-        Credentials {
-            realm: realm.to_owned(),
-            users: Vec::new(),
-            secrets: Vec::new(),
-            strict_expiry: false,
-        }
+        assert!(realm.len() <= REALM_LEN_MAX, "the realm is longer than {REALM_LEN_MAX} octets");
+        Credentials { realm: realm.to_owned(), users: Vec::new(), secrets: Vec::new(), strict_expiry: false }
     }
 
     /// Adds a user with a password.
@@ -62,8 +51,7 @@ impl Credentials {
 
     /// Adds a secret shared with whoever hands out REST credentials. Several may be valid, so that one can be replaced.
     pub fn with_secret(mut self, secret: &[u8]) -> Credentials {
-        self.secrets
-            .push(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret));
+        self.secrets.push(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret));
         self
     }
 
@@ -99,12 +87,7 @@ impl Credentials {
         for secret in &self.secrets {
             let key = long_term_key(username, &self.realm, &password(secret, username));
             if message.verify_integrity(&key) {
-                return Some(Authenticated {
-                    username,
-                    user: user.unwrap_or(username),
-                    key,
-                    expires: Some(expires),
-                });
+                return Some(Authenticated { username, user: user.unwrap_or(username), key, expires: Some(expires) });
             }
         }
         None
@@ -134,10 +117,7 @@ fn long_term_key(username: &[u8], realm: &str, password: &str) -> Key {
 
 /// `expiry[:user]`: seconds since the Unix epoch, and who it was made for.
 fn rest_username(username: &[u8]) -> Option<(Duration, Option<&[u8]>)> {
-    let digits = username
-        .iter()
-        .take_while(|octet| octet.is_ascii_digit())
-        .count();
+    let digits = username.iter().take_while(|octet| octet.is_ascii_digit()).count();
     let (expiry, rest) = username.split_at(digits);
     let user = match rest {
         [] => None,
@@ -146,10 +126,7 @@ fn rest_username(username: &[u8]) -> Option<(Duration, Option<&[u8]>)> {
     };
     // More digits than a number holds are in the far future, but nobody means that.
     let expiry: u64 = std::str::from_utf8(expiry).ok()?.parse().ok()?;
-    Some((
-        Duration::from_secs(expiry),
-        user.filter(|user| !user.is_empty()),
-    ))
+    Some((Duration::from_secs(expiry), user.filter(|user| !user.is_empty())))
 }
 
 #[cfg(test)]
@@ -159,19 +136,9 @@ mod tests {
     use super::*;
 
     fn request(buffer: &mut [u8], username: &str, password: &str) -> usize {
-        let mut writer = Writer::new(
-            buffer,
-            Class::Request,
-            Method::ALLOCATE,
-            TransactionId([3; 12]),
-        );
+        let mut writer = Writer::new(buffer, Class::Request, Method::ALLOCATE, TransactionId([3; 12]));
         writer.username(username.as_bytes());
-        writer
-            .finish_with_integrity(
-                &long_term_key(username.as_bytes(), "hausruf", password),
-                false,
-            )
-            .unwrap()
+        writer.finish_with_integrity(&long_term_key(username.as_bytes(), "hausruf", password), false).unwrap()
     }
 
     #[test]
@@ -180,10 +147,7 @@ mod tests {
         let expiry = Duration::from_secs(1_800_000_000);
         assert_eq!(read("1800000000"), Some((expiry, None)));
         assert_eq!(read("1800000000:"), Some((expiry, None)));
-        assert_eq!(
-            read("1800000000:@a:example.org"),
-            Some((expiry, Some(&b"@a:example.org"[..])))
-        );
+        assert_eq!(read("1800000000:@a:example.org"), Some((expiry, Some(&b"@a:example.org"[..]))));
         assert_eq!(read(""), None);
         assert_eq!(read(":a"), None);
         assert_eq!(read("1800000000a"), None);
@@ -193,25 +157,18 @@ mod tests {
     #[test]
     fn rest_password_of_a_known_secret() {
         // printf '1800000000:alice' | openssl dgst -sha1 -hmac north -binary | base64
-        assert_eq!(
-            rest_password(b"north", "1800000000:alice"),
-            "sIm7pn/teO7y3AyXGeXl/xAQR6Q="
-        );
+        assert_eq!(rest_password(b"north", "1800000000:alice"), "sIm7pn/teO7y3AyXGeXl/xAQR6Q=");
     }
 
     #[test]
     fn a_message_is_proof_of_the_password() {
-        let credentials = Credentials::new("hausruf")
-            .with_user("bob", "builder")
-            .with_secret(b"old")
-            .with_secret(b"new");
+        let credentials =
+            Credentials::new("hausruf").with_user("bob", "builder").with_secret(b"old").with_secret(b"new");
         let mut buffer = [0; 256];
         let mut user_of = |name: &str, password: &str| {
             let length = request(&mut buffer, name, password);
             let message = Message::parse(&buffer[..length]).unwrap();
-            credentials
-                .authenticate(&message)
-                .map(|who| (who.user.to_vec(), who.expires))
+            credentials.authenticate(&message).map(|who| (who.user.to_vec(), who.expires))
         };
         assert_eq!(user_of("bob", "builder"), Some((b"bob".to_vec(), None)));
         assert_eq!(user_of("bob", "breaker"), None);
@@ -220,18 +177,8 @@ mod tests {
             let password = rest_password(secret, "1800000000:alice");
             let expected = Some((b"alice".to_vec(), Some(Duration::from_secs(1_800_000_000))));
             assert_eq!(user_of("1800000000:alice", &password), expected);
-            assert_eq!(
-                user_of("1800000001:alice", &password),
-                None,
-                "the expiry is part of the proof"
-            );
+            assert_eq!(user_of("1800000001:alice", &password), None, "the expiry is part of the proof");
         }
-        assert_eq!(
-            user_of(
-                "1800000000:alice",
-                &rest_password(b"stolen", "1800000000:alice")
-            ),
-            None
-        );
+        assert_eq!(user_of("1800000000:alice", &rest_password(b"stolen", "1800000000:alice")), None);
     }
 }

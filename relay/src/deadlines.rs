@@ -32,8 +32,7 @@ impl Deadlines {
     /// deallocates all day must not fill the memory.
     pub fn prune(&mut self, live: usize, means_something: impl Fn(Instant, Id) -> bool) {
         if self.heap.len() > 64 + 2 * live {
-            self.heap
-                .retain(|Reverse((at, id))| means_something(*at, *id));
+            self.heap.retain(|Reverse((at, id))| means_something(*at, *id));
         }
     }
 }

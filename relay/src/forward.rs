@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use datapath::stun::{
-    AttributeType, ChannelData, Class, Message, Method, TransactionId, Writer, channel_data,
-};
+use datapath::stun::{AttributeType, ChannelData, Class, Message, Method, TransactionId, Writer, channel_data};
 use datapath::{Datagram, Discard, Endpoint, Now, Order, Outbox, Traffic};
 
 use crate::allocation::{Allocation, FiveTuple, RelaySocket};
@@ -16,19 +14,11 @@ const DATA_OVERHEAD: usize = 20 + 24 + 4 + 3;
 
 impl Server {
     /// Client to peer, the short way (RFC 8656 §12.6).
-    pub(crate) fn handle_channel_data(
-        &mut self,
-        now: Now,
-        datagram: &Datagram<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn handle_channel_data(&mut self, now: Now, datagram: &Datagram<'_>, out: &mut Outbox) {
         let Some(channel_data) = ChannelData::parse(datagram.payload) else {
             return out.counters.discard(Discard::MalformedChannelData);
         };
-        let client = FiveTuple {
-            local: datagram.local,
-            remote: datagram.remote,
-        };
+        let client = FiveTuple { local: datagram.local, remote: datagram.remote };
         let id = self.allocations.by_client(&client);
         let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) else {
             return out.counters.discard(Discard::NoAllocation);
@@ -40,11 +30,7 @@ impl Server {
             }
             _ => return out.counters.discard(Discard::NoChannel),
         };
-        let reach = if channel.outside {
-            Reach::Outside
-        } else {
-            Reach::Memory
-        };
+        let reach = if channel.outside { Reach::Outside } else { Reach::Memory };
         let local = transport(allocation, reach, out);
         out.forward(local, channel.peer, &[], datagram, channel_data.payload);
         out.set_tos(datagram.ecn);
@@ -62,9 +48,8 @@ impl Server {
         let (Some(peer), Some(data)) = (message.xor_peer_address(), message.data_range()) else {
             return out.counters.discard(Discard::MalformedStun);
         };
-        let unknown = message.unknown_required(|kind| {
-            matches!(kind, AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA)
-        });
+        let unknown =
+            message.unknown_required(|kind| matches!(kind, AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA));
         if !unknown.is_empty() {
             return out.counters.discard(Discard::UnexpectedStun);
         }
@@ -87,13 +72,7 @@ impl Server {
     }
 
     /// Peer to client (RFC 8656 §11.3 and §12.7). `relayed` is where the datagram arrived.
-    pub(crate) fn handle_peer(
-        &mut self,
-        now: Now,
-        relayed: SocketAddr,
-        datagram: &Datagram<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn handle_peer(&mut self, now: Now, relayed: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
         let id = self.allocations.by_relayed(relayed);
         let Some(allocation) = id.and_then(|id| self.allocations.get(id)) else {
             return out.counters.discard(Discard::NoAllocation);
@@ -101,10 +80,7 @@ impl Server {
         let FiveTuple { local, remote } = allocation.client;
         let peer = datagram.remote;
         let from_outside = matches!(datagram.local, Endpoint::Relay { .. });
-        let channel = allocation
-            .channels
-            .by_peer(peer)
-            .filter(|channel| channel.is_open(now.instant));
+        let channel = allocation.channels.by_peer(peer).filter(|channel| channel.is_open(now.instant));
         if let Some(channel) = channel {
             if from_outside && !channel.outside {
                 // Our own address as the source of a packet from outside is a forgery.
@@ -114,26 +90,16 @@ impl Server {
             let header = channel_data::header(channel.number, length as u16);
             out.forward(local, remote, &header, datagram, 0..length);
             out.set_tos(datagram.ecn);
-            return out
-                .counters
-                .sent(Traffic::ChannelData, header.len() + length);
+            return out.counters.sent(Traffic::ChannelData, header.len() + length);
         }
         let permitted = allocation.permissions.is_live(peer.ip(), now.instant);
         if !permitted || (from_outside && self.is_in_memory(peer)) {
             return out.counters.discard(Discard::UnsolicitedPeer);
         }
         let id = self.indication_id();
-        indicate(
-            id,
-            local,
-            remote,
-            peer,
-            datagram.payload.len(),
-            out,
-            |writer| {
-                writer.data(datagram.payload);
-            },
-        );
+        indicate(id, local, remote, peer, datagram.payload.len(), out, |writer| {
+            writer.data(datagram.payload);
+        });
         out.set_tos(datagram.ecn);
     }
 

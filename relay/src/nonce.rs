@@ -23,10 +23,7 @@ pub struct Nonces {
 
 impl Nonces {
     pub fn new(key: &[u8; 32], lifetime: Duration) -> Nonces {
-        Nonces {
-            key: hmac::Key::new(hmac::HMAC_SHA256, key),
-            lifetime,
-        }
+        Nonces { key: hmac::Key::new(hmac::HMAC_SHA256, key), lifetime }
     }
 
     /// `unix` is the time since the Unix epoch.
@@ -36,11 +33,7 @@ impl Nonces {
 
     pub fn is_valid(&self, nonce: &[u8], client: &FiveTuple, unix: Duration) -> bool {
         let mut octets = [0; TIME_LEN + MAC_LEN];
-        if nonce.len() != NONCE_LEN
-            || URL_SAFE_NO_PAD
-                .decode_slice_unchecked(nonce, &mut octets)
-                .is_err()
-        {
+        if nonce.len() != NONCE_LEN || URL_SAFE_NO_PAD.decode_slice_unchecked(nonce, &mut octets).is_err() {
             return false;
         }
         let [a, b, c, d, ..] = octets;
@@ -88,10 +81,7 @@ mod tests {
 
     fn client(port: u16) -> FiveTuple {
         FiveTuple {
-            local: Endpoint::Listener {
-                index: 0,
-                ip: [192, 0, 2, 1].into(),
-            },
+            local: Endpoint::Listener { index: 0, ip: [192, 0, 2, 1].into() },
             remote: ([192, 0, 2, 9], port).into(),
         }
     }
@@ -104,10 +94,7 @@ mod tests {
         assert!(nonces.is_valid(&nonce, &client(1), at));
         assert!(nonces.is_valid(&nonce, &client(1), at + Duration::from_secs(600)));
         assert!(!nonces.is_valid(&nonce, &client(1), at + Duration::from_secs(601)));
-        assert!(
-            !nonces.is_valid(&nonce, &client(1), at - Duration::from_secs(1)),
-            "from the future"
-        );
+        assert!(!nonces.is_valid(&nonce, &client(1), at - Duration::from_secs(1)), "from the future");
         assert!(!nonces.is_valid(&nonce, &client(2), at));
         assert!(!Nonces::new(&[8; 32], Duration::from_secs(600)).is_valid(&nonce, &client(1), at));
     }

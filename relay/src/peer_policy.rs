@@ -70,11 +70,7 @@ impl PeerPolicy {
     }
 
     pub fn admits(&self, ip: IpAddr) -> bool {
-        self.admits_form(ip)
-            && embedded(ip)
-                .into_iter()
-                .flatten()
-                .all(|inner| self.admits_form(IpAddr::V4(inner)))
+        self.admits_form(ip) && embedded(ip).into_iter().flatten().all(|inner| self.admits_form(IpAddr::V4(inner)))
     }
 
     fn admits_form(&self, ip: IpAddr) -> bool {
@@ -86,20 +82,14 @@ impl PeerPolicy {
 }
 
 fn longest(prefixes: &[Prefix], ip: IpAddr) -> Option<u8> {
-    prefixes
-        .iter()
-        .filter(|prefix| prefix.contains(ip))
-        .map(|prefix| prefix.length())
-        .max()
+    prefixes.iter().filter(|prefix| prefix.contains(ip)).map(|prefix| prefix.length()).max()
 }
 
 fn is_special(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => SPECIAL_V4.iter().any(|&range| within_v4(ip, range)),
         IpAddr::V6(ip) if within(ip, NAT64) || within(ip, TEREDO) => false,
-        IpAddr::V6(ip) => {
-            !within(ip, GLOBAL_UNICAST) || SPECIAL_V6.iter().any(|&range| within(ip, range))
-        }
+        IpAddr::V6(ip) => !within(ip, GLOBAL_UNICAST) || SPECIAL_V6.iter().any(|&range| within(ip, range)),
     }
 }
 
@@ -112,12 +102,7 @@ fn embedded(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
     let v4_at = |shift: u32| Some(Ipv4Addr::from((number >> shift) as u32));
     // Mapped (::ffff:0:0/96), compatible (::/96) and translated (::ffff:0:0:0/96) addresses end in the IPv4 address.
     let leading = number >> 32;
-    if leading == 0
-        || leading == 0xFFFF
-        || leading == 0xFFFF_0000
-        || within(ip, NAT64)
-        || within(ip, NAT64_LOCAL)
-    {
+    if leading == 0 || leading == 0xFFFF || leading == 0xFFFF_0000 || within(ip, NAT64) || within(ip, NAT64_LOCAL) {
         [v4_at(0), None]
     } else if within(ip, SIX_TO_FOUR) {
         [v4_at(80), None]
@@ -219,16 +204,8 @@ mod tests {
     #[test]
     fn an_ipv4_address_in_disguise_is_judged_as_itself() {
         let policy = PeerPolicy::new(vec![], prefixes(&["8.8.4.0/24"]), vec![ip("9.9.9.9")]);
-        for hidden in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "169.254.169.254",
-            "8.8.4.4",
-            "9.9.9.9",
-        ] {
-            let IpAddr::V4(v4) = ip(hidden) else {
-                unreachable!()
-            };
+        for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "8.8.4.4", "9.9.9.9"] {
+            let IpAddr::V4(v4) = ip(hidden) else { unreachable!() };
             let [a, b, c, d] = v4.octets();
             let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             let disguises = [
@@ -256,16 +233,10 @@ mod tests {
         );
         assert!(!policy.admits(ip("10.1.2.3")), "deny wins a tie");
         assert!(!policy.admits(ip("10.1.9.9")));
-        assert!(
-            policy.admits(ip("10.2.0.1")),
-            "allowed against the built-in list"
-        );
+        assert!(policy.admits(ip("10.2.0.1")), "allowed against the built-in list");
         assert!(policy.admits(ip("7.7.7.7")), "allowed although it is ours");
         assert!(!policy.admits(ip("200.1.1.1")));
-        assert!(
-            policy.admits(ip("2600::1")),
-            "the other family is not touched"
-        );
+        assert!(policy.admits(ip("2600::1")), "the other family is not touched");
     }
 
     #[test]

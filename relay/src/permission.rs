@@ -10,9 +10,7 @@ pub struct Permissions(Vec<(IpAddr, Instant)>);
 
 impl Permissions {
     pub fn is_live(&self, peer: IpAddr, now: Instant) -> bool {
-        self.0
-            .iter()
-            .any(|&(ip, expires)| ip == peer && now < expires)
+        self.0.iter().any(|&(ip, expires)| ip == peer && now < expires)
     }
 
     /// Installs or refreshes a permission and returns its end, or `None` if there are `max` others.
@@ -32,16 +30,8 @@ impl Permissions {
 
     /// Whether all of `peers` would find a place.
     pub fn has_room(&self, peers: &[IpAddr], now: Instant, max: usize) -> bool {
-        let live = self
-            .0
-            .iter()
-            .filter(|&&(ip, expires)| now < expires && !peers.contains(&ip))
-            .count();
-        let distinct = peers
-            .iter()
-            .enumerate()
-            .filter(|(index, ip)| !peers[..*index].contains(ip))
-            .count();
+        let live = self.0.iter().filter(|&&(ip, expires)| now < expires && !peers.contains(&ip)).count();
+        let distinct = peers.iter().enumerate().filter(|(index, ip)| !peers[..*index].contains(ip)).count();
         live + distinct <= max
     }
 }

@@ -45,9 +45,7 @@ pub fn choose(
             && match parity {
                 Parity::Any => true,
                 Parity::Even => port.is_multiple_of(2),
-                Parity::EvenWithNext => {
-                    port.is_multiple_of(2) && range.contains(&(port + 1)) && is_free(port + 1)
-                }
+                Parity::EvenWithNext => port.is_multiple_of(2) && range.contains(&(port + 1)) && is_free(port + 1),
             }
     };
     let size = u64::try_from(range.len()).expect("a range of ports is small");
@@ -62,9 +60,7 @@ pub fn choose(
         }
     }
     let start = entropy.below(size);
-    (0..size)
-        .map(|step| at(start + step))
-        .find(|&port| fits(port))
+    (0..size).map(|step| at(start + step)).find(|&port| fits(port))
 }
 
 #[cfg(test)]
@@ -73,12 +69,7 @@ mod tests {
 
     #[test]
     fn partitions_cover_the_range_once_and_keep_pairs() {
-        for (range, workers) in [
-            (49152..=65535, 1),
-            (49152..=65535, 3),
-            (50001..=50010, 4),
-            (50000..=50002, 8),
-        ] {
+        for (range, workers) in [(49152..=65535, 1), (49152..=65535, 3), (50001..=50010, 4), (50000..=50002, 8)] {
             let mut covered = Vec::new();
             for worker in 0..workers {
                 let part = partition(range.clone(), worker, workers);
@@ -95,32 +86,10 @@ mod tests {
     fn the_last_free_port_is_found() {
         let mut entropy = Entropy::from_seed([1; 32]);
         let range = 50_000..=65_535;
-        assert_eq!(
-            choose(&range, Parity::Any, &mut entropy, |port| port == 61_001),
-            Some(61_001)
-        );
-        assert_eq!(
-            choose(&range, Parity::Even, &mut entropy, |port| port == 61_001),
-            None
-        );
-        assert_eq!(
-            choose(&range, Parity::EvenWithNext, &mut entropy, |port| port
-                >= 65_533),
-            Some(65_534)
-        );
-        assert_eq!(
-            choose(&range, Parity::EvenWithNext, &mut entropy, |port| port
-                == 65_534),
-            None
-        );
-        assert_eq!(
-            choose(
-                &(50_000..=50_000),
-                Parity::EvenWithNext,
-                &mut entropy,
-                |_| true
-            ),
-            None
-        );
+        assert_eq!(choose(&range, Parity::Any, &mut entropy, |port| port == 61_001), Some(61_001));
+        assert_eq!(choose(&range, Parity::Even, &mut entropy, |port| port == 61_001), None);
+        assert_eq!(choose(&range, Parity::EvenWithNext, &mut entropy, |port| port >= 65_533), Some(65_534));
+        assert_eq!(choose(&range, Parity::EvenWithNext, &mut entropy, |port| port == 65_534), None);
+        assert_eq!(choose(&(50_000..=50_000), Parity::EvenWithNext, &mut entropy, |_| true), None);
     }
 }

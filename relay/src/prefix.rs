@@ -131,9 +131,7 @@ mod tests {
         let all: Prefix = "::/0".parse().unwrap();
         assert!(all.contains("ffff::1".parse().unwrap()));
         let one: Prefix = "10.0.0.1".parse().unwrap();
-        assert!(
-            one.contains("10.0.0.1".parse().unwrap()) && !one.contains("10.0.0.0".parse().unwrap())
-        );
+        assert!(one.contains("10.0.0.1".parse().unwrap()) && !one.contains("10.0.0.0".parse().unwrap()));
     }
 
     proptest! {

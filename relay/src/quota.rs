@@ -39,10 +39,7 @@ impl Quotas {
         if *of_user == 0 {
             self.per_user.remove(user);
         }
-        let of_prefix = self
-            .per_prefix
-            .get_mut(&prefix)
-            .expect("the share was taken");
+        let of_prefix = self.per_prefix.get_mut(&prefix).expect("the share was taken");
         *of_prefix -= 1;
         if *of_prefix == 0 {
             self.per_prefix.remove(&prefix);
@@ -56,22 +53,14 @@ mod tests {
 
     #[test]
     fn each_limit_holds_and_nothing_is_left_behind() {
-        let limits = Limits {
-            allocations: 4,
-            allocations_per_user: 2,
-            allocations_per_prefix: 3,
-            ..Limits::default()
-        };
+        let limits = Limits { allocations: 4, allocations_per_user: 2, allocations_per_prefix: 3, ..Limits::default() };
         let mut quotas = Quotas::default();
         let here: IpAddr = [192, 0, 2, 1].into();
         let there: IpAddr = [198, 51, 100, 1].into();
         assert!(quotas.take(b"a", here, &limits) && quotas.take(b"a", here, &limits));
         assert!(!quotas.take(b"a", there, &limits), "per user");
         assert!(quotas.take(b"b", here, &limits));
-        assert!(
-            !quotas.take(b"b", [192, 0, 2, 200].into(), &limits),
-            "per /24"
-        );
+        assert!(!quotas.take(b"b", [192, 0, 2, 200].into(), &limits), "per /24");
         assert!(quotas.take(b"b", there, &limits));
         assert!(!quotas.take(b"c", there, &limits), "in total");
         for (user, source) in [(b"a", here), (b"a", here), (b"b", here), (b"b", there)] {

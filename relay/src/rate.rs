@@ -52,28 +52,20 @@ impl RateLimiter {
     /// Multiply-shift hashing: two prefixes meet with probability 2 / BUCKETS, whatever they are.
     fn index(&self, prefix: u64) -> usize {
         let [factor, summand] = self.hash;
-        (factor
-            .wrapping_mul(u128::from(prefix))
-            .wrapping_add(summand)
-            >> (128 - BUCKETS.trailing_zeros())) as usize
+        (factor.wrapping_mul(u128::from(prefix)).wrapping_add(summand) >> (128 - BUCKETS.trailing_zeros())) as usize
     }
 }
 
 impl Bucket {
     fn full(burst: u32) -> Bucket {
-        Bucket {
-            millitokens: burst.saturating_mul(1000),
-            updated_ms: 0,
-        }
+        Bucket { millitokens: burst.saturating_mul(1000), updated_ms: 0 }
     }
 
     fn take(&mut self, now_ms: u32, per_second: u32, burst: u32) -> bool {
         let passed_ms = now_ms.wrapping_sub(self.updated_ms);
         self.updated_ms = now_ms;
-        self.millitokens = self
-            .millitokens
-            .saturating_add(passed_ms.saturating_mul(per_second))
-            .min(burst.saturating_mul(1000));
+        self.millitokens =
+            self.millitokens.saturating_add(passed_ms.saturating_mul(per_second)).min(burst.saturating_mul(1000));
         let enough = self.millitokens >= 1000;
         if enough {
             self.millitokens -= 1000;
@@ -96,32 +88,20 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: RateLimits = RateLimits {
-        per_prefix: 10,
-        per_prefix_burst: 3,
-        total: 1000,
-        total_burst: 5,
-    };
+    const LIMITS: RateLimits = RateLimits { per_prefix: 10, per_prefix_burst: 3, total: 1000, total_burst: 5 };
 
     #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
     fn limiter() -> (RateLimiter, Instant) {
         let start = Instant::now();
-        (
-            RateLimiter::new(LIMITS, &mut Entropy::from_seed([1; 32]), start),
-            start,
-        )
+        (RateLimiter::new(LIMITS, &mut Entropy::from_seed([1; 32]), start), start)
     }
 
     #[test]
     fn a_prefix_gets_its_burst_and_then_its_rate() {
         let (mut limiter, start) = limiter();
-        let granted =
-            |limiter: &mut RateLimiter, host: u8, at| limiter.admits([192, 0, 2, host].into(), at);
+        let granted = |limiter: &mut RateLimiter, host: u8, at| limiter.admits([192, 0, 2, host].into(), at);
         assert!((1..=3).all(|host| granted(&mut limiter, host, start)));
-        assert!(
-            !granted(&mut limiter, 4, start),
-            "the neighbours used it up"
-        );
+        assert!(!granted(&mut limiter, 4, start), "the neighbours used it up");
         let later = start + Duration::from_millis(100);
         assert!(granted(&mut limiter, 4, later));
         assert!(!granted(&mut limiter, 4, later));
@@ -133,9 +113,7 @@ mod tests {
     #[test]
     fn all_together_get_no_more_than_the_total() {
         let (mut limiter, start) = limiter();
-        let granted = (0..100u8)
-            .filter(|net| limiter.admits([198, 51, *net, 1].into(), start))
-            .count();
+        let granted = (0..100u8).filter(|net| limiter.admits([198, 51, *net, 1].into(), start)).count();
         assert_eq!(granted, 5);
     }
 }

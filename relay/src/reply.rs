@@ -39,12 +39,7 @@ impl Reply {
     }
 
     /// Refuses with further attributes.
-    pub fn refuse_with(
-        &self,
-        refusal: Refusal,
-        out: &mut Outbox,
-        attributes: impl FnOnce(&mut Writer<'_>),
-    ) {
+    pub fn refuse_with(&self, refusal: Refusal, out: &mut Outbox, attributes: impl FnOnce(&mut Writer<'_>)) {
         self.send(Class::ErrorResponse, out, |writer| {
             writer.error_code(refusal.error_code());
             if let Refusal::UnknownAttributes(unknown) = refusal {
@@ -67,10 +62,7 @@ impl Reply {
             length = written.unwrap_or(0);
             written
         });
-        assert!(
-            written,
-            "a response is longer than {RESPONSE_LEN_MAX} octets"
-        );
+        assert!(written, "a response is longer than {RESPONSE_LEN_MAX} octets");
         count_sent(&mut out.counters, self.method, length);
     }
 }
@@ -81,9 +73,5 @@ pub fn count_sent(counters: &mut Counters, method: Method, length: usize) {
 }
 
 pub fn traffic(method: Method) -> Traffic {
-    if method == Method::BINDING {
-        Traffic::Stun
-    } else {
-        Traffic::Turn
-    }
+    if method == Method::BINDING { Traffic::Stun } else { Traffic::Turn }
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use datapath::stun::{AttributeType, Message, Method, Writer, channel_data};
 use datapath::{Discard, Endpoint, Now, Order, Outbox};
 
-use crate::allocation::{
-    Allocation, FiveTuple, Held, RESERVATION_LIFETIME, RelaySocket, Reservation, Wish,
-};
+use crate::allocation::{Allocation, FiveTuple, Held, RESERVATION_LIFETIME, RelaySocket, Reservation, Wish};
 use crate::allocations::Id;
 use crate::channel::Channels;
 use crate::credential::Authenticated;
@@ -53,13 +51,7 @@ struct Chosen {
 }
 
 impl Server {
-    pub(crate) fn handle_request(
-        &mut self,
-        now: Now,
-        client: FiveTuple,
-        message: &Message<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn handle_request(&mut self, now: Now, client: FiveTuple, message: &Message<'_>, out: &mut Outbox) {
         let mut reply = Reply::to(client, message);
         if message.method() == Method::BINDING {
             return self.handle_binding(now, &reply, message, out);
@@ -100,20 +92,15 @@ impl Server {
         if !message.has_integrity() {
             return Err(Refusal::Unauthenticated);
         }
-        let (Some(_), Some(_), Some(nonce)) =
-            (message.username(), message.realm(), message.nonce())
-        else {
+        let (Some(_), Some(_), Some(nonce)) = (message.username(), message.realm(), message.nonce()) else {
             return Err(Refusal::BadRequest);
         };
         if !self.nonces.is_valid(nonce, client, now.unix) {
             return Err(Refusal::StaleNonce);
         }
         let credentials = &self.settings.credentials;
-        let who = credentials
-            .authenticate(message)
-            .ok_or(Refusal::Unauthenticated)?;
-        let begins =
-            message.method() == Method::ALLOCATE && self.allocations.by_client(client).is_none();
+        let who = credentials.authenticate(message).ok_or(Refusal::Unauthenticated)?;
+        let begins = message.method() == Method::ALLOCATE && self.allocations.by_client(client).is_none();
         let expired = who.expires.is_some_and(|expires| expires <= now.unix);
         if expired && (begins || credentials.strict_expiry()) {
             return Err(Refusal::Unauthenticated);
@@ -151,10 +138,7 @@ impl Server {
             };
         }
         let id = id.ok_or(Refusal::AllocationMismatch)?;
-        let allocation = self
-            .allocations
-            .get(id)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
         // RFC 8656 §5: all requests of an allocation have the same username.
         if *allocation.username != *who.username {
             return Err(Refusal::WrongCredentials);
@@ -173,16 +157,9 @@ impl Server {
     }
 
     /// RFC 8656 §7.2: the same request again gets the same answer, any other 437.
-    fn allocate_again(
-        &self,
-        id: Id,
-        reply: &Reply,
-        who: &Authenticated<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), Refusal> {
+    fn allocate_again(&self, id: Id, reply: &Reply, who: &Authenticated<'_>, out: &mut Outbox) -> Result<(), Refusal> {
         let again = self.allocations.get(id).filter(|allocation| {
-            allocation.transaction_id == reply.transaction_id
-                && *allocation.username == *who.username
+            allocation.transaction_id == reply.transaction_id && *allocation.username == *who.username
         });
         answer_allocate(again.ok_or(Refusal::AllocationMismatch)?, reply, out);
         Ok(())
@@ -247,14 +224,10 @@ impl Server {
             if even_port.is_some() || message.requested_address_family().is_some() {
                 return Err(Refusal::BadRequest);
             }
-            return self
-                .reserved(now, &token, who)
-                .ok_or(Refusal::InsufficientCapacity);
+            return self.reserved(now, &token, who).ok_or(Refusal::InsufficientCapacity);
         }
         let family = Family::requested(message)?;
-        let ip = self
-            .relayed_ip(client, family)
-            .ok_or(Refusal::AddressFamilyNotSupported)?;
+        let ip = self.relayed_ip(client, family).ok_or(Refusal::AddressFamilyNotSupported)?;
         let parity = match even_port {
             None => Parity::Any,
             Some(false) => Parity::Even,
@@ -273,23 +246,13 @@ impl Server {
     /// The address behind a token, if it still waits and is claimed by the user who has it.
     fn reserved(&self, now: Now, token: &[u8; 8], who: &Authenticated<'_>) -> Option<Chosen> {
         let owner = self.allocations.get(self.allocations.by_token(token)?)?;
-        let reservation = owner
-            .reservation
-            .filter(|reservation| now.instant < reservation.expires)?;
-        (*owner.user == *who.user).then_some(Chosen {
-            relayed: reservation.relayed,
-            reserve: None,
-        })
+        let reservation = owner.reservation.filter(|reservation| now.instant < reservation.expires)?;
+        (*owner.user == *who.user).then_some(Chosen { relayed: reservation.relayed, reserve: None })
     }
 
     /// The address that the client talks to, if peers see us there too, else the first of the family.
     fn relayed_ip(&self, client: &FiveTuple, family: Family) -> Option<IpAddr> {
-        let mut ips = self
-            .settings
-            .relayed
-            .iter()
-            .copied()
-            .filter(|ip| Family::of(*ip) == family);
+        let mut ips = self.settings.relayed.iter().copied().filter(|ip| Family::of(*ip) == family);
         let here = match client.local {
             Endpoint::Listener { ip, .. } => ips.clone().find(|relayed| *relayed == ip),
             Endpoint::Relay { .. } | Endpoint::Memory { .. } => None,
@@ -305,9 +268,7 @@ impl Server {
         match who.expires {
             Some(expires) if self.settings.credentials.strict_expiry() => {
                 // Expired credentials were refused, so at least a part of a second is left.
-                lifetime
-                    .min(expires.saturating_sub(now.unix))
-                    .max(Duration::from_secs(1))
+                lifetime.min(expires.saturating_sub(now.unix)).max(Duration::from_secs(1))
             }
             _ => lifetime,
         }
@@ -323,10 +284,7 @@ impl Server {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let allocation = self
-            .allocations
-            .get(id)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
         if message.requested_address_family().is_some()
             && Family::requested(message) != Ok(Family::of(allocation.relayed.ip()))
         {
@@ -347,24 +305,11 @@ impl Server {
     }
 
     /// Fulfils the wish and answers, or holds the answer until the relay socket is open that the wish needs.
-    fn handle_wish(
-        &mut self,
-        now: Now,
-        id: Id,
-        reply: &Reply,
-        wish: Wish,
-        out: &mut Outbox,
-    ) -> Result<(), Refusal> {
+    fn handle_wish(&mut self, now: Now, id: Id, reply: &Reply, wish: Wish, out: &mut Outbox) -> Result<(), Refusal> {
         let reach = self.reach_of(&wish).ok_or(Refusal::Forbidden)?;
         self.has_room(now, id, &wish)?;
-        let allocation = self
-            .allocations
-            .get_mut(id)
-            .ok_or(Refusal::AllocationMismatch)?;
-        let held = || Held {
-            reply: reply.clone(),
-            wish: wish.clone(),
-        };
+        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
+        let held = || Held { reply: reply.clone(), wish: wish.clone() };
         match &mut allocation.socket {
             RelaySocket::Closed if reach == Reach::Outside => {
                 let relayed = allocation.relayed;
@@ -374,10 +319,7 @@ impl Server {
             }
             RelaySocket::Opening(waiting) if reach == Reach::Outside => {
                 let transaction_id = reply.transaction_id;
-                if waiting
-                    .iter()
-                    .all(|held| held.reply.transaction_id != transaction_id)
-                {
+                if waiting.iter().all(|held| held.reply.transaction_id != transaction_id) {
                     if waiting.len() < HELD_MAX {
                         waiting.push(held());
                     } else {
@@ -400,36 +342,24 @@ impl Server {
             Wish::Bind { peer, .. } => self.reach(*peer),
             Wish::Permit { peers } => peers.iter().try_fold(Reach::Memory, |reach, peer| {
                 let of_peer = self.reach_ip(*peer)?;
-                Some(if reach == Reach::Outside {
-                    reach
-                } else {
-                    of_peer
-                })
+                Some(if reach == Reach::Outside { reach } else { of_peer })
             }),
         }
     }
 
     fn has_room(&self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
-        let allocation = self
-            .allocations
-            .get(id)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
         let limits = &self.settings.limits;
         let peer_ip;
         let peers = match wish {
             Wish::Permit { peers } => &peers[..],
             Wish::Bind { number, peer } => {
-                allocation
-                    .channels
-                    .may_bind(*number, *peer, now.instant, limits.channels)?;
+                allocation.channels.may_bind(*number, *peer, now.instant, limits.channels)?;
                 peer_ip = [peer.ip()];
                 &peer_ip
             }
         };
-        match allocation
-            .permissions
-            .has_room(peers, now.instant, limits.permissions)
-        {
+        match allocation.permissions.has_room(peers, now.instant, limits.permissions) {
             true => Ok(()),
             false => Err(Refusal::InsufficientCapacity),
         }
@@ -441,10 +371,7 @@ impl Server {
         self.has_room(now, id, wish)?;
         let max = self.settings.limits.permissions;
         let outside = self.reach_of(wish).ok_or(Refusal::Forbidden)? == Reach::Outside;
-        let allocation = self
-            .allocations
-            .get_mut(id)
-            .ok_or(Refusal::AllocationMismatch)?;
+        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
         let mut permit = |peer: IpAddr| {
             let until = allocation.permissions.permit(peer, now.instant, max);
             let until = until.ok_or(Refusal::InsufficientCapacity)?;
@@ -459,9 +386,7 @@ impl Server {
             }
             Wish::Bind { number, peer } => {
                 let until = permit(peer.ip())?;
-                allocation
-                    .channels
-                    .bind(*number, *peer, outside, now.instant, until);
+                allocation.channels.bind(*number, *peer, outside, now.instant, until);
             }
         }
         Ok(())
@@ -488,11 +413,7 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
                 | AttributeType::USE_CANDIDATE
         )
     });
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::UnknownAttributes(unknown))
-    }
+    if unknown.is_empty() { Ok(()) } else { Err(Refusal::UnknownAttributes(unknown)) }
 }
 
 /// RFC 8656 §10.2.

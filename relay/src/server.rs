@@ -2,9 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use datapath::stun::{Class, Message, Method};
-use datapath::{
-    Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent, Traffic,
-};
+use datapath::{Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent, Traffic};
 
 use crate::allocation::{FiveTuple, RelaySocket};
 use crate::allocations::{Allocations, Id};
@@ -67,12 +65,8 @@ impl Server {
 
     /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
     pub fn revoke(&mut self, user: &[u8], out: &mut Outbox) {
-        let of_user: Vec<Id> = self
-            .allocations
-            .iter()
-            .filter(|(_, allocation)| *allocation.user == *user)
-            .map(|(id, _)| id)
-            .collect();
+        let of_user: Vec<Id> =
+            self.allocations.iter().filter(|(_, allocation)| *allocation.user == *user).map(|(id, _)| id).collect();
         for id in of_user {
             self.remove(id, out);
         }
@@ -108,8 +102,7 @@ impl Server {
         let Some(allocation) = self.allocations.remove(id) else {
             return;
         };
-        self.quotas
-            .give_back(&allocation.user, allocation.client.remote.ip());
+        self.quotas.give_back(&allocation.user, allocation.client.remote.ip());
         if !matches!(allocation.socket, RelaySocket::Closed) {
             let relayed = allocation.relayed;
             out.order(Order::CloseRelay { relayed });
@@ -132,11 +125,8 @@ impl Server {
 
     fn prune_deadlines(&mut self) {
         let allocations = &self.allocations;
-        self.deadlines.prune(allocations.len(), |at, id| {
-            allocations
-                .get(id)
-                .is_some_and(|allocation| allocation.wake_at == at)
-        });
+        self.deadlines
+            .prune(allocations.len(), |at, id| allocations.get(id).is_some_and(|allocation| allocation.wake_at == at));
     }
 
     /// Ends what has run out. Runs before every batch, so nothing outlives its lifetime for want of a wake-up.
@@ -161,8 +151,7 @@ impl Server {
         match datagram.payload.first() {
             Some(0..=3) => self.handle_stun(now, datagram, out),
             Some(64..=127) => {
-                out.counters
-                    .received(Traffic::ChannelData, datagram.payload.len());
+                out.counters.received(Traffic::ChannelData, datagram.payload.len());
                 self.handle_channel_data(now, datagram, out);
             }
             _ => out.counters.discard(Discard::UnknownProtocol),
@@ -174,25 +163,15 @@ impl Server {
             Ok(message) if !message.has_fingerprint() || message.fingerprint_is_valid() => message,
             _ => return out.counters.discard(Discard::MalformedStun),
         };
-        out.counters
-            .received(traffic(message.method()), datagram.payload.len());
-        let client = FiveTuple {
-            local: datagram.local,
-            remote: datagram.remote,
-        };
+        out.counters.received(traffic(message.method()), datagram.payload.len());
+        let client = FiveTuple { local: datagram.local, remote: datagram.remote };
         // RFC 8656 §21: responses, and methods that are not ours, are never answered: two servers could go on for ever.
         match (message.class(), message.method()) {
             (
                 Class::Request,
-                Method::BINDING
-                | Method::ALLOCATE
-                | Method::REFRESH
-                | Method::CREATE_PERMISSION
-                | Method::CHANNEL_BIND,
+                Method::BINDING | Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
             ) => self.handle_request(now, client, &message, out),
-            (Class::Indication, Method::SEND) => {
-                self.handle_send(now, client, &message, datagram, out)
-            }
+            (Class::Indication, Method::SEND) => self.handle_send(now, client, &message, datagram, out),
             // RFC 8489 §11: a keep-alive.
             (Class::Indication, Method::BINDING) => (),
             _ => out.counters.discard(Discard::UnexpectedStun),
@@ -207,11 +186,7 @@ impl Server {
         let Some(allocation) = self.allocations.get_mut(id) else {
             return;
         };
-        let next = if opened {
-            RelaySocket::Open
-        } else {
-            RelaySocket::Closed
-        };
+        let next = if opened { RelaySocket::Open } else { RelaySocket::Closed };
         let held = match std::mem::replace(&mut allocation.socket, next) {
             RelaySocket::Opening(held) => held,
             former => {
@@ -219,13 +194,8 @@ impl Server {
                 return;
             }
         };
-        out.counters.relay_sockets_opened += u64::from(opened);
         for held in held {
-            let outcome = if opened {
-                self.fulfil(now, id, &held.wish)
-            } else {
-                Err(Refusal::InsufficientCapacity)
-            };
+            let outcome = if opened { self.fulfil(now, id, &held.wish) } else { Err(Refusal::InsufficientCapacity) };
             match outcome {
                 Ok(()) => held.reply.success(out, |_| ()),
                 Err(refusal) => held.reply.refuse(refusal, out),
@@ -252,12 +222,9 @@ impl Node for Server {
         match event {
             SocketEvent::Opened { relayed } => self.handle_socket(now, relayed, true, out),
             SocketEvent::Failed { relayed } => self.handle_socket(now, relayed, false, out),
-            SocketEvent::IcmpError {
-                relayed,
-                remote,
-                kind,
-                code,
-            } => self.handle_icmp(now, relayed, remote, (kind, code), out),
+            SocketEvent::IcmpError { relayed, remote, kind, code } => {
+                self.handle_icmp(now, relayed, remote, (kind, code), out)
+            }
             SocketEvent::Closed { relayed } => {
                 let id = self.allocations.by_relayed(relayed);
                 if let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id))
@@ -275,10 +242,7 @@ impl Node for Server {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.deadlines.next().map(|at| Deadline {
-            at,
-            reason: "an allocation ends",
-        })
+        self.deadlines.next().map(|at| Deadline { at, reason: "an allocation ends" })
     }
 }
 

@@ -69,11 +69,6 @@ impl Default for Limits {
 
 impl Default for RateLimits {
     fn default() -> RateLimits {
-        RateLimits {
-            per_prefix: 50,
-            per_prefix_burst: 400,
-            total: 20_000,
-            total_burst: 40_000,
-        }
+        RateLimits { per_prefix: 50, per_prefix_burst: 400, total: 20_000, total_burst: 40_000 }
     }
 }

@@ -43,35 +43,23 @@ fn an_allocation_from_challenge_to_success() {
     let relayed = answer.xor_relayed_address().unwrap();
     assert_eq!(relayed.ip(), address("5.5.5.5:0").ip());
     assert!((50_000..=50_099).contains(&relayed.port()));
-    assert!(
-        turn.orders.is_empty(),
-        "no socket before an outside peer is named"
-    );
+    assert!(turn.orders.is_empty(), "no socket before an outside peer is named");
     assert_eq!(world.server.allocations(), 1);
 }
 
 #[test]
 fn the_relayed_address_is_the_one_the_client_talks_to_if_it_can_be() {
     let mut world = World::with(|settings| {
-        settings.relayed = ["5.5.5.5", "6.6.6.6"]
-            .map(|ip| ip.parse().unwrap())
-            .to_vec();
+        settings.relayed = ["5.5.5.5", "6.6.6.6"].map(|ip| ip.parse().unwrap()).to_vec();
     });
     let mut relayed_ip_at = |ip: &str, from: &str| {
         let mut bob = Client::named("bob", "builder", from);
-        bob.local = Endpoint::Listener {
-            index: 0,
-            ip: ip.parse().unwrap(),
-        };
+        bob.local = Endpoint::Listener { index: 0, ip: ip.parse().unwrap() };
         bob.allocated(&mut world).relayed.ip().to_string()
     };
     assert_eq!(relayed_ip_at("6.6.6.6", "7.7.7.7:1"), "6.6.6.6");
     assert_eq!(relayed_ip_at("5.5.5.5", "7.7.7.7:2"), "5.5.5.5");
-    assert_eq!(
-        relayed_ip_at("10.0.0.1", "7.7.7.7:3"),
-        "5.5.5.5",
-        "behind a 1:1 NAT"
-    );
+    assert_eq!(relayed_ip_at("10.0.0.1", "7.7.7.7:3"), "5.5.5.5", "behind a 1:1 NAT");
 }
 
 #[test]
@@ -80,10 +68,7 @@ fn a_retransmitted_allocate_gets_the_same_answer() {
     let mut bob = Client::bob();
     bob.challenge(&mut world);
     let request = bob.request(Method::ALLOCATE, |writer| {
-        writer
-            .requested_transport(17)
-            .lifetime(1200)
-            .even_port(true);
+        writer.requested_transport(17).lifetime(1200).even_port(true);
     });
     let first = bob.send(&mut world, &request);
     assert!(parse(first.only()).reservation_token().is_some());
@@ -109,9 +94,7 @@ fn what_allocate_refuses() {
             writer.requested_transport(17).dont_fragment();
         }),
         (420, |writer| {
-            writer
-                .requested_transport(17)
-                .attribute(AttributeType(0x7FFF), &[]);
+            writer.requested_transport(17).attribute(AttributeType(0x7FFF), &[]);
         }),
         (440, |writer| {
             writer.requested_transport(17).requested_address_family(2);
@@ -120,16 +103,10 @@ fn what_allocate_refuses() {
             writer.requested_transport(17).requested_address_family(3);
         }),
         (400, |writer| {
-            writer
-                .requested_transport(17)
-                .reservation_token([1; 8])
-                .even_port(false);
+            writer.requested_transport(17).reservation_token([1; 8]).even_port(false);
         }),
         (400, |writer| {
-            writer
-                .requested_transport(17)
-                .reservation_token([1; 8])
-                .requested_address_family(1);
+            writer.requested_transport(17).reservation_token([1; 8]).requested_address_family(1);
         }),
         (508, |writer| {
             writer.requested_transport(17).reservation_token([1; 8]);
@@ -138,16 +115,9 @@ fn what_allocate_refuses() {
     for (code, attributes) in cases {
         let turn = bob.ask(&mut world, Method::ALLOCATE, attributes);
         assert_error(&turn, code);
-        assert!(
-            parse(turn.only()).verify_integrity(&bob.key),
-            "an authenticated refusal is signed"
-        );
+        assert!(parse(turn.only()).verify_integrity(&bob.key), "an authenticated refusal is signed");
     }
-    for method in [
-        Method::REFRESH,
-        Method::CREATE_PERMISSION,
-        Method::CHANNEL_BIND,
-    ] {
+    for method in [Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND] {
         assert_error(&bob.ask(&mut world, method, |_| ()), 437);
     }
     assert_eq!(world.server.allocations(), 0);
@@ -161,11 +131,7 @@ fn unknown_attributes_are_named() {
     let turn = bob.ask(&mut world, Method::ALLOCATE, |writer| {
         writer.requested_transport(17).dont_fragment();
     });
-    assert!(
-        parse(turn.only())
-            .unknown_attributes()
-            .eq([AttributeType::DONT_FRAGMENT])
-    );
+    assert!(parse(turn.only()).unknown_attributes().eq([AttributeType::DONT_FRAGMENT]));
 }
 
 #[test]
@@ -239,12 +205,7 @@ fn a_reservation_runs_out() {
     let turn = second.allocate(&mut world);
     second.accept_allocation(&turn);
     assert_eq!(second.relayed.port(), 50_001);
-    assert_error(
-        &Client::named("bob", "builder", "7.7.7.7:1002")
-            .tap_challenge(&mut world)
-            .allocate(&mut world),
-        508,
-    );
+    assert_error(&Client::named("bob", "builder", "7.7.7.7:1002").tap_challenge(&mut world).allocate(&mut world), 508);
 }
 
 #[test]
@@ -260,17 +221,9 @@ fn quotas() {
     };
     assert_eq!(of("1900000000:alice", "7.7.7.7:1"), None);
     assert_eq!(of("1900000009:alice", "7.7.7.7:2"), None);
-    assert_eq!(
-        of("1900000005:alice", "8.8.8.8:3"),
-        Some(486),
-        "another credential of the same user"
-    );
+    assert_eq!(of("1900000005:alice", "8.8.8.8:3"), Some(486), "another credential of the same user");
     assert_eq!(of("1900000000:carol", "7.7.7.8:4"), None);
-    assert_eq!(
-        of("1900000000:dave", "7.7.7.9:5"),
-        Some(486),
-        "the /24 is full"
-    );
+    assert_eq!(of("1900000000:dave", "7.7.7.9:5"), Some(486), "the /24 is full");
     assert_eq!(of("1900000000:dave", "7.7.8.9:5"), None);
 }
 
@@ -291,17 +244,8 @@ fn a_deallocation_gives_its_share_back() {
 fn lifetimes_are_kept_within_bounds() {
     let mut world = World::new();
     let mut bob = Client::bob().allocated(&mut world);
-    for (asked, granted) in [
-        (1, 600),
-        (600, 600),
-        (1000, 1000),
-        (3600, 3600),
-        (u32::MAX, 3600),
-    ] {
-        assert_eq!(
-            parse(bob.refresh(&mut world, asked).only()).lifetime(),
-            Some(granted)
-        );
+    for (asked, granted) in [(1, 600), (600, 600), (1000, 1000), (3600, 3600), (u32::MAX, 3600)] {
+        assert_eq!(parse(bob.refresh(&mut world, asked).only()).lifetime(), Some(granted));
     }
 }
 
@@ -312,19 +256,10 @@ fn an_allocation_ends_with_its_lifetime_and_its_socket_with_it() {
     assert!(world.pass(Duration::from_secs(599)).is_silent());
     assert_eq!(world.server.allocations(), 1);
     let turn = world.pass(Duration::from_secs(1));
-    assert_eq!(
-        turn.orders,
-        [Order::CloseRelay {
-            relayed: bob.relayed
-        }]
-    );
+    assert_eq!(turn.orders, [Order::CloseRelay { relayed: bob.relayed }]);
     assert_eq!(world.server.allocations(), 0);
     assert!(world.server.poll_timeout().is_none());
-    assert!(
-        world
-            .deliver_outside(bob.relayed, crate::world::PEER, b"late")
-            .is_silent()
-    );
+    assert!(world.deliver_outside(bob.relayed, crate::world::PEER, b"late").is_silent());
     assert_eq!(world.discarded(Discard::NoAllocation), 1);
 }
 
@@ -335,12 +270,7 @@ fn a_late_wake_up_lengthens_nothing() {
     world.advance(Duration::from_secs(600));
     let turn = bob.send_data(&mut world, crate::world::PEER, b"late");
     assert!(turn.sent.is_empty());
-    assert_eq!(
-        turn.orders,
-        [Order::CloseRelay {
-            relayed: bob.relayed
-        }]
-    );
+    assert_eq!(turn.orders, [Order::CloseRelay { relayed: bob.relayed }]);
 }
 
 #[test]
@@ -385,22 +315,14 @@ fn a_nonce_belongs_to_one_address() {
 #[test]
 fn credentials_that_do_not_do() {
     let mut world = World::new();
-    let wrong = Client::named("bob", "breaker", "7.7.7.7:1")
-        .tap_challenge(&mut world)
-        .allocate(&mut world);
+    let wrong = Client::named("bob", "breaker", "7.7.7.7:1").tap_challenge(&mut world).allocate(&mut world);
     assert_error(&wrong, 401);
     assert!(!parse(wrong.only()).has_integrity());
-    let unknown = Client::named("eve", "builder", "7.7.7.7:1")
-        .tap_challenge(&mut world)
-        .allocate(&mut world);
+    let unknown = Client::named("eve", "builder", "7.7.7.7:1").tap_challenge(&mut world).allocate(&mut world);
     assert_error(&unknown, 401);
-    let expired = Client::rest("1799999999:eve", "7.7.7.7:1")
-        .tap_challenge(&mut world)
-        .allocate(&mut world);
+    let expired = Client::rest("1799999999:eve", "7.7.7.7:1").tap_challenge(&mut world).allocate(&mut world);
     assert_error(&expired, 401);
-    let forged = Client::named("1900000000:eve", "guess", "7.7.7.7:1")
-        .tap_challenge(&mut world)
-        .allocate(&mut world);
+    let forged = Client::named("1900000000:eve", "guess", "7.7.7.7:1").tap_challenge(&mut world).allocate(&mut world);
     assert_error(&forged, 401);
     assert_eq!(world.server.allocations(), 0);
 }
@@ -410,12 +332,7 @@ fn a_request_lacks_username_realm_or_nonce() {
     let mut world = World::new();
     let bob = Client::bob();
     let mut buffer = [0; 200];
-    let mut writer = Writer::new(
-        &mut buffer,
-        Class::Request,
-        Method::ALLOCATE,
-        TransactionId::default(),
-    );
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, TransactionId::default());
     writer.requested_transport(17).username(b"bob");
     let length = writer.finish_with_integrity(&bob.key, false).unwrap();
     assert_error(&bob.send(&mut world, &buffer[..length]), 400);
@@ -443,10 +360,7 @@ fn unless_expiry_is_strict() {
     let turn = alice.allocate(&mut world);
     assert_eq!(parse(turn.only()).lifetime(), Some(60));
     world.pass(Duration::from_secs(30));
-    assert_eq!(
-        parse(alice.refresh(&mut world, 600).only()).lifetime(),
-        Some(30)
-    );
+    assert_eq!(parse(alice.refresh(&mut world, 600).only()).lifetime(), Some(30));
     world.pass(Duration::from_secs(30));
     assert_eq!(world.server.allocations(), 0);
     assert_error(&alice.refresh(&mut world, 600), 401);
@@ -468,12 +382,7 @@ fn a_revoked_user_has_nothing_left() {
     let mut world = World::new();
     let bob = Client::bob().permitted(&mut world);
     let _alice = Client::rest("1900000000:alice", "7.7.7.7:2").allocated(&mut world);
-    assert_eq!(
-        world.revoke(b"bob").orders,
-        [Order::CloseRelay {
-            relayed: bob.relayed
-        }]
-    );
+    assert_eq!(world.revoke(b"bob").orders, [Order::CloseRelay { relayed: bob.relayed }]);
     assert_eq!(world.server.allocations(), 1);
     assert!(world.revoke(b"alice").orders.is_empty());
     assert_eq!(world.server.allocations(), 0);
@@ -485,17 +394,8 @@ fn a_fingerprint_is_checked_and_given_back() {
     let mut bob = Client::bob();
     bob.challenge(&mut world);
     let mut buffer = [0; 500];
-    let mut writer = Writer::new(
-        &mut buffer,
-        Class::Request,
-        Method::ALLOCATE,
-        TransactionId([9; 12]),
-    );
-    writer
-        .requested_transport(17)
-        .username(b"bob")
-        .realm(b"hausruf")
-        .nonce(&bob.nonce);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, TransactionId([9; 12]));
+    writer.requested_transport(17).username(b"bob").realm(b"hausruf").nonce(&bob.nonce);
     let length = writer.finish_with_integrity(&bob.key, true).unwrap();
     let request = buffer[..length].to_vec();
     let mut broken = request.clone();

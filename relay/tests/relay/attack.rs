@@ -53,10 +53,7 @@ fn the_relay_is_no_way_into_the_house() {
         for peer in peers {
             assert_error(&client.permit(&mut world, peer), 403);
             assert_error(&client.bind(&mut world, 0x4000, peer), 403);
-            assert!(
-                client.send_data(&mut world, peer, b"x").is_silent(),
-                "{peer}"
-            );
+            assert!(client.send_data(&mut world, peer, b"x").is_silent(), "{peer}");
         }
     };
     judge(&mut v4, &of_v4);
@@ -69,10 +66,7 @@ fn send_asks_the_policy_too() {
     let mut world = World::new();
     let mut bob = Client::bob().allocated(&mut world);
     assert_success(&bob.permit(&mut world, "5.5.5.5:3478"));
-    assert!(
-        bob.send_data(&mut world, "5.5.5.5:9090", b"GET /metrics")
-            .is_silent()
-    );
+    assert!(bob.send_data(&mut world, "5.5.5.5:9090", b"GET /metrics").is_silent());
     assert_eq!(world.discarded(Discard::ForbiddenPeer), 1);
 }
 
@@ -99,12 +93,7 @@ fn the_relay_is_a_poor_amplifier() {
     let mut client = Client::bob();
     let mut octets = |method| {
         let request = client.plain(method);
-        client
-            .send(&mut world, &request)
-            .sent
-            .iter()
-            .map(|sent| sent.payload.len())
-            .sum::<usize>()
+        client.send(&mut world, &request).sent.iter().map(|sent| sent.payload.len()).sum::<usize>()
     };
     assert_eq!(octets(Method::BINDING), 32);
     assert!(octets(Method::ALLOCATE) <= 92);
@@ -121,11 +110,7 @@ fn a_source_prefix_gets_only_so_many_answers() {
         (0..count)
             .filter(|host| {
                 client.address = format!("7.7.7.{}:1", host % 256).parse().unwrap();
-                let method = if host % 2 == 0 {
-                    Method::BINDING
-                } else {
-                    Method::ALLOCATE
-                };
+                let method = if host % 2 == 0 { Method::BINDING } else { Method::ALLOCATE };
                 let request = client.plain(method);
                 !client.send(world, &request).is_silent()
             })
@@ -153,19 +138,12 @@ fn authenticated_requests_need_no_token() {
 fn responses_and_foreign_indications_are_never_answered() {
     let mut world = World::new();
     let bob = Client::bob().allocated(&mut world);
-    for class in [
-        Class::SuccessResponse,
-        Class::ErrorResponse,
-        Class::Indication,
-    ] {
+    for class in [Class::SuccessResponse, Class::ErrorResponse, Class::Indication] {
         for method in 0..0x40 {
             let mut buffer = [0; 20];
             let writer = Writer::new(&mut buffer, class, Method(method), TransactionId::default());
             writer.finish().unwrap();
-            assert!(
-                bob.send(&mut world, &buffer).is_silent(),
-                "{class:?} {method}"
-            );
+            assert!(bob.send(&mut world, &buffer).is_silent(), "{class:?} {method}");
         }
     }
 }
@@ -177,12 +155,7 @@ fn a_peer_smuggled_in_behind_the_seal_is_not_seen() {
     let mut bob = Client::bob().permitted(&mut world);
     let mut request = bob.request(Method::CREATE_PERMISSION, |_| ());
     let mut smuggled = [0; 64];
-    let mut writer = Writer::new(
-        &mut smuggled,
-        Class::Request,
-        Method::BINDING,
-        TransactionId::default(),
-    );
+    let mut writer = Writer::new(&mut smuggled, Class::Request, Method::BINDING, TransactionId::default());
     writer.xor_peer_address(address("9.9.9.50:1"));
     let length = writer.finish().unwrap();
     request.extend_from_slice(&smuggled[20..length]);
@@ -201,12 +174,7 @@ fn a_tampered_request_changes_nothing() {
         tampered[index] ^= 1;
         let turn = bob.send(&mut world, &tampered);
         // The padding is covered by the seal too.
-        assert!(
-            turn.sent
-                .iter()
-                .all(|sent| parse(sent).class() == Class::ErrorResponse),
-            "octet {index}"
-        );
+        assert!(turn.sent.iter().all(|sent| parse(sent).class() == Class::ErrorResponse), "octet {index}");
     }
     assert_eq!(world.server.allocations(), 1);
     assert_success(&bob.send(&mut world, &request));
@@ -218,12 +186,7 @@ fn relayed_ports_are_spread_and_never_shared() {
     let mut world = World::with(|settings| settings.limits.allocations_per_user = 200);
     let mut ports = Vec::new();
     for from in 0..100 {
-        ports.push(
-            Client::named("bob", "builder", &format!("7.7.{from}.7:1"))
-                .allocated(&mut world)
-                .relayed
-                .port(),
-        );
+        ports.push(Client::named("bob", "builder", &format!("7.7.{from}.7:1")).allocated(&mut world).relayed.port());
     }
     assert_ne!(ports[..4], [50_000, 50_001, 50_002, 50_003]);
     ports.sort_unstable();

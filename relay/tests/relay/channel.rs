@@ -12,26 +12,11 @@ fn data_passes_both_ways() {
     let mut bob = Client::bob().allocated(&mut world);
     assert_eq!(bob.bind(&mut world, 0x4001, PEER).opens(), bob.relayed);
     assert_success(&world.opened(bob.relayed));
-    let expected = Sent {
-        local: Endpoint::Relay {
-            address: bob.relayed,
-        },
-        remote: address(PEER),
-        payload: b"hello".to_vec(),
-    };
-    assert_eq!(
-        *bob.send_channel(&mut world, 0x4001, b"hello").only(),
-        expected
-    );
-    let expected = Sent {
-        local: bob.local,
-        remote: bob.address,
-        payload: b"\x40\x01\x00\x02hi".to_vec(),
-    };
-    assert_eq!(
-        *world.deliver_outside(bob.relayed, PEER, b"hi").only(),
-        expected
-    );
+    let expected =
+        Sent { local: Endpoint::Relay { address: bob.relayed }, remote: address(PEER), payload: b"hello".to_vec() };
+    assert_eq!(*bob.send_channel(&mut world, 0x4001, b"hello").only(), expected);
+    let expected = Sent { local: bob.local, remote: bob.address, payload: b"\x40\x01\x00\x02hi".to_vec() };
+    assert_eq!(*world.deliver_outside(bob.relayed, PEER, b"hi").only(), expected);
     // The channel's permission is for the address: other ports come as Data indications.
     let turn = world.deliver_outside(bob.relayed, "9.9.9.9:1", b"hi");
     assert_eq!(ChannelData::parse(&turn.only().payload), None);
@@ -47,18 +32,8 @@ fn what_channel_bind_refuses() {
     for number in [0, 0x3FFF, 0x7FFF, 0x8000, 0xFFFF] {
         assert_error(&bob.bind(&mut world, number, PEER), 400);
     }
-    assert_error(
-        &bob.ask(&mut world, Method::CHANNEL_BIND, |writer| {
-            _ = writer.channel_number(0x4000)
-        }),
-        400,
-    );
-    assert_error(
-        &bob.ask(&mut world, Method::CHANNEL_BIND, |writer| {
-            _ = writer.xor_peer_address(address(PEER))
-        }),
-        400,
-    );
+    assert_error(&bob.ask(&mut world, Method::CHANNEL_BIND, |writer| _ = writer.channel_number(0x4000)), 400);
+    assert_error(&bob.ask(&mut world, Method::CHANNEL_BIND, |writer| _ = writer.xor_peer_address(address(PEER))), 400);
     assert_error(&bob.bind(&mut world, 0x4000, "9.9.9.9:0"), 403);
     assert_success(&bob.bind(&mut world, 0x4000, PEER));
     assert_success(&bob.bind(&mut world, 0x4000, PEER));
@@ -92,17 +67,10 @@ fn a_channel_lasts_ten_minutes_and_its_permission_five() {
     assert!(passes(&mut bob, &mut world));
     assert_success(&bob.permit(&mut world, PEER));
     world.pass(Duration::from_millis(1));
-    assert!(
-        bob.send_channel(&mut world, 0x4000, b"x").is_silent(),
-        "the channel has ended"
-    );
+    assert!(bob.send_channel(&mut world, 0x4000, b"x").is_silent(), "the channel has ended");
     assert_eq!(world.discarded(Discard::NoChannel), 1);
     let turn = world.deliver_outside(bob.relayed, PEER, b"x");
-    assert_eq!(
-        ChannelData::parse(&turn.only().payload),
-        None,
-        "a Data indication now"
-    );
+    assert_eq!(ChannelData::parse(&turn.only().payload), None, "a Data indication now");
     // The number may stand for another peer now.
     assert_success(&bob.bind(&mut world, 0x4000, "9.9.9.9:4001"));
 }
@@ -127,10 +95,7 @@ fn an_unknown_attribute_refuses_the_binding() {
     let mut world = World::new();
     let mut bob = Client::bob().permitted(&mut world);
     let turn = bob.ask(&mut world, Method::CHANNEL_BIND, |writer| {
-        writer
-            .channel_number(0x4000)
-            .xor_peer_address(address(PEER))
-            .attribute(AttributeType(0x7001), b"?");
+        writer.channel_number(0x4000).xor_peer_address(address(PEER)).attribute(AttributeType(0x7001), b"?");
     });
     assert_error(&turn, 420);
 }

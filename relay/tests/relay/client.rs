@@ -19,10 +19,7 @@ pub struct Client {
     pub relayed: SocketAddr,
 }
 
-pub const LISTENER: Endpoint = Endpoint::Listener {
-    index: 0,
-    ip: IpAddr::V4(std::net::Ipv4Addr::new(5, 5, 5, 5)),
-};
+pub const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(std::net::Ipv4Addr::new(5, 5, 5, 5)) };
 
 pub fn long_term_key(username: &str, password: &str) -> Key {
     Key::new(&Md5::digest(format!("{username}:hausruf:{password}")))
@@ -112,12 +109,7 @@ impl Client {
 
     pub fn send_data(&mut self, world: &mut World, peer: &str, data: &[u8]) -> Turn {
         let mut buffer = [0; 2048];
-        let mut writer = Writer::new(
-            &mut buffer,
-            Class::Indication,
-            Method::SEND,
-            TransactionId::default(),
-        );
+        let mut writer = Writer::new(&mut buffer, Class::Indication, Method::SEND, TransactionId::default());
         writer.xor_peer_address(address(peer)).data(data);
         let length = writer.finish().unwrap();
         self.send(world, &buffer[..length])
@@ -129,12 +121,7 @@ impl Client {
     }
 
     /// An authenticated request.
-    pub fn ask(
-        &mut self,
-        world: &mut World,
-        method: Method,
-        attributes: impl FnOnce(&mut Writer<'_>),
-    ) -> Turn {
+    pub fn ask(&mut self, world: &mut World, method: Method, attributes: impl FnOnce(&mut Writer<'_>)) -> Turn {
         let request = self.request(method, attributes);
         self.send(world, &request)
     }
@@ -143,10 +130,7 @@ impl Client {
         let mut buffer = vec![0; 1500];
         let mut writer = Writer::new(&mut buffer, Class::Request, method, self.next_transaction());
         attributes(&mut writer);
-        writer
-            .username(self.username.as_bytes())
-            .realm(b"hausruf")
-            .nonce(&self.nonce);
+        writer.username(self.username.as_bytes()).realm(b"hausruf").nonce(&self.nonce);
         let length = writer.finish_with_integrity(&self.key, false).unwrap();
         buffer.truncate(length);
         buffer
@@ -156,9 +140,7 @@ impl Client {
     pub fn plain(&mut self, method: Method) -> Vec<u8> {
         let mut buffer = vec![0; 20];
         let id = self.next_transaction();
-        Writer::new(&mut buffer, Class::Request, method, id)
-            .finish()
-            .unwrap();
+        Writer::new(&mut buffer, Class::Request, method, id).finish().unwrap();
         buffer
     }
 
@@ -192,10 +174,5 @@ pub fn assert_error(turn: &Turn, code: u16) {
 #[track_caller]
 pub fn assert_success(turn: &Turn) {
     let message = parse(turn.only());
-    assert_eq!(
-        message.class(),
-        Class::SuccessResponse,
-        "{:?}",
-        message.error_code()
-    );
+    assert_eq!(message.class(), Class::SuccessResponse, "{:?}", message.error_code());
 }

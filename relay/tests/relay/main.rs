@@ -5,6 +5,7 @@ mod attack;
 mod channel;
 mod client;
 mod memory;
+mod model;
 
 mod permission;
 mod world;

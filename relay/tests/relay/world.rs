@@ -1,9 +1,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use datapath::{
-    Counters, Datagram, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent,
-};
+use datapath::{Counters, Datagram, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
 use relay::{Credentials, Limits, PeerPolicy, Server, Settings};
 
 /// A peer on the public internet.
@@ -62,9 +60,7 @@ pub struct World {
 
 pub fn settings() -> Settings {
     Settings {
-        credentials: Credentials::new("hausruf")
-            .with_user("bob", "builder")
-            .with_secret(SECRET),
+        credentials: Credentials::new("hausruf").with_user("bob", "builder").with_secret(SECRET),
         peer_policy: PeerPolicy::default(),
         relayed: vec!["5.5.5.5".parse().unwrap(), "2600::5".parse().unwrap()],
         ports: 50_000..=50_099,
@@ -83,15 +79,8 @@ impl World {
     pub fn with(change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = settings();
         change(&mut settings);
-        let now = Now {
-            instant: Instant::now(),
-            unix: UNIX,
-        };
-        World {
-            server: Server::new(settings, Entropy::from_seed([3; 32]), now),
-            now,
-            out: Outbox::new(),
-        }
+        let now = Now { instant: Instant::now(), unix: UNIX };
+        World { server: Server::new(settings, Entropy::from_seed([3; 32]), now), now, out: Outbox::new() }
     }
 
     /// One datagram arrives.
@@ -105,8 +94,7 @@ impl World {
             payload: &mut received,
             origin: Some(0),
         }];
-        self.server
-            .handle_batch(self.now, &mut batch, &mut self.out);
+        self.server.handle_batch(self.now, &mut batch, &mut self.out);
         self.turn(&received)
     }
 
@@ -117,11 +105,7 @@ impl World {
 
     /// Somebody within this program has a datagram for the relayed address.
     pub fn deliver_memory(&mut self, relayed: SocketAddr, peer: &str, payload: &[u8]) -> Turn {
-        self.deliver(
-            Endpoint::Memory { address: relayed },
-            address(peer),
-            payload,
-        )
+        self.deliver(Endpoint::Memory { address: relayed }, address(peer), payload)
     }
 
     pub fn event(&mut self, event: SocketEvent) -> Turn {
@@ -137,11 +121,7 @@ impl World {
     pub fn pass(&mut self, time: Duration) -> Turn {
         let end = self.now.instant + time;
         let mut turns = Turn::default();
-        while let Some(deadline) = self
-            .server
-            .poll_timeout()
-            .filter(|deadline| deadline.at <= end)
-        {
+        while let Some(deadline) = self.server.poll_timeout().filter(|deadline| deadline.at <= end) {
             let step = deadline.at.saturating_duration_since(self.now.instant);
             self.advance(step);
             self.server.handle_timeout(self.now, &mut self.out);
