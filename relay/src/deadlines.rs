@@ -31,6 +31,9 @@ impl Deadlines {
     /// Keeps what still means something, if more than half of the heap does not: a client that allocates and
     /// deallocates all day must not fill the memory.
     pub fn prune(&mut self, live: usize, means_something: impl Fn(Instant, Id) -> bool) {
+        if live == 0 {
+            self.heap.clear();
+        }
         if self.heap.len() > 64 + 2 * live {
             self.heap.retain(|Reverse((at, id))| means_something(*at, *id));
         }

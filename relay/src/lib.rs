@@ -22,6 +22,8 @@ mod channel;
 mod credential;
 mod deadlines;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod nonce;
 mod peer_policy;
 mod permission;

@@ -35,3 +35,20 @@ impl Permissions {
         live + distinct <= max
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
+    fn what_has_ended_takes_no_room() {
+        let mut permissions = Permissions::default();
+        let mut now = Instant::now();
+        for host in 0..200 {
+            assert!(permissions.permit([9, 9, 9, host].into(), now, 2).is_some());
+            now += LIFETIME / 2;
+        }
+        assert!(permissions.0.len() <= 2);
+    }
+}

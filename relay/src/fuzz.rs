@@ -1,0 +1,183 @@
+//! The body of the fuzz target: an ordinary function, so that the test run replays the corpus.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use datapath::stun::{AttributeType, Class, Key, Message, Method, TransactionId, Writer};
+use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
+use md5::{Digest, Md5};
+
+use crate::{Credentials, Limits, PeerPolicy, Server, Settings};
+
+const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::new(5, 5, 5, 5)) };
+const ALLOCATIONS: usize = 3;
+
+/// A history: each step is an octet that says what happens, two octets of length, and that much data.
+///
+/// Asserts what must hold whatever happens: only admitted peers are reached from outside, strangers get little more than
+/// they send, limits hold, and no deadline stays behind.
+pub fn fuzz_server(data: &[u8]) {
+    let mut history = History::new();
+    let mut rest = data;
+    while let [kind, high, low, tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len()).min(2000);
+        let (step, tail) = tail.split_at(length);
+        history.take(*kind, step);
+        rest = tail;
+    }
+}
+
+struct History {
+    server: Server,
+    now: Now,
+    out: Outbox,
+    key: Key,
+    nonce: Vec<u8>,
+    relayed: Vec<SocketAddr>,
+    policy: PeerPolicy,
+    transactions: u32,
+}
+
+impl History {
+    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from; nothing depends on which")]
+    fn new() -> History {
+        let now = Now { instant: Instant::now(), unix: Duration::from_secs(1_800_000_000) };
+        let relayed = [IpAddr::from([5, 5, 5, 5]), IpAddr::from([0x2600, 0, 0, 0, 0, 0, 0, 5u16])];
+        let mut policy = PeerPolicy::default();
+        policy.add_local(relayed);
+        let settings = Settings {
+            credentials: Credentials::new("hausruf").with_user("bob", "builder").with_secret(b"north"),
+            peer_policy: policy.clone(),
+            relayed: relayed.to_vec(),
+            ports: 50_000..=50_007,
+            candidates: vec![SocketAddr::from(([5, 5, 5, 5], 3478))],
+            nonce_key: [7; 32],
+            limits: Limits { allocations: ALLOCATIONS, permissions: 4, channels: 4, ..Limits::default() },
+        };
+        let mut history = History {
+            server: Server::new(settings, Entropy::from_seed([1; 32]), now),
+            now,
+            out: Outbox::new(),
+            key: Key::new(&Md5::digest(b"bob:hausruf:builder")),
+            nonce: Vec::new(),
+            relayed: Vec::new(),
+            policy,
+            transactions: 0,
+        };
+        let mut challenge = [0; 20];
+        Writer::new(&mut challenge, Class::Request, Method::ALLOCATE, TransactionId::default()).finish();
+        history.deliver(LISTENER, client(0), &mut challenge);
+        history
+    }
+
+    fn take(&mut self, kind: u8, step: &[u8]) {
+        let selector = usize::from(kind >> 4);
+        match (kind & 7, step) {
+            (0, _) => self.deliver(LISTENER, client(selector), &mut step.to_vec()),
+            (1 | 2, [method, attributes @ ..]) => self.signed(selector, Method(u16::from(*method)), attributes),
+            (3, [peer, payload @ ..]) => {
+                let address = self.relayed_address(selector);
+                self.deliver(Endpoint::Relay { address }, peer_address(*peer), &mut payload.to_vec());
+            }
+            (4, [peer, payload @ ..]) => {
+                let address = self.relayed_address(selector);
+                self.deliver(Endpoint::Memory { address }, peer_address(*peer), &mut payload.to_vec());
+            }
+            (5, [seconds, ..]) => {
+                self.now.instant += Duration::from_secs(u64::from(*seconds) * 8);
+                self.now.unix += Duration::from_secs(u64::from(*seconds) * 8);
+                if selector < 8 {
+                    self.server.handle_timeout(self.now, &mut self.out);
+                    assert!(self.server.poll_timeout().is_none_or(|deadline| deadline.at > self.now.instant));
+                    self.look(usize::MAX);
+                }
+            }
+            (6, [what, code, peer, ..]) => {
+                let relayed = self.relayed_address(selector);
+                let event = match what & 3 {
+                    0 => SocketEvent::Opened { relayed },
+                    1 => SocketEvent::Failed { relayed },
+                    2 => SocketEvent::Closed { relayed },
+                    _ => SocketEvent::IcmpError { relayed, remote: peer_address(*peer), kind: what >> 2, code: *code },
+                };
+                self.server.handle_event(self.now, event, &mut self.out);
+                self.look(usize::MAX);
+            }
+            _ => (),
+        }
+    }
+
+    /// A request of bob's with these attributes, whatever they are, under a right seal.
+    fn signed(&mut self, from: usize, method: Method, attributes: &[u8]) {
+        let attributes = &attributes[..attributes.len() & !3];
+        self.transactions += 1;
+        let mut id = [0; 12];
+        id[..4].copy_from_slice(&self.transactions.to_be_bytes());
+        let mut buffer = vec![0; attributes.len() + 256];
+        let mut writer = Writer::new(&mut buffer, Class::Request, method, TransactionId(id));
+        let mut rest = attributes;
+        while let [k0, k1, l0, l1, tail @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*l0, *l1])).min(tail.len());
+            writer.attribute(AttributeType(u16::from_be_bytes([*k0, *k1])), &tail[..length]);
+            rest = tail.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        writer.username(b"bob").realm(b"hausruf").nonce(&self.nonce);
+        if let Some(length) = writer.finish_with_integrity(&self.key, false) {
+            self.deliver(LISTENER, client(from), &mut buffer[..length]);
+        }
+    }
+
+    fn deliver(&mut self, local: Endpoint, remote: SocketAddr, payload: &mut [u8]) {
+        let length = payload.len();
+        let received_at = self.now.instant;
+        let mut batch = [Datagram { local, remote, ecn: 0, received_at, payload, origin: None }];
+        self.server.handle_batch(self.now, &mut batch, &mut self.out);
+        self.look(length);
+    }
+
+    /// Judges what came out for `received` octets, and learns what a client would learn.
+    fn look(&mut self, received: usize) {
+        for entry in self.out.entries() {
+            match entry.local {
+                Endpoint::Relay { .. } => assert!(self.policy.admits(entry.remote.ip()), "{}", entry.remote),
+                Endpoint::Memory { .. } => unreachable!("kept apart"),
+                Endpoint::Listener { .. } => {
+                    let head = &self.out.arena()[entry.head.start as usize..entry.head.end as usize];
+                    let message = Message::parse(head).ok();
+                    let sealed = message.is_some_and(|message| message.has_integrity());
+                    let answer = message.is_some_and(|message| message.class() != Class::Indication);
+                    assert!(!answer || sealed || head.len() <= received.saturating_mul(5));
+                    if let Some(nonce) = message.and_then(|message| message.nonce()) {
+                        self.nonce = nonce.to_vec();
+                    }
+                    self.relayed.extend(message.and_then(|message| message.xor_relayed_address()));
+                }
+            }
+        }
+        for order in self.out.take_orders() {
+            let (Order::OpenRelay { relayed } | Order::CloseRelay { relayed }) = order;
+            assert!(self.relayed.contains(&relayed));
+        }
+        assert!(self.server.allocations() <= ALLOCATIONS);
+        assert_eq!(self.server.allocations() == 0, self.server.poll_timeout().is_none());
+        self.out.clear();
+    }
+
+    fn relayed_address(&self, selector: usize) -> SocketAddr {
+        let nobody = SocketAddr::from(([5, 5, 5, 5], 50_000));
+        self.relayed.iter().rev().nth(selector % 4).copied().unwrap_or(nobody)
+    }
+}
+
+fn client(selector: usize) -> SocketAddr {
+    SocketAddr::from(([7, 7, 7, 7], 1000 + (selector % 4) as u16))
+}
+
+fn peer_address(selector: u8) -> SocketAddr {
+    match selector & 3 {
+        0 => SocketAddr::from(([9, 9, 9, 9], 4000)),
+        1 => SocketAddr::from(([9, 9, 9, selector], 4000)),
+        2 => SocketAddr::from(([5, 5, 5, 5], 3478)),
+        _ => SocketAddr::from(([5, 5, 5, 5], 50_000 + u16::from(selector >> 2 & 7))),
+    }
+}
