@@ -1,8 +1,28 @@
 //! The bodies of the fuzz targets: ordinary functions, so that the test run replays the corpora.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::forwarder::{Decision, Forwarder};
+use crate::history::History;
+use crate::media_packet::MediaPacket;
+use crate::nack::NackTracker;
 use crate::rtcp::{self, Rtcp};
-use crate::rtp::{Extensions, RtpPacket, is_rtcp, rtx_unwrap};
-use crate::track::ExtensionIds;
+use crate::rtp::{Extensions, ForwardedHeader, RtpHeader, RtpPacket, is_rtcp, rtx_unwrap};
+use crate::sequence::{ReceiveStatistics, Received};
+use crate::track::{Codec, ExtensionIds};
+use crate::vp8::PictureIdUnwrapper;
+
+const IDS: ExtensionIds = ExtensionIds {
+    mid: Some(1),
+    rid: Some(2),
+    repaired_rid: Some(3),
+    audio_level: Some(4),
+    transport_cc: Some(5),
+    abs_send_time: Some(6),
+    abs_capture_time: Some(7),
+    dependency_descriptor: Some(8),
+};
 
 /// One datagram as it is after SRTP: everything that reads it, in the order of the packet path.
 pub fn fuzz_rtp(data: &[u8]) {
@@ -10,26 +30,35 @@ pub fn fuzz_rtp(data: &[u8]) {
     let Ok(packet) = RtpPacket::parse(data) else {
         return;
     };
-    assert_eq!(usize::from(packet.header.len) + packet.payload().len() + packet.padding_len(), data.len());
-    let ids = ExtensionIds {
-        mid: Some(1),
-        rid: Some(2),
-        repaired_rid: Some(3),
-        audio_level: Some(4),
-        transport_cc: Some(5),
-        abs_send_time: Some(6),
-        abs_capture_time: Some(7),
-        dependency_descriptor: Some(8),
-    };
-    let found = Extensions::of(&packet.header, data, &ids);
+    let payload = packet.payload();
+    assert_eq!(usize::from(packet.header.len) + payload.len() + packet.padding_len(), data.len());
     assert!(packet.extensions().count() <= data.len());
-    if let Some(mid) = found.mid {
-        assert!(mid.len() <= 255);
+    let source = Extensions::of(&packet.header, data, &IDS);
+    let mut buffer = [0; 512];
+    let written = ForwardedHeader {
+        payload_type: packet.header.payload_type,
+        marker: packet.header.marker,
+        sequence_number: packet.header.sequence_number,
+        timestamp: packet.header.timestamp,
+        ssrc: packet.header.ssrc,
+        ids: &IDS,
+        mid: source.mid,
+        source: &source,
     }
-    let mut copy = data.to_vec();
-    if let Some(original) = rtx_unwrap(&mut copy, &packet.header, 96, 1) {
+    .write(&mut buffer)
+    .expect("there is room for the fixed header");
+    let copy = RtpHeader::parse(&buffer[..written.len]).expect("what is written can be read");
+    assert_eq!(usize::from(copy.len), written.len);
+    assert_eq!(copy.sequence_number, packet.header.sequence_number);
+    assert_eq!(Extensions::of(&copy, &buffer, &IDS).audio_level, source.audio_level);
+    for codec in [Codec::Opus, Codec::Vp8, Codec::H264] {
+        let mut picture_ids = PictureIdUnwrapper::default();
+        MediaPacket::describe(codec, 0, 1 << 16, &packet.header, payload, &mut picture_ids, moment());
+    }
+    let mut bytes = data.to_vec();
+    if let Some(original) = rtx_unwrap(&mut bytes, &packet.header, 96, 1) {
         let unwrapped = RtpPacket::parse(original).expect("the header was valid");
-        assert_eq!(unwrapped.payload(), &packet.payload()[2..]);
+        assert_eq!(unwrapped.payload(), &payload[2..]);
     }
 }
 
@@ -53,4 +82,68 @@ pub fn fuzz_rtcp(data: &[u8]) {
         assert!(items <= data.len() / 4);
     }
     assert!(count <= data.len() / 4);
+}
+
+/// A publisher who sends what it likes: each six octets are a packet or an order, from the statistics to the forwarder
+/// and back from a NACK. A number must never stand for two packets.
+pub fn fuzz_forwarder(data: &[u8]) {
+    let mut now = moment();
+    let mut statistics = [0, 1, 2].map(|_| ReceiveStatistics::new(90_000));
+    let mut picture_ids = [0, 1, 2].map(|_| PictureIdUnwrapper::default());
+    let mut histories = [0, 1, 2].map(|_| History::new(4096));
+    let mut missing = [0, 1, 2].map(|_| NackTracker::new(Duration::from_millis(500)));
+    let mut forwarder = Forwarder::new(Codec::Vp8, 7);
+    let mut sent = BTreeMap::new();
+    for octets in data.chunks_exact(6) {
+        let &[order, a, b, c, d, e] = octets else { continue };
+        now += Duration::from_millis(u64::from(e));
+        let encoding = order & 3;
+        if encoding == 3 {
+            forwarder.set_target((a < 3).then_some(a));
+            forwarder.set_temporal_max(b & 3);
+            continue;
+        }
+        let index = usize::from(encoding);
+        let mut bytes = [0; FUZZ_PACKET_LEN];
+        bytes[0] = 0x80;
+        bytes[1] = 96 | order & 0x80;
+        bytes[2..4].copy_from_slice(&[a, b]);
+        bytes[4..8].copy_from_slice(&[order >> 2, a, b, c]);
+        bytes[12..].copy_from_slice(&[c, 0xE0, 0x80 | d, a, b, d << 6 | e & 0x3F, d, e]);
+        let Ok(packet) = RtpPacket::parse(&bytes) else { continue };
+        let received = statistics[index].receive(packet.header.sequence_number, packet.header.timestamp, now);
+        let Received::Packet { sequence } = received else { continue };
+        missing[index].receive(sequence, now);
+        missing[index].poll(now, Duration::from_millis(50), &mut [0; 8]);
+        let payload = if order & 0x40 == 0 { packet.payload() } else { &[] };
+        let described = MediaPacket::describe(
+            Codec::Vp8,
+            encoding,
+            sequence,
+            &packet.header,
+            payload,
+            &mut picture_ids[index],
+            now,
+        );
+        let Some(described) = described else { continue };
+        histories[index].store(&described, payload);
+        let Decision::Forward(rewrite) = forwarder.handle(&described, &[]) else { continue };
+        assert!(rewrite.payload(payload).len() <= payload.len());
+        let source = (encoding, sequence);
+        assert_eq!(*sent.entry(rewrite.sequence).or_insert(source), source);
+        assert_eq!(forwarder.source_of(rewrite.sequence_number()), Some(source));
+        if let Some((kept, kept_payload)) = histories[index].get(sequence) {
+            let again = forwarder.rewrite_again(kept).expect("it has a number");
+            assert_eq!(again.sequence, rewrite.sequence);
+            again.payload(kept_payload);
+        }
+    }
+}
+
+/// Twelve octets of header and eight of payload.
+const FUZZ_PACKET_LEN: usize = 20;
+
+#[allow(clippy::disallowed_methods, reason = "a fuzz run needs some moment to begin at; nothing depends on which")]
+fn moment() -> Instant {
+    Instant::now()
 }
