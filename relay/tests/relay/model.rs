@@ -273,7 +273,7 @@ impl Model {
         self.allocations[&client].permissions.get(&peer.ip()).is_some_and(|end| *end > self.now)
     }
 
-    fn from_peer(&self, client: usize, peer: SocketAddr, in_memory: bool) -> Option<Effect> {
+    fn peer_sends(&self, client: usize, peer: SocketAddr, in_memory: bool) -> Option<Effect> {
         let allocation = self.allocations.get(&client)?;
         if !self.is_permitted(client, peer) {
             return None;
@@ -455,7 +455,7 @@ impl Pair {
                 let Some(relayed) = relayed else {
                     return (effects(&world.event(gone(address("5.5.5.5:1"))), clients), expected);
                 };
-                expected.extend(model.from_peer(client, peers[*peer], *in_memory));
+                expected.extend(model.peer_sends(client, peers[*peer], *in_memory));
                 let peer = peers[*peer].to_string();
                 if *in_memory {
                     world.deliver_memory(relayed, &peer, b"payload")
