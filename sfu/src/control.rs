@@ -7,7 +7,7 @@ use crate::participant::{Participant, Sink, Source};
 use crate::published_track::PublishedTrack;
 use crate::sfu::Sfu;
 use crate::subscription::Subscription;
-use crate::track::{ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
+use crate::track::{ExtensionIds, SubscriptionSpec, TrackSpec};
 use crate::transport::{DataChannels, DtlsSession, IceLite};
 
 impl Sfu {
@@ -168,7 +168,7 @@ impl Sfu {
         }
         merge(&mut participant.extensions, &spec.extensions);
         let known: Vec<_> = spec.encodings.iter().map(|encoding| (encoding.ssrc, encoding.rtx_ssrc)).collect();
-        let track = self.tracks.insert(PublishedTrack::new(id, key, spec, now.instant));
+        let track = self.tracks.insert(PublishedTrack::new(id, key, spec));
         self.track_keys.insert(id, track);
         participant.tracks.push(track);
         for (encoding, (ssrc, rtx_ssrc)) in (0u8..).zip(known) {
@@ -191,9 +191,6 @@ impl Sfu {
         let publisher = &mut self.participants[track.publisher];
         publisher.tracks.retain(|&published| published != key);
         publisher.sources.retain(|source| source.track != key);
-        if track.spec.codec.kind() == Kind::Audio {
-            self.forget_speaker(now, track.publisher);
-        }
     }
 
     fn subscribe(&mut self, now: Now, key: usize, id: TrackId, spec: SubscriptionSpec) -> Result<(), Refusal> {

@@ -1,24 +1,24 @@
-//! RTCP: what participants report and ask, and what we report to and ask of them.
+//! RTCP that comes in: what participants report and ask.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datapath::{Discard, Now, Outbox, Traffic};
 
-use crate::participant::Participant;
-use crate::rtcp::{self, ReportBlock, Rtcp, SenderInfo, Writer};
+use crate::deadlines::Timer;
+use crate::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
 use crate::sender_report::ClockMap;
 use crate::sfu::Sfu;
-use crate::track::Kind;
-use crate::transport::srtp::RTCP_OVERHEAD;
+use crate::transport::SrtpError;
 
-/// Reports are sent this often (RFC 3550 §6.2 would allow it at our bandwidths; browsers do the same).
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a publisher is looked at for losses to be asked for again, and for feedback.
-const PUBLISHER_TICK: Duration = Duration::from_millis(20);
-/// The most octets of one compound, so that it stays below the MTU.
-const COMPOUND_MAX: usize = 1100;
-/// A publisher is asked for a keyframe of one encoding no more often than this.
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// A round trip longer than this is a mistake of somebody's clock.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
+
+/// Packets lost and expected, over all the streams that one compound reports on.
+#[derive(Default)]
+struct Loss {
+    lost: u32,
+    expected: u32,
+}
 
 impl Sfu {
     pub(crate) fn handle_rtcp(&mut self, now: Now, key: usize, datagram: &mut [u8], out: &mut Outbox) {
@@ -28,33 +28,46 @@ impl Sfu {
         };
         let length = match receiver.unprotect_rtcp(datagram) {
             Ok(length) => length,
-            Err(crate::transport::SrtpError::Replayed) => return out.counters.discard(Discard::Replayed),
-            Err(_) => return out.counters.discard(Discard::BadSrtp),
+            Err(SrtpError::Replayed) => return out.counters.discard(Discard::Replayed),
+            Err(SrtpError::Short | SrtpError::BadTag) => return out.counters.discard(Discard::BadSrtp),
         };
         self.mark_heard(now, key);
+        let mut loss = Loss::default();
         let mut packets = rtcp::packets(&datagram[..length]);
         for packet in packets.by_ref() {
-            self.handle_rtcp_packet(now, key, packet, out);
+            self.handle_rtcp_packet(now, key, packet, &mut loss, out);
         }
         if packets.is_malformed() {
             out.counters.discard(Discard::MalformedRtcp);
         }
+        if loss.expected > 0 {
+            let participant = &mut self.participants[key];
+            let sent_bps = participant.sent.bitrate_bps(now.instant);
+            participant.estimate.handle_loss(now.instant, loss.lost as f32 / loss.expected as f32, sent_bps);
+        }
     }
 
-    fn handle_rtcp_packet(&mut self, now: Now, key: usize, packet: Rtcp<'_>, out: &mut Outbox) {
+    fn handle_rtcp_packet(&mut self, now: Now, key: usize, packet: Rtcp<'_>, loss: &mut Loss, out: &mut Outbox) {
         match packet {
             Rtcp::SenderReport { ssrc, info, reports } => {
                 self.handle_sender_report(now, key, ssrc, &info);
-                reports.for_each(|block| self.handle_report_block(now, key, &block));
+                reports.for_each(|block| self.handle_report_block(now, key, &block, loss));
             }
             Rtcp::ReceiverReport { reports, .. } => {
-                reports.for_each(|block| self.handle_report_block(now, key, &block));
+                reports.for_each(|block| self.handle_report_block(now, key, &block, loss));
             }
-            Rtcp::PictureLoss { media_ssrc, .. } => self.handle_keyframe_wish(now, key, media_ssrc, out),
+            Rtcp::Nack { media_ssrc, lost, .. } => self.handle_nack(now, key, media_ssrc, lost, out),
+            Rtcp::PictureLoss { media_ssrc, .. } => self.handle_picture_loss(now, key, media_ssrc, out),
             Rtcp::FullIntraRequest { entries, .. } => {
-                entries.for_each(|(ssrc, _)| self.handle_keyframe_wish(now, key, ssrc, out));
+                entries.for_each(|(ssrc, _)| self.handle_picture_loss(now, key, ssrc, out));
             }
-            _ => {}
+            Rtcp::Remb { bitrate_bps, .. } => {
+                let participant = &mut self.participants[key];
+                let sent_bps = participant.sent.bitrate_bps(now.instant);
+                participant.estimate.handle_remb(now.instant, bitrate_bps, sent_bps);
+            }
+            // Transport-wide feedback is not negotiated for what we send; a goodbye says less than the offer that follows.
+            Rtcp::TransportFeedback(_) | Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
         }
     }
 
@@ -64,124 +77,56 @@ impl Sfu {
         let encoding = usize::from(source.encoding);
         track.encodings[encoding].statistics.handle_sender_report(info.ntp, now.instant);
         let clock = ClockMap::new(info.ntp, info.rtp_timestamp, track.spec.codec.clock_rate(), now.instant);
-        track.clocks[encoding] = Some(clock);
+        let is_first = track.clocks[encoding].replace(clock).is_none();
+        if is_first {
+            // Until its subscribers have a report too, they cannot line audio and video up.
+            for &subscription in &track.subscriptions {
+                let subscriber = self.subscriptions[subscription].subscriber;
+                let participant = &mut self.participants[subscriber];
+                participant.report_due = now.instant;
+                participant.due.schedule(now.instant, Timer::Participant(subscriber), &mut self.deadlines);
+            }
+        }
     }
 
-    fn handle_report_block(&mut self, _now: Now, _key: usize, _block: &ReportBlock) {}
+    fn handle_report_block(&mut self, now: Now, key: usize, block: &ReportBlock, loss: &mut Loss) {
+        let participant = &mut self.participants[key];
+        let Some(sink) = participant.sink(block.ssrc).filter(|sink| !sink.is_repair) else { return };
+        let subscription = &mut self.subscriptions[sink.subscription];
+        let (lost, expected) = subscription.loss_since_report(block);
+        loss.lost += lost;
+        loss.expected += expected;
+        let round_trip = subscription.reports.round_trip(block, now.instant);
+        if let Some(round_trip) = round_trip.filter(|&round_trip| round_trip <= ROUND_TRIP_MAX) {
+            participant.round_trip = (participant.round_trip * 7 + round_trip) / 8;
+        }
+    }
 
-    /// PLI or FIR of a subscriber: passed on to the publisher of the encoding that it receives.
-    fn handle_keyframe_wish(&mut self, now: Now, key: usize, ssrc: u32, out: &mut Outbox) {
+    /// RFC 4585 §6.2.1, answered by RFC 4588.
+    fn handle_nack(&mut self, now: Now, key: usize, ssrc: u32, lost: impl Iterator<Item = u16>, out: &mut Outbox) {
+        let participant = &mut self.participants[key];
+        let Some(sink) = participant.sink(ssrc).filter(|sink| !sink.is_repair) else { return };
+        let subscription = &mut self.subscriptions[sink.subscription];
+        let track = &self.tracks[subscription.track];
+        for number in lost {
+            let Some((encoding, sequence)) = subscription.forwarder.source_of(number) else { continue };
+            let stream = &track.encodings[usize::from(encoding)];
+            // What the publisher's link has lost is asked for there already, and goes on when it comes.
+            let Some((media, payload)) = stream.history.get(sequence) else { continue };
+            let Some(rewrite) = subscription.forwarder.rewrite_again(media) else { continue };
+            if subscription.resends.allow(number, participant.round_trip, now.instant) {
+                let sent = subscription.resend(now, participant, &rewrite, payload, out);
+                participant.sent.receive(now.instant, sent);
+            }
+        }
+    }
+
+    /// PLI or FIR of a subscriber: for the publisher of the encoding that it receives.
+    fn handle_picture_loss(&mut self, now: Now, key: usize, ssrc: u32, out: &mut Outbox) {
         let Some(sink) = self.participants[key].sink(ssrc).filter(|sink| !sink.is_repair) else { return };
         let subscription = &self.subscriptions[sink.subscription];
         if let Some(encoding) = subscription.forwarder.current().or(subscription.forwarder.target()) {
             self.request_keyframe(now, subscription.track, encoding, out);
         }
     }
-}
-
-impl Sfu {
-    /// Asks the publisher for a keyframe of an encoding, as often as the throttle lets it.
-    pub(crate) fn request_keyframe(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
-        let track = &mut self.tracks[key];
-        if track.spec.codec.kind() == Kind::Audio {
-            return;
-        }
-        let stream = &mut track.encodings[usize::from(encoding)];
-        if stream.keyframe_requested.is_some_and(|at| now.instant.saturating_duration_since(at) < KEYFRAME_INTERVAL) {
-            return;
-        }
-        let publisher = &mut self.participants[track.publisher];
-        let Some(ssrc) = publisher.ssrc_of(key, encoding) else { return };
-        stream.keyframe_requested = Some(now.instant);
-        let feedback_ssrc = publisher.feedback_ssrc;
-        let mut buffer = [0; 64];
-        let mut writer = Writer::new(&mut buffer);
-        writer.receiver_report(feedback_ssrc, &[]);
-        writer.picture_loss(feedback_ssrc, ssrc);
-        let length = writer.len();
-        send_rtcp(publisher, &buffer[..length], out);
-    }
-
-    /// What a participant is due: reports about what it sends and what it is sent.
-    pub(crate) fn tick_media(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
-        self.participants[key].sender.as_ref()?;
-        self.request_missing_keyframes(now, key, out);
-        if self.participants[key].report_due <= now.instant {
-            self.participants[key].report_due = now.instant + REPORT_INTERVAL;
-            self.send_reports(now, key, out);
-        }
-        let participant = &self.participants[key];
-        let next = if participant.sources.is_empty() { participant.report_due } else { now.instant + PUBLISHER_TICK };
-        Some(next)
-    }
-
-    /// Asks again for the keyframes that this participant's subscriptions wait for.
-    fn request_missing_keyframes(&mut self, now: Now, key: usize, out: &mut Outbox) {
-        for at in 0..self.participants[key].sinks.len() {
-            let sink = self.participants[key].sinks[at];
-            if sink.is_repair {
-                continue;
-            }
-            let subscription = &self.subscriptions[sink.subscription];
-            if let Some(encoding) = subscription.forwarder.wants_keyframe() {
-                self.request_keyframe(now, subscription.track, encoding, out);
-            }
-        }
-    }
-
-    fn send_reports(&mut self, now: Now, key: usize, out: &mut Outbox) {
-        let mut buffer = [0; COMPOUND_MAX];
-        // Sender reports for what it is sent.
-        for at in 0..self.participants[key].sinks.len() {
-            let sink = self.participants[key].sinks[at];
-            if sink.is_repair {
-                continue;
-            }
-            let subscription = &mut self.subscriptions[sink.subscription];
-            let track = &self.tracks[subscription.track];
-            let Some(encoding) = subscription.forwarder.current() else { continue };
-            let Some(clock) = track.clocks[usize::from(encoding)] else { continue };
-            let Some(offset) = subscription.forwarder.timestamp_offset() else { continue };
-            if !subscription.reports.has_sent() {
-                continue;
-            }
-            let info = subscription.reports.report(now.instant, &clock, offset);
-            let mut writer = Writer::new(&mut buffer);
-            writer.sender_report(sink.ssrc, &info);
-            let length = writer.len();
-            send_rtcp(&mut self.participants[key], &buffer[..length], out);
-        }
-        // Receiver reports about what it sends.
-        let participant = &self.participants[key];
-        let mut blocks = [ReportBlock::default(); 31];
-        let mut count = 0;
-        for source in participant.sources.iter().filter(|source| !source.is_repair) {
-            let stream = &mut self.tracks[source.track].encodings[usize::from(source.encoding)];
-            if count < blocks.len()
-                && let Some(block) = stream.statistics.report(source.ssrc, now.instant)
-            {
-                blocks[count] = block;
-                count += 1;
-            }
-        }
-        if count > 0 {
-            let mut writer = Writer::new(&mut buffer);
-            writer.receiver_report(participant.feedback_ssrc, &blocks[..count]);
-            let length = writer.len();
-            send_rtcp(&mut self.participants[key], &buffer[..length], out);
-        }
-    }
-}
-
-/// Protects the compound in `plain` and sends it.
-pub(crate) fn send_rtcp(participant: &mut Participant, plain: &[u8], out: &mut Outbox) {
-    let Some(to) = participant.address() else { return };
-    let Some(sender) = &mut participant.sender else { return };
-    let mut sent = 0;
-    out.write(to.local, to.remote, plain.len() + RTCP_OVERHEAD, |buffer| {
-        buffer[..plain.len()].copy_from_slice(plain);
-        sent = sender.protect_rtcp(buffer, plain.len());
-        Some(sent)
-    });
-    out.counters.sent(Traffic::Rtcp, sent);
 }

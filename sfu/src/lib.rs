@@ -18,6 +18,7 @@ pub mod media_packet;
 pub mod nack;
 mod participant;
 mod published_track;
+mod reports;
 mod room;
 mod routes;
 pub mod rtcp;

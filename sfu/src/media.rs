@@ -4,19 +4,27 @@ use std::time::Instant;
 
 use datapath::{Discard, Now, Outbox, Traffic};
 
-use crate::forwarder::{Decision, Rewrite};
+use crate::deadlines::Timer;
+use crate::forwarder::Decision;
 use crate::media_packet::MediaPacket;
 use crate::participant::{Participant, Source};
 use crate::published_track::PublishedTrack;
-use crate::rtp::{Extensions, ForwardedHeader, RtpHeader, RtpPacket, abs_send_time, rtx_unwrap};
+use crate::rtp::{Extensions, RtpHeader, RtpPacket, rtx_unwrap};
 use crate::sequence::Received;
 use crate::sfu::Sfu;
+use crate::speaker;
 use crate::subscription::Subscription;
 use crate::transport::SrtpError;
-use crate::transport::srtp::RTP_OVERHEAD;
 
-/// Octets that the header of a copy may take.
-pub(crate) const HEADER_MAX: usize = 320;
+/// A plain packet of an encoding.
+struct Arrived<'a> {
+    source: Source,
+    /// Unwrapped.
+    sequence: u64,
+    header: RtpHeader,
+    received_at: Instant,
+    bytes: &'a [u8],
+}
 
 impl Sfu {
     pub(crate) fn handle_rtp(
@@ -46,7 +54,10 @@ impl Sfu {
         let participant = &mut self.participants[key];
         let extensions = Extensions::of(&header, packet, &participant.extensions);
         if let Some(sequence) = extensions.transport_cc {
-            participant.record_arrival(sequence, received_at);
+            participant.arrivals.receive(sequence, received_at);
+            if let Some(at) = participant.arrivals.next_feedback() {
+                participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
+            }
         }
         let Some(source) =
             participant.source(header.ssrc).or_else(|| identify(participant, &self.tracks, &header, &extensions))
@@ -76,7 +87,10 @@ impl Sfu {
         }
         let stream = &mut track.encodings[usize::from(source.encoding)];
         match stream.statistics.receive(header.sequence_number, header.timestamp, received_at) {
-            Received::Packet { sequence } => self.forward(now, source, sequence, header, received_at, bytes, out),
+            Received::Packet { sequence } => {
+                let header = *header;
+                self.forward(now, Arrived { source, sequence, header, received_at, bytes }, out);
+            }
             Received::Suspicious => out.counters.discard(Discard::MalformedRtp),
         }
     }
@@ -106,95 +120,97 @@ impl Sfu {
         };
         let stream = &self.tracks[source.track].encodings[usize::from(source.encoding)];
         if let Some(sequence) = stream.statistics.unwrap(header.sequence_number) {
-            self.forward(now, source, sequence, &header, received_at, original, out);
+            self.forward(now, Arrived { source, sequence, header, received_at, bytes: original }, out);
         }
     }
 
     /// A plain packet of an encoding, original or repaired, to everybody who is to have it.
-    #[allow(clippy::too_many_arguments)]
-    fn forward(
-        &mut self,
-        now: Now,
-        source: Source,
-        sequence: u64,
-        header: &RtpHeader,
-        received_at: Instant,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) {
-        let Ok(packet) = RtpPacket::with_header(*header, bytes) else {
+    fn forward(&mut self, now: Now, arrived: Arrived<'_>, out: &mut Outbox) {
+        let Arrived { source, sequence, header, received_at, bytes } = arrived;
+        let Ok(packet) = RtpPacket::with_header(header, bytes) else {
             return out.counters.discard(Discard::MalformedRtp);
         };
-        let track = &mut self.tracks[source.track];
-        let publisher = &self.participants[track.publisher];
-        let extensions = Extensions::of(header, bytes, &publisher.extensions);
-        let stream = &mut track.encodings[usize::from(source.encoding)];
-        stream.last_packet = Some(now.instant);
         let payload = packet.payload();
+        let track = &mut self.tracks[source.track];
+        let encoding = usize::from(source.encoding);
+        let stream = &mut track.encodings[encoding];
+        if stream.history.contains(sequence) {
+            // A repair that came twice, or came after what it repairs.
+            return out.counters.discard(Discard::Replayed);
+        }
         let Some(media) = MediaPacket::describe(
             track.spec.codec,
             source.encoding,
             sequence,
-            header,
+            &header,
             payload,
             &mut stream.picture_ids,
             received_at,
         ) else {
             return out.counters.discard(Discard::MalformedRtp);
         };
+        track.activity[encoding].receive(now.instant, bytes.len());
+        if track.spec.nack {
+            stream.missing.receive(sequence, now.instant);
+        }
+        let publisher = &mut self.participants[track.publisher];
+        let extensions = Extensions::of(&header, bytes, &publisher.extensions);
+        if media.switch_point && track.audio.is_none() {
+            stream.missing.handle_keyframe(sequence);
+            stream.keyframes.handle_keyframe();
+        }
         if track.muted {
             return out.counters.discard(Discard::Muted);
         }
-        for &subscription in &track.subscriptions {
-            let subscription = &mut self.subscriptions[subscription];
-            if let Decision::Forward(rewrite) = subscription.forwarder.handle(&media, &track.clocks) {
-                let subscriber = &self.participants[subscription.subscriber];
-                send_copy(now, subscriber, subscription, &rewrite, &extensions, payload, out);
+        if let Some((audio, level)) = track.audio.as_mut().zip(extensions.audio_level) {
+            audio.receive(now.instant, media.timestamp, level.level);
+            self.speakers_due.schedule(now.instant + speaker::INTERVAL, Timer::Speakers, &mut self.deadlines);
+        }
+        if track.subscriptions.is_empty() {
+            stream.missing.clear();
+            return;
+        }
+        stream.history.store(&media, payload);
+        let mut is_wanted = false;
+        for &key in &track.subscriptions {
+            let subscription = &mut self.subscriptions[key];
+            let decision = subscription.forwarder.handle(&media, &track.clocks);
+            let forwarder = &subscription.forwarder;
+            is_wanted |= [forwarder.current(), forwarder.target()].contains(&Some(source.encoding));
+            let Decision::Forward(rewrite) = decision else { continue };
+            let subscriber = &mut self.participants[subscription.subscriber];
+            let sent = subscription.send_copy(now, subscriber, &rewrite, &extensions, payload, out);
+            subscriber.sent.receive(now.instant, sent);
+            if let Some(range) = subscription.forwarder.take_catch_up() {
+                catch_up(now, track, subscription, subscriber, source.encoding, range, out);
             }
+        }
+        let stream = &mut track.encodings[encoding];
+        if !is_wanted {
+            stream.missing.clear();
+        } else if let Some(at) = stream.missing.next_poll() {
+            let publisher = track.publisher;
+            self.wake(publisher, at);
         }
     }
 }
 
-/// Protects one copy straight into the arena.
-fn send_copy(
+/// After a switch at a keyframe that came late: the packets after it that were here before it.
+fn catch_up(
     now: Now,
-    subscriber: &Participant,
+    track: &PublishedTrack,
     subscription: &mut Subscription,
-    rewrite: &Rewrite,
-    extensions: &Extensions<'_>,
-    payload: &[u8],
+    subscriber: &Participant,
+    encoding: u8,
+    range: std::ops::RangeInclusive<u64>,
     out: &mut Outbox,
 ) {
-    let Some((to, sender)) = subscriber.address().zip(subscriber.sender.as_ref()) else { return };
-    let spec = &subscription.spec;
-    let payload = rewrite.payload(payload);
-    let capacity = HEADER_MAX + rewrite.descriptor().len() + payload.len() + RTP_OVERHEAD;
-    let header = ForwardedHeader {
-        payload_type: spec.payload_type,
-        marker: rewrite.marker,
-        sequence_number: rewrite.sequence_number(),
-        timestamp: rewrite.timestamp,
-        ssrc: spec.ssrc,
-        ids: &spec.extensions,
-        mid: None,
-        source: extensions,
-    };
-    let mut sent = 0;
-    out.write(to.local, to.remote, capacity, |buffer| {
-        let written = header.write(buffer)?;
-        if let Some(at) = written.abs_send_time {
-            buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
+    let history = &track.encodings[usize::from(encoding)].history;
+    for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
+        if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
+            subscription.send_copy(now, subscriber, &rewrite, &Extensions::default(), payload, out);
         }
-        let mut length = written.len;
-        for part in [rewrite.descriptor(), payload] {
-            buffer[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        sent = sender.protect_rtp(buffer, written.len, length, spec.ssrc, rewrite.sequence);
-        Some(sent)
-    });
-    subscription.reports.count(rewrite.descriptor().len() + payload.len());
-    out.counters.sent(Traffic::Rtp, sent);
+    }
 }
 
 /// Finds the stream that a new SSRC belongs to by the mid and rid that its first packets carry (RFC 8843 §9.2, RFC 8852),

@@ -1,11 +1,16 @@
 //! One participant: a transport, what is published through it and what is sent to it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::command::{ParticipantId, RoomId};
+use crate::congestion::{FeedbackGenerator, LossAndRemb};
 use crate::deadlines::Due;
+use crate::layers::EncodingActivity;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
+
+/// Assumed until reports tell it.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// An SSRC of this participant and what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,18 @@ pub struct Participant {
     pub extensions: ExtensionIds,
     /// Our SSRC as a sender of feedback to it.
     pub feedback_ssrc: u32,
+    /// When its packets arrived, for transport-wide feedback.
+    pub arrivals: FeedbackGenerator,
+    /// What its link carries.
+    pub estimate: LossAndRemb,
+    /// A cap on what it is sent, for tests, in bit/s.
+    pub bandwidth_limit_bps: Option<u64>,
+    /// What it is sent.
+    pub sent: EncodingActivity,
+    /// Smoothed, by its reports about what we send.
+    pub round_trip: Duration,
+    /// When its videos are next given their encodings.
+    pub allocation_due: Instant,
     /// When reports are next due.
     pub report_due: Instant,
     pub due: Due,
@@ -83,6 +100,12 @@ impl Participant {
             sinks: Vec::new(),
             extensions: ExtensionIds::default(),
             feedback_ssrc,
+            arrivals: FeedbackGenerator::default(),
+            estimate: LossAndRemb::default(),
+            bandwidth_limit_bps: None,
+            sent: EncodingActivity::new(0),
+            round_trip: ROUND_TRIP,
+            allocation_due: now,
             report_due: now,
             due: Due::default(),
         }
@@ -105,9 +128,6 @@ impl Participant {
             .find(|source| (source.track, source.encoding, source.is_repair) == wanted)
             .map(|source| source.ssrc)
     }
-
-    /// Notes the arrival of a packet with a transport-wide sequence number.
-    pub fn record_arrival(&mut self, _sequence: u16, _at: Instant) {}
 
     /// Binds an SSRC to a stream of a track, in place of the SSRC that the stream had before (an encoder that starts over
     /// may choose a new one).

@@ -1,21 +1,24 @@
 //! A track that is being published.
 
-use std::time::Instant;
-
 use crate::command::TrackId;
+use crate::layers::EncodingActivity;
 use crate::rtp_stream::RtpStream;
 use crate::sender_report::ClockMap;
-use crate::track::TrackSpec;
+use crate::speaker::AudioActivity;
+use crate::track::{Kind, TrackSpec};
 
+/// The lists that are indexed by encoding are in the order of `spec.encodings`.
 pub struct PublishedTrack {
     pub id: TrackId,
     /// Slab key of the participant.
     pub publisher: usize,
     pub spec: TrackSpec,
-    /// In the order of `spec.encodings`.
     pub encodings: Vec<RtpStream>,
+    pub activity: Vec<EncodingActivity>,
     /// What each encoding's last sender report said.
     pub clocks: Vec<Option<ClockMap>>,
+    /// Of an audio track.
+    pub audio: Option<AudioActivity>,
     /// Slab keys.
     pub subscriptions: Vec<usize>,
     pub muted: bool,
@@ -24,17 +27,29 @@ pub struct PublishedTrack {
 }
 
 impl PublishedTrack {
-    pub fn new(id: TrackId, publisher: usize, spec: TrackSpec, _now: Instant) -> PublishedTrack {
-        let clock_rate = spec.codec.clock_rate();
+    pub fn new(id: TrackId, publisher: usize, spec: TrackSpec) -> PublishedTrack {
+        let codec = spec.codec;
+        let encodings = (0u8..).zip(&spec.encodings);
         PublishedTrack {
             id,
             publisher,
-            encodings: spec.encodings.iter().map(|_| RtpStream::new(clock_rate)).collect(),
+            encodings: encodings.map(|(encoding, _)| RtpStream::new(codec, encoding)).collect(),
+            activity: spec.encodings.iter().map(|encoding| EncodingActivity::new(encoding.bitrate_bps)).collect(),
             clocks: vec![None; spec.encodings.len()],
+            audio: (codec.kind() == Kind::Audio).then(|| AudioActivity::new(codec.clock_rate())),
             subscriptions: Vec::new(),
             muted: spec.muted,
             wanted: None,
             spec,
         }
+    }
+
+    pub fn is_video(&self) -> bool {
+        self.spec.codec.kind() == Kind::Video
+    }
+
+    /// Index of the highest encoding.
+    pub fn top(&self) -> u8 {
+        self.encodings.len() as u8 - 1
     }
 }

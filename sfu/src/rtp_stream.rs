@@ -1,32 +1,43 @@
-//! One encoding of a published track: what is received of it, repaired and asked for.
+//! One encoding of a published track: what is received of it, kept for its subscribers and asked for.
 
-use std::time::Instant;
+use std::time::Duration;
 
+use crate::history::History;
+use crate::keyframe::KeyframeRequests;
+use crate::nack::NackTracker;
 use crate::sequence::ReceiveStatistics;
+use crate::track::{Codec, Kind};
 use crate::vp8::PictureIdUnwrapper;
 
-/// An encoding may stay without packets this long before it counts as not sent (dynacast, a poor uplink).
-pub const ALIVE_FOR: std::time::Duration = std::time::Duration::from_millis(1500);
+/// A missing packet is of no use any more after this: a receiver's jitter buffer does not wait longer for audio, and asks
+/// for a keyframe in video.
+const AUDIO_REPAIR: Duration = Duration::from_millis(400);
+const VIDEO_REPAIR: Duration = Duration::from_millis(1500);
+/// Octets kept for retransmission: a second of 4 Mbit/s, and five of music.
+const AUDIO_HISTORY: usize = 64 << 10;
+const VIDEO_HISTORY: usize = 512 << 10;
 
 pub struct RtpStream {
     pub statistics: ReceiveStatistics,
     pub picture_ids: PictureIdUnwrapper,
-    /// When its last packet came.
-    pub last_packet: Option<Instant>,
-    pub keyframe_requested: Option<Instant>,
+    pub missing: NackTracker,
+    pub history: History,
+    pub keyframes: KeyframeRequests,
 }
 
 impl RtpStream {
-    pub fn new(clock_rate: u32) -> RtpStream {
+    /// `encoding` is the index in its track.
+    pub fn new(codec: Codec, encoding: u8) -> RtpStream {
+        let (repair, history) = match codec.kind() {
+            Kind::Audio => (AUDIO_REPAIR, AUDIO_HISTORY),
+            Kind::Video => (VIDEO_REPAIR, VIDEO_HISTORY),
+        };
         RtpStream {
-            statistics: ReceiveStatistics::new(clock_rate),
+            statistics: ReceiveStatistics::new(codec.clock_rate()),
             picture_ids: PictureIdUnwrapper::default(),
-            last_packet: None,
-            keyframe_requested: None,
+            missing: NackTracker::new(repair),
+            history: History::new(history),
+            keyframes: KeyframeRequests::new(encoding),
         }
-    }
-
-    pub fn is_alive(&self, now: Instant) -> bool {
-        self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR)
     }
 }

@@ -11,6 +11,7 @@ use slab::Slab;
 use crate::Limits;
 use crate::backlog::{Backlog, Budget, Waiting};
 use crate::command::{Event, ParticipantId, RoomId, TrackId, TransportEnd};
+use crate::congestion::VideoDemand;
 use crate::deadlines::{Deadlines, Due, Timer};
 use crate::participant::{Connection, Participant};
 use crate::published_track::PublishedTrack;
@@ -50,8 +51,11 @@ pub struct Sfu {
     backlog_due: Due,
     pub(crate) backlog: Backlog,
     pub(crate) events: VecDeque<Event>,
-    /// Memory for what is written before it is protected.
-    pub(crate) scratch: Vec<u8>,
+    /// Memory for DTLS records.
+    scratch: Vec<u8>,
+    /// Memory of an allocation: the videos of one subscriber, and what each demands.
+    pub(crate) videos: Vec<usize>,
+    pub(crate) demands: Vec<VideoDemand>,
 }
 
 impl Sfu {
@@ -72,6 +76,8 @@ impl Sfu {
             backlog: Backlog::default(),
             events: VecDeque::new(),
             scratch: Vec::new(),
+            videos: Vec::new(),
+            demands: Vec::new(),
         }
     }
 

@@ -1,11 +1,19 @@
 //! A track as it is sent to one subscriber.
 
-use datapath::Entropy;
+use datapath::{Entropy, Now, Outbox, Traffic};
 
 use crate::command::LayerWish;
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Forwarder, Rewrite};
+use crate::history::ResendLimit;
+use crate::participant::Participant;
+use crate::rtcp::ReportBlock;
+use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
 use crate::sender_report::SenderReports;
-use crate::track::{SubscriptionSpec, TrackSpec};
+use crate::track::{ExtensionIds, SubscriptionSpec, TrackSpec};
+use crate::transport::srtp::RTP_OVERHEAD;
+
+/// Octets that the header of a copy may take: the fixed one and the extensions that we write.
+const HEADER_MAX: usize = 320;
 
 pub struct Subscription {
     /// Slab keys.
@@ -15,8 +23,11 @@ pub struct Subscription {
     pub wish: LayerWish,
     pub forwarder: Forwarder,
     pub reports: SenderReports,
+    pub resends: ResendLimit,
     /// The number of the next retransmission (RFC 4588 §4: a stream of its own), unwrapped.
-    pub rtx_sequence: u64,
+    rtx_sequence: u64,
+    /// Of the last report about it: the extended highest sequence number, and how many were lost in all.
+    reported: Option<(u32, i32)>,
 }
 
 impl Subscription {
@@ -35,8 +46,175 @@ impl Subscription {
             wish: spec.wish,
             forwarder: Forwarder::new(published.codec, first_sequence()),
             reports: SenderReports::default(),
+            resends: ResendLimit::default(),
             rtx_sequence: u64::from(first_sequence()),
+            reported: None,
             spec,
         }
+    }
+
+    /// Packets lost and packets expected since the last report.
+    pub fn loss_since_report(&mut self, block: &ReportBlock) -> (u32, u32) {
+        let now = (block.extended_highest_sequence, block.cumulative_lost);
+        let Some((highest, lost)) = self.reported.replace(now) else { return (0, 0) };
+        let expected = now.0.wrapping_sub(highest);
+        // A report from before the last one, or of a receiver that began anew.
+        if expected > 1 << 16 {
+            return (0, 0);
+        }
+        (u32::try_from(now.1.wrapping_sub(lost)).unwrap_or(0).min(expected), expected)
+    }
+
+    /// Protects one copy straight into the arena. Returns the octets sent.
+    pub fn send_copy(
+        &mut self,
+        now: Now,
+        subscriber: &Participant,
+        rewrite: &Rewrite,
+        extensions: &Extensions<'_>,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> usize {
+        let payload = rewrite.payload(payload);
+        let header = ForwardedHeader {
+            payload_type: self.spec.payload_type,
+            marker: rewrite.marker,
+            sequence_number: rewrite.sequence_number(),
+            timestamp: rewrite.timestamp,
+            ssrc: self.spec.ssrc,
+            ids: &self.spec.extensions,
+            mid: None,
+            source: extensions,
+        };
+        let parts = [rewrite.descriptor(), payload];
+        let sent = send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Rtp, out);
+        self.reports.count(rewrite.descriptor().len() + payload.len());
+        sent
+    }
+
+    /// Sends a packet again, on the retransmission stream if there is one.
+    pub fn resend(
+        &mut self,
+        now: Now,
+        subscriber: &Participant,
+        rewrite: &Rewrite,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) -> usize {
+        let payload = rewrite.payload(payload);
+        let plain = Extensions::default();
+        if let (Some(ssrc), Some(payload_type)) = (self.spec.rtx_ssrc, self.spec.rtx_payload_type) {
+            let sequence = self.rtx_sequence;
+            self.rtx_sequence += 1;
+            let header = ForwardedHeader {
+                payload_type,
+                marker: rewrite.marker,
+                sequence_number: sequence as u16,
+                timestamp: rewrite.timestamp,
+                ssrc,
+                ids: &self.spec.extensions,
+                mid: None,
+                source: &plain,
+            };
+            // RFC 4588 §4: the original sequence number stands before the original payload.
+            let mut front = [0; 2 + crate::vp8::DESCRIPTOR_LEN_MAX];
+            front[..2].copy_from_slice(&rewrite.sequence_number().to_be_bytes());
+            let descriptor = rewrite.descriptor();
+            front[2..2 + descriptor.len()].copy_from_slice(descriptor);
+            let parts = [&front[..2 + descriptor.len()], payload];
+            return send(now, subscriber, &header, parts, sequence, Traffic::Retransmission, out);
+        }
+        // Without a stream of its own the same octets go out again. A different header under the same index would be a
+        // reused nonce (RFC 7714 §8.2), so this is done only where nothing in the header can differ.
+        if self.spec.extensions != ExtensionIds::default() {
+            return 0;
+        }
+        let header = ForwardedHeader {
+            payload_type: self.spec.payload_type,
+            marker: rewrite.marker,
+            sequence_number: rewrite.sequence_number(),
+            timestamp: rewrite.timestamp,
+            ssrc: self.spec.ssrc,
+            ids: &self.spec.extensions,
+            mid: None,
+            source: &plain,
+        };
+        let parts = [rewrite.descriptor(), payload];
+        send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Retransmission, out)
+    }
+}
+
+/// Writes, protects and sends one packet; `index` is its 48-bit SRTP index.
+fn send(
+    now: Now,
+    subscriber: &Participant,
+    header: &ForwardedHeader<'_>,
+    parts: [&[u8]; 2],
+    index: u64,
+    kind: Traffic,
+    out: &mut Outbox,
+) -> usize {
+    let Some((to, sender)) = subscriber.address().zip(subscriber.sender.as_ref()) else { return 0 };
+    let capacity = HEADER_MAX + parts[0].len() + parts[1].len() + RTP_OVERHEAD;
+    let mut sent = 0;
+    out.write(to.local, to.remote, capacity, |buffer| {
+        let written = header.write(buffer)?;
+        if let Some(at) = written.abs_send_time {
+            buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
+        }
+        let mut length = written.len;
+        for part in parts {
+            buffer[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        sent = sender.protect_rtp(buffer, written.len, length, header.ssrc, index);
+        Some(sent)
+    });
+    out.counters.sent(kind, sent);
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::track::{Codec, Encoding};
+
+    fn subscription() -> Subscription {
+        let encoding = Encoding { rid: None, ssrc: None, rtx_ssrc: None, width: 0, height: 0, bitrate_bps: 0 };
+        let published = TrackSpec {
+            codec: Codec::Opus,
+            mid: "0".into(),
+            payload_type: 111,
+            rtx_payload_type: None,
+            encodings: vec![encoding],
+            extensions: ExtensionIds::default(),
+            nack: false,
+            muted: false,
+        };
+        let spec = SubscriptionSpec {
+            mid: "1".into(),
+            ssrc: 1,
+            rtx_ssrc: None,
+            payload_type: 111,
+            rtx_payload_type: None,
+            extensions: ExtensionIds::default(),
+            nack: false,
+            wish: LayerWish::EVERYTHING,
+        };
+        Subscription::new(0, 0, spec, &published, &mut Entropy::from_seed([1; 32]))
+    }
+
+    #[test]
+    fn loss_is_counted_between_reports() {
+        let mut subscription = subscription();
+        let mut report = |highest, lost| {
+            let block =
+                ReportBlock { extended_highest_sequence: highest, cumulative_lost: lost, ..ReportBlock::default() };
+            subscription.loss_since_report(&block)
+        };
+        assert_eq!(report(1000, 7), (0, 0), "the first one says nothing about an interval");
+        assert_eq!(report(1100, 17), (10, 100));
+        assert_eq!(report(1200, 12), (0, 100), "duplicates");
+        assert_eq!(report(1100, 12), (0, 0), "an old report");
     }
 }

@@ -1,0 +1,180 @@
+//! RTCP that goes out: what we report to participants and ask of them.
+
+use std::time::{Duration, Instant};
+
+use datapath::{Now, Outbox, Traffic};
+
+use crate::layers;
+use crate::participant::Participant;
+use crate::rtcp::{ReportBlock, Writer};
+use crate::sfu::Sfu;
+use crate::transport::srtp::RTCP_OVERHEAD;
+
+/// Reports are sent this often: RFC 3550 §6.2 allows it at our bandwidths, and browsers do the same.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the videos of a subscriber are given their encodings anew.
+const ALLOCATION_INTERVAL: Duration = Duration::from_millis(250);
+/// The most octets of one compound, so that it stays below the MTU.
+const COMPOUND_MAX: usize = 1100;
+/// Sequence numbers asked for at once.
+const NACKS_MAX: usize = 128;
+
+impl Sfu {
+    /// Asks the publisher for a keyframe of an encoding, as often as the throttle lets it, until it comes.
+    pub(crate) fn request_keyframe(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
+        let track = &mut self.tracks[key];
+        if track.is_video() {
+            track.encodings[usize::from(encoding)].keyframes.want();
+            let publisher = track.publisher;
+            self.ask_publisher(now, publisher, key, encoding, out);
+        }
+    }
+
+    /// What a participant is due. Returns when it is next.
+    pub(crate) fn tick_media(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
+        self.participants[key].sender.as_ref()?;
+        if !self.participants[key].sinks.is_empty() && self.participants[key].allocation_due <= now.instant {
+            self.participants[key].allocation_due = now.instant + ALLOCATION_INTERVAL;
+            self.allocate(now, key, out);
+        }
+        for at in 0..self.participants[key].tracks.len() {
+            let track = self.participants[key].tracks[at];
+            for encoding in 0..self.tracks[track].encodings.len() {
+                self.ask_publisher(now, key, track, encoding as u8, out);
+            }
+        }
+        self.send_transport_feedback(now, key, out);
+        if self.participants[key].report_due <= now.instant {
+            self.participants[key].report_due = now.instant + REPORT_INTERVAL;
+            self.send_sender_reports(now, key, out);
+            self.send_receiver_report(now, key, out);
+        }
+        let participant = &self.participants[key];
+        let allocation = (!participant.sinks.is_empty()).then_some(participant.allocation_due);
+        let feedback = participant.arrivals.next_feedback();
+        let asking = participant.tracks.iter().filter_map(|&track| self.next_request(now, track)).min();
+        [Some(participant.report_due), allocation, feedback, asking].into_iter().flatten().min()
+    }
+
+    /// When something is next to be asked of a track's publisher.
+    fn next_request(&self, now: Now, track: usize) -> Option<Instant> {
+        let track = &self.tracks[track];
+        let requests = track.encodings.iter().enumerate().flat_map(|(encoding, stream)| {
+            let keyframe = stream.keyframes.next_request(now.instant);
+            [stream.missing.next_poll(), keyframe.filter(|_| layers::is_alive(&track.activity, encoding))]
+        });
+        requests.flatten().min()
+    }
+
+    /// Missing packets (RFC 4585 §6.2.1) and keyframes (§6.3.1) of one encoding.
+    fn ask_publisher(&mut self, now: Now, key: usize, track: usize, encoding: u8, out: &mut Outbox) {
+        let participant = &mut self.participants[key];
+        let Some(ssrc) = participant.ssrc_of(track, encoding) else { return };
+        let stream = &mut self.tracks[track].encodings[usize::from(encoding)];
+        let mut lost = [0; NACKS_MAX];
+        let count = stream.missing.poll(now.instant, participant.round_trip, &mut lost);
+        if stream.missing.take_gave_up() {
+            stream.keyframes.want();
+        }
+        let keyframe = stream.keyframes.poll(now.instant);
+        if count == 0 && !keyframe {
+            return;
+        }
+        let mut buffer = [0; COMPOUND_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        writer.receiver_report(participant.feedback_ssrc, &[]);
+        writer.nack(participant.feedback_ssrc, ssrc, &lost[..count]);
+        if keyframe {
+            writer.picture_loss(participant.feedback_ssrc, ssrc);
+        }
+        let length = writer.len();
+        send_rtcp(participant, &buffer[..length], out);
+    }
+
+    fn send_transport_feedback(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        let participant = &mut self.participants[key];
+        if participant.arrivals.next_feedback().is_none_or(|at| at > now.instant) {
+            return;
+        }
+        let Some(media_ssrc) = participant.sources.first().map(|source| source.ssrc) else { return };
+        let feedback_ssrc = participant.feedback_ssrc;
+        loop {
+            let mut buffer = [0; COMPOUND_MAX];
+            let mut writer = Writer::new(&mut buffer);
+            if !participant.arrivals.write(now.instant, &mut writer, feedback_ssrc, media_ssrc) {
+                return;
+            }
+            let length = writer.len();
+            send_rtcp(participant, &buffer[..length], out);
+        }
+    }
+
+    /// About everything that is sent to the participant.
+    fn send_sender_reports(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        let mut buffer = [0; COMPOUND_MAX];
+        let mut length = 0;
+        for at in 0..self.participants[key].sinks.len() {
+            let sink = self.participants[key].sinks[at];
+            let subscription = &mut self.subscriptions[sink.subscription];
+            let track = &self.tracks[subscription.track];
+            let forwarder = &subscription.forwarder;
+            let clock = forwarder.current().and_then(|encoding| track.clocks[usize::from(encoding)]);
+            let Some((clock, offset)) = clock.zip(forwarder.timestamp_offset()) else { continue };
+            if sink.is_repair || !subscription.reports.has_sent() {
+                continue;
+            }
+            let info = subscription.reports.report(now.instant, &clock, offset);
+            if COMPOUND_MAX - length < SENDER_REPORT {
+                send_rtcp(&mut self.participants[key], &buffer[..length], out);
+                length = 0;
+            }
+            let mut writer = Writer::new(&mut buffer[length..]);
+            writer.sender_report(sink.ssrc, &info);
+            length += writer.len();
+        }
+        if length > 0 {
+            send_rtcp(&mut self.participants[key], &buffer[..length], out);
+        }
+    }
+
+    /// About everything that the participant sends.
+    fn send_receiver_report(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        let participant = &self.participants[key];
+        // RFC 3550 §6.4.2: the count has five bits. More streams than that at once nobody sends.
+        let mut blocks = [ReportBlock::default(); 31];
+        let mut count = 0;
+        for source in participant.sources.iter().filter(|source| !source.is_repair) {
+            let stream = &mut self.tracks[source.track].encodings[usize::from(source.encoding)];
+            if count < blocks.len()
+                && let Some(block) = stream.statistics.report(source.ssrc, now.instant)
+            {
+                blocks[count] = block;
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        let mut buffer = [0; COMPOUND_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        writer.receiver_report(participant.feedback_ssrc, &blocks[..count]);
+        let length = writer.len();
+        send_rtcp(&mut self.participants[key], &buffer[..length], out);
+    }
+}
+
+/// Octets of a sender report without report blocks.
+const SENDER_REPORT: usize = 28;
+
+/// Protects the compound in `plain` and sends it.
+fn send_rtcp(participant: &mut Participant, plain: &[u8], out: &mut Outbox) {
+    let Some(to) = participant.address() else { return };
+    let Some(sender) = &mut participant.sender else { return };
+    let mut sent = 0;
+    out.write(to.local, to.remote, plain.len() + RTCP_OVERHEAD, |buffer| {
+        buffer[..plain.len()].copy_from_slice(plain);
+        sent = sender.protect_rtcp(buffer, plain.len());
+        Some(sent)
+    });
+    out.counters.sent(Traffic::Rtcp, sent);
+}
