@@ -2,7 +2,9 @@
 //! LiveKit's protocol and so drives any server that does.
 
 mod client;
+mod forwarder;
 mod loadgen;
+mod packetload;
 mod process;
 mod receiver;
 mod rtcp;
@@ -11,9 +13,9 @@ mod session;
 mod socket;
 mod source;
 mod srtp;
-#[allow(dead_code)] // its TURN requests are for the relay bench
 mod stun;
 mod token;
+mod turn;
 mod vp8;
 
 use anyhow::Result;
@@ -24,6 +26,12 @@ use clap::Parser;
 enum Command {
     /// Join a LiveKit-compatible server, publish and subscribe; prints one line of JSON
     Loadgen(loadgen::Options),
+    /// The floor: forward to subscribers or relay to peers and nothing else
+    Forwarder(forwarder::Options),
+    /// Load the floor with fan-out; prints one line of JSON
+    Fanout(packetload::FanOutOptions),
+    /// Load a TURN server, or the floor, with ChannelData both ways; prints one line of JSON
+    Relay(packetload::RelayOptions),
 }
 
 fn main() -> Result<()> {
@@ -32,6 +40,9 @@ fn main() -> Result<()> {
             let report = loadgen::run(&options)?;
             println!("{}", serde_json::to_string(&report)?);
         }
+        Command::Forwarder(options) => forwarder::run(&options)?,
+        Command::Fanout(options) => println!("{}", serde_json::to_string(&packetload::fan_out(&options)?)?),
+        Command::Relay(options) => println!("{}", serde_json::to_string(&packetload::relay(&options)?)?),
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use aws_lc_rs::hmac;
 
 pub const BINDING: u16 = 0x001;
 pub const ALLOCATE: u16 = 0x003;
-pub const CREATE_PERMISSION: u16 = 0x008;
 pub const CHANNEL_BIND: u16 = 0x009;
 
 const MAGIC_COOKIE: u32 = 0x2112_A442;

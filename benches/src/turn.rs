@@ -1,0 +1,80 @@
+//! A TURN client over UDP, as much as the relay bench needs (RFC 8656). Blocking: it runs before the measurement.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use md5::{Digest as _, Md5};
+
+use crate::stun::{self, Class, Message, Writer};
+
+pub struct Credentials {
+    pub user: String,
+    pub password: String,
+}
+
+/// One allocation, made and authenticated.
+pub struct Allocation<'a> {
+    socket: &'a UdpSocket,
+    server: SocketAddr,
+    credentials: &'a Credentials,
+    realm: String,
+    nonce: Vec<u8>,
+    pub relayed: SocketAddr,
+}
+
+impl<'a> Allocation<'a> {
+    pub fn new(socket: &'a UdpSocket, server: SocketAddr, credentials: &'a Credentials) -> Result<Allocation<'a>> {
+        let request =
+            || Writer::new(Class::Request, stun::ALLOCATE, stun::transaction_id()).requested_transport_udp();
+        // RFC 8656 §7.1: the first one learns realm and nonce.
+        let refusal = transact(socket, server, &request().unauthenticated())?;
+        ensure!(refusal.error == Some(401), "an Allocate without credentials got {refusal:?}");
+        let mut allocation = Allocation {
+            socket,
+            server,
+            credentials,
+            realm: refusal.realm.context("a 401 without REALM")?,
+            nonce: refusal.nonce.context("a 401 without NONCE")?,
+            relayed: server,
+        };
+        let response = allocation.request(request())?;
+        allocation.relayed = response.relayed.context("no IPv4 XOR-RELAYED-ADDRESS")?;
+        Ok(allocation)
+    }
+
+    pub fn bind_channel(&self, number: u16, peer: SocketAddr) -> Result<()> {
+        let writer = Writer::new(Class::Request, stun::CHANNEL_BIND, stun::transaction_id());
+        self.request(writer.channel(number).peer(peer)).map(|_| ())
+    }
+
+    fn request(&self, writer: Writer) -> Result<Message> {
+        let Credentials { user, password } = self.credentials;
+        let key = Md5::digest(format!("{user}:{}:{password}", self.realm));
+        let bytes = writer.authenticated(user, &self.realm, &self.nonce, &key);
+        let response = transact(self.socket, self.server, &bytes)?;
+        ensure!(response.class == Class::Success, "the TURN server refused: {response:?}");
+        Ok(response)
+    }
+}
+
+/// Sends a request until its response comes.
+fn transact(socket: &UdpSocket, server: SocketAddr, request: &[u8]) -> Result<Message> {
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+    let mut buffer = [0; 2048];
+    let mut response = None;
+    for _ in 0..10 {
+        socket.send_to(request, server)?;
+        let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
+        response = Message::parse(&buffer[..length]).filter(|message| message.transaction == request[8..20]);
+        if response.is_some() {
+            break;
+        }
+    }
+    socket.set_nonblocking(true)?;
+    match response {
+        Some(response) => Ok(response),
+        None => bail!("no answer from the TURN server at {server}"),
+    }
+}
