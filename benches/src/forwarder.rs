@@ -12,7 +12,7 @@ use crate::srtp::{Srtp, TAG};
 
 /// Forget everybody.
 pub const RESET: u8 = b'R';
-/// The sender wants a copy of every RTP packet.
+/// [`SUBSCRIBE`], room: the sender wants a copy of every RTP packet of this room, the last octet of its SSRC.
 pub const SUBSCRIBE: u8 = b'S';
 /// [`BIND`], index, peer's IPv4 address, peer's port: relay between the sender and the peer (big-endian).
 pub const BIND: u8 = b'B';
@@ -31,7 +31,7 @@ pub struct Options {
 /// Serves until the process is killed.
 pub fn run(options: &Options) -> Result<()> {
     let mut driver = Driver::bind(&Settings::new(vec![options.listen]))?;
-    let mut forwarder = Forwarder { ip: options.listen.ip(), subscribers: Vec::new(), relayed: Vec::new() };
+    let mut forwarder = Forwarder { ip: options.listen.ip(), rooms: Vec::new(), relayed: Vec::new() };
     loop {
         driver.turn(&mut forwarder, Duration::from_secs(1))?;
     }
@@ -39,7 +39,8 @@ pub fn run(options: &Options) -> Result<()> {
 
 struct Forwarder {
     ip: IpAddr,
-    subscribers: Vec<Subscriber>,
+    /// By room.
+    rooms: Vec<Vec<Subscriber>>,
     relayed: Vec<Relayed>,
 }
 
@@ -85,7 +86,8 @@ impl Forwarder {
     fn fan_out(&mut self, datagram: &Datagram<'_>, out: &mut Outbox) {
         let packet = &*datagram.payload;
         let Some(length) = packet.len().checked_sub(TAG) else { return };
-        for subscriber in &self.subscribers {
+        let Some(room) = packet.get(11).and_then(|room| self.rooms.get(usize::from(*room))) else { return };
+        for subscriber in room {
             out.write(subscriber.local, subscriber.remote, packet.len(), |buffer| {
                 buffer[..length].copy_from_slice(&packet[..length]);
                 subscriber.srtp.protect_rtp(buffer, length, 0)
@@ -117,25 +119,31 @@ impl Forwarder {
     fn control(&mut self, datagram: &Datagram<'_>, out: &mut Outbox) {
         match *datagram.payload {
             [RESET] => {
-                self.subscribers.clear();
+                self.rooms.clear();
                 for relayed in self.relayed.drain(..) {
                     out.order(Order::CloseRelay { relayed: relayed.relay });
                 }
             }
-            [SUBSCRIBE] => {
+            [SUBSCRIBE, room] => {
                 let srtp = Srtp::new(&[7; 32], &[9; 12]).expect("lengths of AES-256-GCM");
                 let (local, remote) = (datagram.local, datagram.remote);
-                self.subscribers.push(Subscriber { local, remote, srtp });
+                let room = usize::from(room);
+                if room >= self.rooms.len() {
+                    self.rooms.resize_with(room + 1, Vec::new);
+                }
+                // A command that was repeated counts once.
+                if self.rooms[room].iter().all(|subscriber| subscriber.remote != remote) {
+                    self.rooms[room].push(Subscriber { local, remote, srtp });
+                }
             }
             [BIND, i0, i1, a, b, c, d, p0, p1] => {
                 let index = u16::from_be_bytes([i0, i1]);
                 let peer = SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1])));
-                if usize::from(index) != self.relayed.len() {
-                    return;
+                if usize::from(index) == self.relayed.len() {
+                    let relay = SocketAddr::new(self.ip, FIRST_RELAY_PORT + index);
+                    out.order(Order::OpenRelay { relayed: relay });
+                    self.relayed.push(Relayed { local: datagram.local, client: datagram.remote, peer, relay });
                 }
-                let relay = SocketAddr::new(self.ip, FIRST_RELAY_PORT + index);
-                out.order(Order::OpenRelay { relayed: relay });
-                self.relayed.push(Relayed { local: datagram.local, client: datagram.remote, peer, relay });
             }
             _ => return,
         }

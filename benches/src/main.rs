@@ -9,11 +9,13 @@ mod process;
 mod receiver;
 mod rtcp;
 mod sdp;
+mod servers;
 mod session;
 mod socket;
 mod source;
 mod srtp;
 mod stun;
+mod suite;
 mod token;
 mod turn;
 mod vp8;
@@ -32,6 +34,8 @@ enum Command {
     Fanout(packetload::FanOutOptions),
     /// Load a TURN server, or the floor, with ChannelData both ways; prints one line of JSON
     Relay(packetload::RelayOptions),
+    /// Measure everything, in a network namespace of its own, and print the table
+    All(suite::Options),
 }
 
 fn main() -> Result<()> {
@@ -42,6 +46,7 @@ fn main() -> Result<()> {
         }
         Command::Forwarder(options) => forwarder::run(&options)?,
         Command::Fanout(options) => println!("{}", serde_json::to_string(&packetload::fan_out(&options)?)?),
+        Command::All(options) => suite::run(&options)?,
         Command::Relay(options) => println!("{}", serde_json::to_string(&packetload::relay(&options)?)?),
     }
     Ok(())

@@ -19,8 +19,10 @@ pub struct FanOutOptions {
     /// Where `benches forwarder` listens
     #[arg(long, default_value = "127.0.0.1:3478")]
     pub server: SocketAddrV4,
+    /// Each is a publisher and its subscribers
     #[arg(long, default_value_t = 1)]
-    pub publishers: usize,
+    pub rooms: usize,
+    /// Per room
     #[arg(long, default_value_t = 50)]
     pub subscribers: usize,
     #[arg(long, default_value_t = 7)]
@@ -118,15 +120,17 @@ fn now() -> Instant {
 pub fn fan_out(options: &FanOutOptions) -> Result<Report> {
     let mut load = Load::new(options.pacing)?;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let publishers = (0..options.publishers).map(|_| load.open(any)).collect::<Result<Vec<_>>>()?;
-    load.command(publishers[0], options.server, &[forwarder::RESET])?;
-    for _ in 0..options.subscribers {
-        let subscriber = load.open(any)?;
-        load.command(subscriber, options.server, &[forwarder::SUBSCRIBE])?;
-    }
-    for publisher in publishers {
-        // An RTP header without extension; the floor looks no further.
-        let mut packet = vec![0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+    for room in 0..options.rooms {
+        let publisher = load.open(any)?;
+        if room == 0 {
+            load.command(publisher, options.server, &[forwarder::RESET])?;
+        }
+        for _ in 0..options.subscribers {
+            let subscriber = load.open(any)?;
+            load.command(subscriber, options.server, &[forwarder::SUBSCRIBE, room as u8])?;
+        }
+        // An RTP header whose SSRC names the room; the floor looks no further.
+        let mut packet = vec![0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, room as u8];
         packet.resize(VIDEO_PACKET, 0x5A);
         load.flow(publisher, options.server, packet, options.packets_per_frame);
     }
@@ -203,9 +207,14 @@ impl Load {
     fn command(&mut self, socket: usize, server: SocketAddrV4, command: &[u8]) -> Result<()> {
         let socket = &self.sockets[socket];
         let deadline = now() + Duration::from_secs(3);
-        socket.send_to(command, server)?;
         let mut buffer = [0; 2048];
+        let mut send_at = now();
         while now() < deadline {
+            if now() >= send_at {
+                // Refused while the forwarder is still starting.
+                let _ = socket.send_to(command, server);
+                send_at = now() + Duration::from_millis(500);
+            }
             match socket.recv_from(&mut buffer) {
                 Ok((length, _)) if buffer[..length] == *command => return Ok(()),
                 _ => std::thread::sleep(Duration::from_micros(200)),

@@ -25,8 +25,7 @@ pub struct Allocation<'a> {
 
 impl<'a> Allocation<'a> {
     pub fn new(socket: &'a UdpSocket, server: SocketAddr, credentials: &'a Credentials) -> Result<Allocation<'a>> {
-        let request =
-            || Writer::new(Class::Request, stun::ALLOCATE, stun::transaction_id()).requested_transport_udp();
+        let request = || Writer::new(Class::Request, stun::ALLOCATE, stun::transaction_id()).requested_transport_udp();
         // RFC 8656 §7.1: the first one learns realm and nonce.
         let refusal = transact(socket, server, &request().unauthenticated())?;
         ensure!(refusal.error == Some(401), "an Allocate without credentials got {refusal:?}");

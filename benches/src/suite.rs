@@ -1,0 +1,333 @@
+//! `benches all`: every claim about speed in one run, each beside the floor (and a peer where there is one), interleaved.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::servers::{self, Running, Server};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The program under test; without it, the one that was built beside this
+    #[arg(long)]
+    pub server: Option<PathBuf>,
+    /// LiveKit's server, to be measured as well
+    #[arg(long)]
+    pub livekit: Option<PathBuf>,
+    /// coturn's turnserver, to be measured as well
+    #[arg(long)]
+    pub coturn: Option<PathBuf>,
+    /// Every figure is the median of this many, the servers taking turns
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Idle participants for the figure about memory
+    #[arg(long, default_value_t = 200)]
+    pub idle: usize,
+    /// Only the cases whose name contains this
+    #[arg(long)]
+    pub only: Option<String>,
+    /// Write the figures there as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// We are in a network namespace of our own already
+    #[arg(long, hide = true)]
+    pub inside: bool,
+}
+
+/// The cores that a run is pinned to.
+pub const SERVER_CORE: &str = "0";
+const GENERATOR_CORE: &str = "1";
+
+/// Something that is measured on several servers.
+struct Case {
+    name: &'static str,
+    load: Load,
+    /// At most this many times the floor.
+    goal: f64,
+}
+
+enum Load {
+    FanOut { rooms: usize, subscribers: usize, pacing: &'static str },
+    Relay { size: usize, pacing: &'static str },
+}
+
+const CASES: [Case; 9] = [
+    Case {
+        name: "fan-out 1→10, trains of 7",
+        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "train" },
+        goal: 1.5,
+    },
+    Case {
+        name: "fan-out 1→50, trains of 7",
+        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "train" },
+        goal: 1.5,
+    },
+    Case {
+        name: "fan-out 1→10, trains of 1",
+        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "spread" },
+        goal: 1.5,
+    },
+    Case {
+        name: "fan-out 1→50, trains of 1",
+        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "spread" },
+        goal: 1.5,
+    },
+    Case {
+        name: "4 × fan-out 1→50, trains of 7",
+        load: Load::FanOut { rooms: 4, subscribers: 50, pacing: "train" },
+        goal: 1.5,
+    },
+    Case { name: "relay 160 B, trains of 7", load: Load::Relay { size: 160, pacing: "train" }, goal: 1.1 },
+    Case { name: "relay 160 B, trains of 1", load: Load::Relay { size: 160, pacing: "spread" }, goal: 1.1 },
+    Case { name: "relay 1200 B, trains of 7", load: Load::Relay { size: 1200, pacing: "train" }, goal: 1.1 },
+    Case { name: "relay 1200 B, trains of 1", load: Load::Relay { size: 1200, pacing: "spread" }, goal: 1.1 },
+];
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Sample {
+    ns_per_packet: f64,
+    packets_per_second: f64,
+    /// The generator's CPU time for each of the server's.
+    generator_share: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Figure {
+    case: String,
+    server: Server,
+    median: Sample,
+    ns_per_packet: Vec<f64>,
+    times_floor: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Memory {
+    server: Server,
+    participants: usize,
+    bytes_per_participant: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Results {
+    command: String,
+    rounds: usize,
+    seconds: f64,
+    figures: Vec<Figure>,
+    memory: Vec<Memory>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if !options.inside {
+        return enter_namespace();
+    }
+    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    ensure!(status.context("running ip (Debian: iproute2)")?.success(), "cannot bring lo up");
+    let mut servers = vec![Server::Floor, Server::Hausruf];
+    servers.extend(options.livekit.iter().map(|_| Server::LiveKit));
+    servers.extend(options.coturn.iter().map(|_| Server::Coturn));
+    let running = servers.iter().map(|&server| Running::start(server, options)).collect::<Result<Vec<_>>>()?;
+    let mut figures = Vec::new();
+    for case in CASES.iter().filter(|case| options.only.as_ref().is_none_or(|only| case.name.contains(only))) {
+        figures.extend(measure_case(case, &running, options)?);
+    }
+    drop(running);
+    let mut memory = Vec::new();
+    for server in [Server::Hausruf, Server::LiveKit] {
+        if servers.contains(&server) && options.idle > 0 {
+            memory.push(measure_memory(server, options)?);
+        }
+    }
+    let results = Results {
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        rounds: options.rounds,
+        seconds: options.seconds,
+        figures,
+        memory,
+    };
+    print(&results);
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    }
+    Ok(())
+}
+
+/// Runs this very command again where no packet can leave the host.
+fn enter_namespace() -> Result<()> {
+    let own = std::env::current_exe()?;
+    let root = std::fs::metadata("/proc/self")
+        .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+        .unwrap_or(false);
+    let mut command = Command::new("unshare");
+    command.arg("--net");
+    if !root {
+        command.arg("--map-root-user");
+    }
+    let status = command.arg(own).args(std::env::args_os().skip(1)).arg("--inside").status();
+    ensure!(status.context("running unshare (Debian: util-linux)")?.success(), "the run failed");
+    Ok(())
+}
+
+fn measure_case(case: &Case, running: &[Running], options: &Options) -> Result<Vec<Figure>> {
+    let able: Vec<_> = running
+        .iter()
+        .filter(|running| match case.load {
+            Load::FanOut { .. } => running.server != Server::Coturn,
+            Load::Relay { .. } => running.server != Server::LiveKit,
+        })
+        .collect();
+    let mut samples = vec![Vec::new(); able.len()];
+    for round in 0..options.rounds {
+        for (samples, running) in samples.iter_mut().zip(&able) {
+            let sample = measure(case, running, round, options)
+                .with_context(|| format!("{} on {:?}", case.name, running.server))?;
+            eprintln!("{} | {:?} | {:.0} ns", case.name, running.server, sample.ns_per_packet);
+            samples.push(sample);
+        }
+    }
+    let floor = median(&samples[0]).ns_per_packet;
+    Ok(able
+        .iter()
+        .zip(&samples)
+        .map(|(running, samples)| {
+            let median = median(samples);
+            Figure {
+                case: case.name.to_owned(),
+                server: running.server,
+                median,
+                ns_per_packet: samples.iter().map(|sample| sample.ns_per_packet).collect(),
+                times_floor: (running.server != Server::Floor).then_some(median.ns_per_packet / floor),
+            }
+        })
+        .collect())
+}
+
+fn median(samples: &[Sample]) -> Sample {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(|a, b| a.ns_per_packet.total_cmp(&b.ns_per_packet));
+    sorted[sorted.len() / 2]
+}
+
+/// One run of the generator against one server.
+fn measure(case: &Case, running: &Running, round: usize, options: &Options) -> Result<Sample> {
+    let mut arguments: Vec<String> = match (&case.load, running.server) {
+        (Load::FanOut { rooms, subscribers, pacing }, Server::Floor) => words(&format!(
+            "fanout --server {} --rooms {rooms} --subscribers {subscribers} --pacing {pacing}",
+            servers::FLOOR
+        )),
+        (Load::FanOut { rooms, subscribers, pacing }, _) => words(&format!(
+            "loadgen {} --room bench-{round}-{rooms}-{subscribers}-{pacing} --rooms {rooms} --publishers 1 \
+             --subscribers {subscribers} --pacing {pacing} --no-audio",
+            running.login()
+        )),
+        (Load::Relay { size, pacing }, _) => {
+            words(&format!("relay {} --size {size} --pacing {pacing}", running.turn_login()))
+        }
+    };
+    arguments.extend(words(&format!("--duration {} --pid {}", options.seconds, running.pid())));
+    let report = generate(&arguments)?;
+    let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
+    let received = number("packets_received") + number("video_packets") + number("retransmissions");
+    let server_ns = number("server_cpu_ns");
+    ensure!(received > 0.0 && server_ns > 0.0, "nothing was measured: {report}");
+    ensure!(number("lost") + number("bad_tags") == 0.0, "packets were lost or broken: {report}");
+    Ok(Sample {
+        ns_per_packet: server_ns / received,
+        packets_per_second: received * 1e3 / number("window_ms"),
+        generator_share: number("generator_cpu_ns") / server_ns,
+    })
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Runs this program as the generator on its core and returns the line that it prints.
+fn generate(arguments: &[String]) -> Result<Value> {
+    let output = Command::new("taskset")
+        .args(["-c", GENERATOR_CORE])
+        .arg(std::env::current_exe()?)
+        .args(arguments)
+        .output()
+        .context("running taskset (Debian: util-linux)")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "generator {arguments:?}: {error}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What an idle participant costs: connected, nothing published, rooms of ten.
+fn measure_memory(server: Server, options: &Options) -> Result<Memory> {
+    let running = Running::start(server, options)?;
+    let rooms = options.idle.div_ceil(10);
+    let participants = rooms * 10;
+    // One room before, so that what the first participant brings once is not counted.
+    let warm = format!("loadgen {} --room warm --publishers 0 --subscribers 10 --duration 0.2", running.login());
+    generate(&words(&warm))?;
+    let load = format!(
+        "loadgen {} --room idle --rooms {rooms} --publishers 0 --subscribers 10 --settle 3 --duration 1 --pid {}",
+        running.login(),
+        running.pid()
+    );
+    let report = generate(&words(&load))?;
+    let number = |key: &str| report[key].as_f64().context("no such figure").with_context(|| key.to_owned());
+    let grown = number("server_rss")? - number("server_rss_before")?;
+    Ok(Memory { server, participants, bytes_per_participant: grown / participants as f64 })
+}
+
+fn print(results: &Results) {
+    println!("\nServer CPU per forwarded or relayed packet; median of {}, {} s each.", results.rounds, results.seconds);
+    println!("Servers on core {SERVER_CORE}, generator on core {GENERATOR_CORE}. {}\n", machine());
+    println!("| case | server | ns per packet | × floor | goal | packets/s | generator CPU / server CPU |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    for figure in &results.figures {
+        let case = CASES.iter().find(|case| case.name == figure.case);
+        let goal = match (figure.server, case) {
+            (Server::Hausruf, Some(case)) => format!("≤ {}", case.goal),
+            _ => String::new(),
+        };
+        let times = figure.times_floor.map_or(String::new(), |times| format!("{times:.2}"));
+        println!(
+            "| {} | {} | {:.0} | {times} | {goal} | {:.0} | {:.2} |",
+            figure.case,
+            figure.server.name(),
+            figure.median.ns_per_packet,
+            figure.median.packets_per_second,
+            figure.median.generator_share
+        );
+    }
+    let peer = |case: &str, server: Server| {
+        results.figures.iter().find(|figure| figure.case == case && figure.server == server)
+    };
+    for peer_server in [Server::LiveKit, Server::Coturn] {
+        for ours in results.figures.iter().filter(|figure| figure.server == Server::Hausruf) {
+            if let Some(other) = peer(&ours.case, peer_server) {
+                let times = other.median.ns_per_packet / ours.median.ns_per_packet;
+                println!("{}: {} takes {times:.1} × the CPU of hausruf", ours.case, peer_server.name());
+            }
+        }
+    }
+    for memory in &results.memory {
+        println!(
+            "{}: {:.0} KB resident per idle participant ({} of them)",
+            memory.server.name(),
+            memory.bytes_per_participant / 1e3,
+            memory.participants
+        );
+    }
+    println!("\n`{}`", results.command);
+}
+
+/// The processor and the kernel, for the reader of the figures.
+fn machine() -> String {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = text("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("");
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    format!("{model}, Linux {}.", text("/proc/sys/kernel/osrelease").trim())
+}
