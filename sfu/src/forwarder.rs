@@ -8,13 +8,14 @@
 //!
 //! What a receiver sees: one RTP stream without gaps, except for packets that were really lost on their way to us, whose
 //! numbers are kept for them; timestamps that go on over every switch; for VP8 picture ids, TL0PICIDX and KEYIDX that go
-//! on too. A number never stands for two packets.
+//! on too. A number never stands for two packets, and [`Forwarder::handle`] gives each out once.
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::media_packet::MediaPacket;
 use crate::sender_report::ClockMap;
+use crate::sent_window::SentWindow;
 use crate::sequence_map::{Offsets, Place, SequenceMap};
 use crate::track::Codec;
 use crate::vp8::{DESCRIPTOR_LEN_MAX, picture_id_add};
@@ -52,6 +53,8 @@ pub enum Reason {
     Padding,
     /// Before the beginning, or left out already.
     Stale,
+    /// Forwarded already.
+    Repeated,
 }
 
 /// How a packet is forwarded.
@@ -104,6 +107,7 @@ pub struct Forwarder {
     /// In force; follows the wish where the stream allows it.
     temporal_max: u8,
     map: SequenceMap,
+    sent: SentWindow,
     newest: Option<NewestFrame>,
     /// The source's timestamp of the newest frame of the current encoding, and whether it is forwarded.
     frame: Option<(u32, bool)>,
@@ -129,6 +133,7 @@ impl Forwarder {
             temporal_wish: u8::MAX,
             temporal_max: u8::MAX,
             map: SequenceMap::new(u64::from(first_sequence)),
+            sent: SentWindow::new(u64::from(first_sequence)),
             newest: None,
             frame: None,
             picture_id: None,
@@ -198,7 +203,7 @@ impl Forwarder {
                 self.handle_other(packet, clocks)
             }
             Place::Newest { .. } => self.handle_newest(packet),
-            Place::Late { number, offsets } => self.late(packet, number, offsets),
+            Place::Late { number, offsets } => self.handle_late(packet, number, offsets),
             Place::Outside => Decision::Drop(Reason::Stale),
         }
     }
@@ -208,7 +213,7 @@ impl Forwarder {
         if self.target != Some(packet.encoding) {
             if let Place::Late { number, offsets } = self.map.place(packet.encoding, packet.sequence) {
                 // It was lost before the switch: its number is still its own.
-                return self.late(packet, number, offsets);
+                return self.handle_late(packet, number, offsets);
             }
             return Decision::Drop(match self.target {
                 None => Reason::Paused,
@@ -226,7 +231,7 @@ impl Forwarder {
             return self.switch(packet, clocks);
         }
         match self.map.place(packet.encoding, packet.sequence) {
-            Place::Late { number, offsets } => self.late(packet, number, offsets),
+            Place::Late { number, offsets } => self.handle_late(packet, number, offsets),
             _ => Decision::Drop(Reason::AwaitsKeyframe),
         }
     }
@@ -272,6 +277,7 @@ impl Forwarder {
             return Decision::Drop(Reason::TemporalLayer);
         }
         let number = self.map.advance(packet.sequence);
+        assert!(self.sent.insert(number), "the newest number is new");
         if is_new {
             self.newest = Some(NewestFrame {
                 timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
@@ -306,7 +312,14 @@ impl Forwarder {
         layer <= self.temporal_max || source.picture_id.is_none()
     }
 
-    fn late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Decision {
+    fn handle_late(&mut self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Decision {
+        if !self.sent.insert(number) {
+            return Decision::Drop(Reason::Repeated);
+        }
+        Decision::Forward(self.rewrite_late(packet, number, offsets))
+    }
+
+    fn rewrite_late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Rewrite {
         let mut rewrite = rewrite(packet, number, offsets);
         if packet.payload_len == 0 || self.left_out.contains(&Some(packet.timestamp)) {
             // The rest of its frame is not there, and its picture id is given to another.
@@ -314,7 +327,7 @@ impl Forwarder {
             rewrite.descriptor_len = 0;
             rewrite.marker = false;
         }
-        Decision::Forward(rewrite)
+        rewrite
     }
 
     /// The encoding and source sequence number of a packet that the subscriber names in a NACK.
@@ -322,13 +335,10 @@ impl Forwarder {
         self.map.source_of(sequence_number)
     }
 
-    /// The rewriting of a packet that already has its number.
+    /// The rewriting of a packet that already has its number, for the retransmission stream.
     pub fn rewrite_again(&self, packet: &MediaPacket) -> Option<Rewrite> {
         match self.map.place(packet.encoding, packet.sequence) {
-            Place::Late { number, offsets } => match self.late(packet, number, offsets) {
-                Decision::Forward(rewrite) => Some(rewrite),
-                Decision::Drop(_) => None,
-            },
+            Place::Late { number, offsets } => Some(self.rewrite_late(packet, number, offsets)),
             Place::Newest { .. } | Place::Outside => None,
         }
     }

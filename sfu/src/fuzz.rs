@@ -85,7 +85,7 @@ pub fn fuzz_rtcp(data: &[u8]) {
 }
 
 /// A publisher who sends what it likes: each six octets are a packet or an order, from the statistics to the forwarder
-/// and back from a NACK. A number must never stand for two packets.
+/// and back from a NACK. A number must never be given out twice.
 pub fn fuzz_forwarder(data: &[u8]) {
     let mut now = moment();
     let mut statistics = [0, 1, 2].map(|_| ReceiveStatistics::new(90_000));
@@ -130,7 +130,7 @@ pub fn fuzz_forwarder(data: &[u8]) {
         let Decision::Forward(rewrite) = forwarder.handle(&described, &[]) else { continue };
         assert!(rewrite.payload(payload).len() <= payload.len());
         let source = (encoding, sequence);
-        assert_eq!(*sent.entry(rewrite.sequence).or_insert(source), source);
+        assert_eq!(sent.insert(rewrite.sequence, source), None);
         assert_eq!(forwarder.source_of(rewrite.sequence_number()), Some(source));
         if let Some((kept, kept_payload)) = histories[index].get(sequence) {
             let again = forwarder.rewrite_again(kept).expect("it has a number");

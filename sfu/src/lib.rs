@@ -26,6 +26,7 @@ pub mod rtp;
 mod rtp_stream;
 mod selection;
 pub mod sender_report;
+mod sent_window;
 pub mod sequence;
 pub mod sequence_map;
 mod sfu;
