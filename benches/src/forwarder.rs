@@ -83,7 +83,7 @@ impl Node for Forwarder {
 }
 
 impl Forwarder {
-    fn fan_out(&mut self, datagram: &Datagram<'_>, out: &mut Outbox) {
+    fn fan_out(&self, datagram: &Datagram<'_>, out: &mut Outbox) {
         let packet = &*datagram.payload;
         let Some(length) = packet.len().checked_sub(TAG) else { return };
         let Some(room) = packet.get(11).and_then(|room| self.rooms.get(usize::from(*room))) else { return };
@@ -95,7 +95,7 @@ impl Forwarder {
         }
     }
 
-    fn to_peer(&mut self, datagram: &Datagram<'_>, out: &mut Outbox) {
+    fn to_peer(&self, datagram: &Datagram<'_>, out: &mut Outbox) {
         let number = u16::from_be_bytes([datagram.payload[0], datagram.payload[1]]);
         let length = usize::from(u16::from_be_bytes([datagram.payload[2], datagram.payload[3]]));
         let index = usize::from(number.wrapping_sub(FIRST_CHANNEL));
@@ -107,7 +107,7 @@ impl Forwarder {
         }
     }
 
-    fn to_client(&mut self, relay: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
+    fn to_client(&self, relay: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
         let index = relay.port() - FIRST_RELAY_PORT;
         if let Some(relayed) = self.relayed.get(usize::from(index)) {
             let [a, b] = (FIRST_CHANNEL + index).to_be_bytes();

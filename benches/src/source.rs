@@ -35,7 +35,7 @@ pub struct OutgoingStream {
     /// The answer kept the extension.
     transport_cc: bool,
     audio_level: bool,
-    size: (u16, u16),
+    height: u16,
     packets_per_frame: usize,
     sequence: Sequence,
     rtx_sequence: Sequence,
@@ -82,7 +82,7 @@ impl OutgoingStream {
         now: Instant,
         phase: Duration,
     ) -> OutgoingStream {
-        let (width, height, bitrate) = layer;
+        let (_, height, bitrate) = layer;
         let frame_octets = bitrate as usize / 8 / 30;
         OutgoingStream {
             kind: section.kind,
@@ -92,7 +92,7 @@ impl OutgoingStream {
             rid: encoding.rid,
             transport_cc: answered.extensions.contains(&extension::TRANSPORT_CC),
             audio_level: answered.extensions.contains(&extension::AUDIO_LEVEL),
-            size: (width as u16, height as u16),
+            height: height as u16,
             packets_per_frame: frame_octets.div_ceil(VIDEO_PACKET).max(1),
             sequence: Sequence(u64::from(encoding.ssrc & 0x3FFF)),
             rtx_sequence: Sequence(u64::from(encoding.rtx_ssrc & 0x3FFF)),
@@ -172,7 +172,7 @@ impl OutgoingStream {
 
     fn frame(&mut self, out: &mut Outgoing<'_>) -> Vec<u8> {
         let keyframe = std::mem::take(&mut self.keyframe_due);
-        let frame = vp8::frame(self.size, keyframe);
+        let frame = vp8::frame(self.height, keyframe);
         let mut frame = frame.iter().copied();
         let count = self.packets_per_frame;
         let mut train = Vec::with_capacity(count * VIDEO_PACKET);

@@ -26,15 +26,40 @@ pub fn starts_keyframe(payload: &[u8]) -> Option<bool> {
     Some(first & 0x17 == 0x10 && rest.first()? & 1 == 0)
 }
 
-/// The octets of a frame of this size.
-pub fn frame(size: (u16, u16), keyframe: bool) -> Vec<u8> {
-    if keyframe {
-        // RFC 6386 §9.1: frame tag, start code, width and height.
-        let mut frame = vec![0x10, 0x02, 0x00, 0x9D, 0x01, 0x2A];
-        frame.extend_from_slice(&size.0.to_le_bytes());
-        frame.extend_from_slice(&size.1.to_le_bytes());
-        frame
-    } else {
-        vec![0x11, 0x02, 0x00]
+/// Colour bars, encoded with vpxenc (`--error-resilient=1`, so that the inter frame leaves no state behind and can be
+/// repeated for ever): height, keyframe, inter frame.
+const FRAMES: [(u16, &[u8], &[u8]); 3] = [
+    (180, include_bytes!("../frames/180-key.vp8"), include_bytes!("../frames/180-inter.vp8")),
+    (360, include_bytes!("../frames/360-key.vp8"), include_bytes!("../frames/360-inter.vp8")),
+    (720, include_bytes!("../frames/720-key.vp8"), include_bytes!("../frames/720-inter.vp8")),
+];
+
+/// A frame of this height (16:9): 180, 360 or 720.
+pub fn frame(height: u16, keyframe: bool) -> &'static [u8] {
+    let (_, key, inter) = FRAMES.iter().find(|(known, ..)| *known == height).expect("a height that we have");
+    if keyframe { key } else { inter }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyframes_have_their_size_and_are_told_from_inter_frames() {
+        for (height, key, inter) in FRAMES {
+            // RFC 6386 §9.1: frame tag, start code, width and height.
+            assert_eq!(key[3..6], [0x9D, 0x01, 0x2A]);
+            assert_eq!(u16::from_le_bytes([key[8], key[9]]), height);
+            for (frame, keyframe) in [(key, true), (inter, false)] {
+                let mut payload = Vec::new();
+                descriptor(&mut payload, 5, keyframe, true);
+                payload.extend_from_slice(frame);
+                assert_eq!(starts_keyframe(&payload), Some(keyframe));
+                payload.clear();
+                descriptor(&mut payload, 5, keyframe, false);
+                payload.extend_from_slice(frame);
+                assert_eq!(starts_keyframe(&payload), Some(false));
+            }
+        }
     }
 }
