@@ -101,8 +101,14 @@ fn embedded(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
     let number = u128::from(ip);
     let v4_at = |shift: u32| Some(Ipv4Addr::from((number >> shift) as u32));
     // Mapped (::ffff:0:0/96), compatible (::/96) and translated (::ffff:0:0:0/96) addresses end in the IPv4 address.
+    // RFC 4291 §2.5.2, §2.5.3: :: and ::1 are addresses of their own, not compatible forms of 0.0.0.0 and 0.0.0.1.
     let leading = number >> 32;
-    if leading == 0 || leading == 0xFFFF || leading == 0xFFFF_0000 || within(ip, NAT64) || within(ip, NAT64_LOCAL) {
+    if leading == 0 && number > 1
+        || leading == 0xFFFF
+        || leading == 0xFFFF_0000
+        || within(ip, NAT64)
+        || within(ip, NAT64_LOCAL)
+    {
         [v4_at(0), None]
     } else if within(ip, SIX_TO_FOUR) {
         [v4_at(80), None]
@@ -237,6 +243,8 @@ mod tests {
         assert!(policy.admits(ip("7.7.7.7")), "allowed although it is ours");
         assert!(!policy.admits(ip("200.1.1.1")));
         assert!(policy.admits(ip("2600::1")), "the other family is not touched");
+        let policy = PeerPolicy::new(prefixes(&["::1"]), vec![], vec![ip("::1")]);
+        assert!(policy.admits(ip("::1")) && !policy.admits(ip("::")));
     }
 
     #[test]

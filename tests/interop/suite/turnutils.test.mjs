@@ -1,0 +1,110 @@
+// Debian's TURN client against the server, and Debian's echoing peer behind it, in a namespace of their own.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { after, before, describe, test } from 'node:test';
+import { until } from '../harness/until.mjs';
+
+const BINARY = process.env.HAUSRUF_BIN ?? fileURLToPath(new URL('../../../target/release/hausruf', import.meta.url));
+const SPACE = `tu-${process.pid}`;
+const PEER_PORT = 3480;
+const MESSAGES = 40;
+
+const configuration = (allowed) => `
+advertise = ["127.0.0.1", "::1"]
+[listen]
+http = "127.0.0.1:7880"
+[relay]
+allowed_peers = ${JSON.stringify(allowed)}
+[relay.users]
+alice = "wonderland"
+`;
+
+const inside = (...command) => ['netns', 'exec', SPACE, ...command];
+const ip = (...words) => {
+  const { status, stderr } = spawnSync('ip', words, { encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+};
+const missing = spawnSync('which', ['turnutils_uclient']).status === 0 ? false : 'apt-get install coturn';
+
+describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hausruf-turn-'));
+  const running = [];
+
+  const start = (...command) => {
+    const child = spawn('ip', inside(...command), { stdio: 'ignore' });
+    running.push(child);
+    return child;
+  };
+
+  const metric = (name) => {
+    const { stdout } = spawnSync('ip', inside('curl', '-s', 'http://127.0.0.1:7880/metrics'), { encoding: 'utf8' });
+    const line = stdout.split('\n').find((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    return line === undefined ? undefined : Number(line.split(' ').at(-1));
+  };
+
+  /** Runs `act` beside a server that lets its clients reach these prefixes. */
+  const serving = async (allowed, act) => {
+    const file = join(folder, 'hausruf.toml');
+    writeFileSync(file, configuration(allowed));
+    const server = start(BINARY, 'serve', '--config', file);
+    const exited = new Promise((resolve) => server.once('exit', resolve));
+    try {
+      await until('the server answers', () => metric('hausruf_relay_sockets_opened_total') !== undefined);
+      await act();
+    } finally {
+      server.kill('SIGTERM');
+      assert.equal(await exited, 0);
+    }
+  };
+
+  /** Two clients send `MESSAGES` in all to the peer, which sends each back. */
+  const exchange = (address, ...options) => {
+    const words = ['-u', 'alice', '-w', 'wonderland', '-e', address, '-r', `${PEER_PORT}`, '-p', '3478'];
+    const { stdout } = spawnSync(
+      'ip',
+      inside('turnutils_uclient', '-m', '2', '-n', `${MESSAGES / 2}`, '-c', ...options, ...words, address),
+      { encoding: 'utf8', timeout: 60_000 },
+    );
+    return stdout;
+  };
+
+  const assertComplete = (output) => {
+    assert.match(output, new RegExp(`tot_send_msgs=${MESSAGES}, tot_recv_msgs=${MESSAGES}\\b`), output);
+    assert.match(output, /Total lost packets 0 /, output);
+  };
+
+  before(() => {
+    ip('netns', 'add', SPACE);
+    ip('-n', SPACE, 'link', 'set', 'lo', 'up');
+    start('turnutils_peer', '-L', '127.0.0.1', '-L', '::1', '-p', `${PEER_PORT}`);
+  });
+
+  after(() => {
+    for (const child of running) child.kill('SIGKILL');
+    ip('netns', 'del', SPACE);
+    rmSync(folder, { recursive: true });
+  });
+
+  test('UDP passes with Send and with ChannelData where the policy allows the peer', async () => {
+    await serving(['127.0.0.1', '::1'], async () => {
+      assertComplete(exchange('127.0.0.1', '-s'));
+      assertComplete(exchange('127.0.0.1'));
+      assertComplete(exchange('::1', '-x', '-s'));
+      assertComplete(exchange('::1', '-x'));
+      await until('relay sockets are counted', () => metric('hausruf_relay_sockets_opened_total') >= 8);
+    });
+  });
+
+  test('nothing passes, and no relay socket opens, where the policy forbids the peer', async () => {
+    await serving([], async () => {
+      const output = exchange('127.0.0.1');
+      assert.doesNotMatch(output, /tot_recv_msgs=[1-9]/, output);
+      assert.equal(metric('hausruf_relay_sockets_opened_total'), 0);
+    });
+  });
+});
