@@ -1,0 +1,13 @@
+//! The rooms as a state machine: client messages, SFU events and time in; client messages and commands out.
+//! No socket, no thread, no sleep.
+
+mod client;
+mod data;
+mod house;
+mod joining;
+mod leaving;
+mod publishing;
+mod resuming;
+mod service;
+mod storm;
+mod subscribing;

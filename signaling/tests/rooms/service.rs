@@ -1,0 +1,101 @@
+use livekit_protocol::signal_response::Message as Told;
+use livekit_protocol::{
+    CreateRoomRequest, DeleteRoomRequest, DisconnectReason, ListRoomsRequest, MuteRoomTrackRequest,
+    ParticipantPermission, RoomParticipantIdentity, SendDataRequest, UpdateParticipantRequest,
+};
+use sfu::Command;
+use signaling::livekit::ServiceError;
+
+use crate::house::{House, settings};
+use crate::publishing::publish;
+
+fn identity(name: &str) -> RoomParticipantIdentity {
+    RoomParticipantIdentity { room: "kitchen".into(), identity: name.into(), ..Default::default() }
+}
+
+#[test]
+fn rooms_are_created_once_listed_and_deleted() {
+    let mut strict = settings();
+    strict.room_defaults.auto_create = false;
+    let mut house = House::with(strict);
+    let create =
+        CreateRoomRequest { name: "kitchen".into(), empty_timeout: 300, departure_timeout: 20, ..Default::default() };
+    let first = house.step(|rooms, now| rooms.create_room(now, create.clone())).unwrap();
+    let anna = house.arrive("anna");
+    let again = house.step(|rooms, now| rooms.create_room(now, create)).unwrap();
+    assert_eq!(first.sid, again.sid);
+    assert_eq!(first.creation_time, again.creation_time);
+    assert_eq!(again.num_participants, 1);
+    let listed = house.rooms.list_rooms(&ListRoomsRequest::default()).rooms;
+    assert_eq!(listed.len(), 1);
+    house.told(&anna);
+    let delete = DeleteRoomRequest { room: "kitchen".into() };
+    house.step(|rooms, now| rooms.delete_room(now, &delete)).unwrap();
+    let Some(Told::Leave(leave)) = house.told(&anna).pop() else {
+        panic!("no leave");
+    };
+    assert_eq!(leave.reason(), DisconnectReason::RoomDeleted);
+    let missing = house.step(|rooms, now| rooms.delete_room(now, &delete));
+    assert_eq!(missing, Err(ServiceError::RoomNotFound));
+    assert_eq!(house.rooms.poll_timeout(), None);
+}
+
+#[test]
+fn participants_are_found_muted_changed_and_removed() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    let mut bert = house.arrive("bert");
+    publish(&mut house, &mut anna);
+    house.settle(&mut [&mut anna, &mut bert]);
+    assert_eq!(house.rooms.get_participant(&identity("anna")).unwrap().tracks.len(), 2);
+    let absent = house.rooms.get_participant(&identity("zoe"));
+    assert_eq!(absent, Err(ServiceError::ParticipantNotFound));
+    let mut mute = MuteRoomTrackRequest {
+        room: "kitchen".into(),
+        identity: "anna".into(),
+        track_sid: anna.published["cid-mic"].clone(),
+        muted: true,
+    };
+    let muted = house.step(|rooms, now| rooms.mute_published_track(now, &mute)).unwrap();
+    assert!(muted.track.unwrap().muted);
+    assert!(house.told(&anna).iter().any(|message| matches!(message, Told::Mute(_))));
+    mute.muted = false;
+    let unmuted = house.step(|rooms, now| rooms.mute_published_track(now, &mute));
+    assert_eq!(unmuted, Err(ServiceError::UnmuteRefused));
+    let change = UpdateParticipantRequest {
+        room: "kitchen".into(),
+        identity: "anna".into(),
+        metadata: "new".into(),
+        permission: Some(ParticipantPermission {
+            can_subscribe: true,
+            can_publish: true,
+            can_publish_sources: vec![2],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    house.take_commands();
+    let changed = house.step(|rooms, now| rooms.change_participant(now, &change)).unwrap();
+    assert_eq!((changed.metadata.as_str(), changed.tracks.len()), ("new", 1));
+    assert!(house.told(&anna).iter().any(|message| matches!(message, Told::TrackUnpublished(_))));
+    house.settle(&mut [&mut bert]);
+    assert_eq!(bert.receiving().len(), 1);
+    let data = SendDataRequest {
+        room: "kitchen".into(),
+        data: b"x".to_vec(),
+        destination_identities: vec!["bert".into()],
+        ..Default::default()
+    };
+    house.take_commands();
+    house.step(|rooms, now| rooms.send_data(now, data)).unwrap();
+    assert!(matches!(
+        house.take_commands()[..],
+        [Command::SendData { participant, label: "_reliable", .. }] if participant == bert.participant
+    ));
+    house.step(|rooms, now| rooms.remove_participant(now, &identity("anna"))).unwrap();
+    assert!(house.leaves(anna.participant));
+    let Some(Told::Leave(leave)) = house.told(&anna).pop() else {
+        panic!("no leave");
+    };
+    assert_eq!(leave.reason(), DisconnectReason::ParticipantRemoved);
+}
