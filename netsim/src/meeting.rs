@@ -1,0 +1,315 @@
+//! A server and its callers in a virtual world, and the control plane between them: what signalling would do.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use datapath::mux::Mux;
+use datapath::{Endpoint, Entropy};
+use sfu::transport::{Certificate, MasterKeys, Profile};
+use sfu::{
+    Codec, Command, Encoding, Event, ExtensionIds, Fingerprint, IceCredentials, LayerWish, Limits, ParticipantId,
+    RoomId, Sfu, SubscriptionSpec, TrackId, TrackSpec, TransportSpec,
+};
+
+use crate::caller::{Caller, CallerSpec};
+use crate::link::Settings;
+use crate::received_stream::{ReceivedStream, ReceptionSpec};
+use crate::sent_stream::StreamSpec;
+use crate::turn_client::{TurnAccount, TurnClient};
+use crate::world::{HostId, HostSpec, World};
+
+/// What stands behind the one port.
+pub type Server = Mux<relay::Server, Sfu>;
+
+pub const SERVER_IP: [u8; 4] = [198, 51, 100, 10];
+pub const MEDIA_PORT: u16 = 3478;
+/// UDP TURN for clients of the SFU has a listener of its own.
+pub const TURN_PORT: u16 = 3479;
+pub const TURN_USER: &str = "caller";
+pub const TURN_PASSWORD: &str = "opens the relay";
+const CALLER_PORT: u16 = 40_000;
+
+const OPUS: u8 = 111;
+const VP8: u8 = 96;
+const RTX: u8 = 97;
+
+/// The simulcast layers of a camera: rid, bit/s, size.
+const LAYERS: [(&str, u32, (u16, u16)); 3] =
+    [("q", 150_000, (320, 180)), ("h", 450_000, (640, 360)), ("f", 1_700_000, (1280, 720))];
+
+/// The ids of the sections that publish.
+fn published_extensions(codec: Codec) -> ExtensionIds {
+    let video = codec != Codec::Opus;
+    ExtensionIds {
+        mid: Some(1),
+        rid: video.then_some(2),
+        repaired_rid: video.then_some(3),
+        audio_level: (!video).then_some(4),
+        transport_cc: Some(5),
+        abs_send_time: Some(6),
+        ..ExtensionIds::default()
+    }
+}
+
+/// The ids of the sections that are subscribed to: others, so that a mix-up shows.
+fn subscribed_extensions() -> ExtensionIds {
+    ExtensionIds { mid: Some(9), abs_send_time: Some(10), audio_level: Some(11), ..ExtensionIds::default() }
+}
+
+/// How a member reaches the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    pub address: [u8; 4],
+    pub gateway: Option<HostId>,
+    pub up: Settings,
+    pub down: Settings,
+    /// Through the relay alone.
+    pub turn: bool,
+}
+
+impl Access {
+    /// A good line: 50 Mbit/s, 10 ms away.
+    pub fn good(address: [u8; 4]) -> Access {
+        let line = Settings { rate_bps: Some(50_000_000), delay: Duration::from_millis(5), ..Settings::default() };
+        Access { address, gateway: None, up: line, down: line, turn: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub host: HostId,
+    pub id: ParticipantId,
+    pub room: RoomId,
+}
+
+pub struct Meeting {
+    pub world: World,
+    pub server: HostId,
+    /// Everything that the SFU told the control plane, and when.
+    pub events: Vec<(Duration, Event)>,
+    entropy: Entropy,
+    published: Vec<(TrackId, Member, Codec)>,
+    next_id: u64,
+}
+
+impl Meeting {
+    pub fn new(seed: u64) -> Meeting {
+        let mut world = World::new(seed);
+        let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
+        let settings = sfu::Settings {
+            limits: Limits::default(),
+            certificate: Certificate::generate().expect("the system's entropy"),
+        };
+        let sfu = Sfu::new(settings, world.entropy());
+        let mut nonce_key = [0; 32];
+        world.entropy().fill(&mut nonce_key);
+        let settings = relay::Settings {
+            credentials: relay::Credentials::new("sim").with_user(TURN_USER, TURN_PASSWORD),
+            // The addresses of documentation, which the world uses, are forbidden by default.
+            peer_policy: relay::PeerPolicy::new(
+                vec!["198.51.100.0/24".parse().expect("a prefix"), "203.0.113.0/24".parse().expect("a prefix")],
+                vec!["198.51.100.10/32".parse().expect("a prefix")],
+                vec![IpAddr::from(SERVER_IP)],
+            ),
+            relayed: vec![IpAddr::from(SERVER_IP)],
+            ports: 49_152..=65_535,
+            candidates: vec![candidate],
+            nonce_key,
+            limits: relay::Limits::default(),
+        };
+        let relay = relay::Server::new(settings, world.entropy(), world.now());
+        let mux: Server = Mux::new(relay, sfu, vec![candidate]);
+        let line = Settings { delay: Duration::from_millis(1), ..Settings::default() };
+        let spec = HostSpec {
+            name: "server",
+            addresses: vec![IpAddr::from(SERVER_IP)],
+            listeners: vec![MEDIA_PORT, TURN_PORT],
+            gateway: None,
+            up: line,
+            down: line,
+        };
+        let server = world.add_host(spec, mux);
+        let entropy = world.entropy();
+        Meeting { world, server, events: Vec::new(), entropy, published: Vec::new(), next_id: 1 }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.world.act(self.server, |mux: &mut Server, now, out| {
+            mux.with_sfu(now, out, |sfu, out| sfu.handle_command(now, command, out));
+        });
+        self.poll_events();
+    }
+
+    /// Takes what the SFU has to tell.
+    pub fn poll_events(&mut self) {
+        let at = self.world.elapsed();
+        while let Some(event) = self.world.program::<Server>(self.server).sfu.poll_event() {
+            self.events.push((at, event));
+        }
+    }
+
+    pub fn run_for(&mut self, duration: Duration) {
+        self.world.run_for(duration);
+        self.poll_events();
+    }
+
+    fn credentials(&mut self, name: &str) -> IceCredentials {
+        let random = self.entropy.u64();
+        IceCredentials { ufrag: format!("{name}{random:08x}"), pwd: format!("{:024x}", self.entropy.u64()) }
+    }
+
+    pub fn join(&mut self, room: u64, name: &'static str, access: Access) -> Member {
+        let id = ParticipantId(self.id());
+        let room = RoomId(room);
+        let (server_ice, caller_ice) = (self.credentials("srv"), self.credentials("cli"));
+        let mut material = [0; 88];
+        self.entropy.fill(&mut material);
+        let keys = MasterKeys::from_keying_material(Profile::AeadAes256Gcm, &material).expect("2 × (32 + 12) octets");
+        self.command(Command::Join { room, participant: id });
+        self.command(Command::SetTransport {
+            participant: id,
+            transport: TransportSpec {
+                local_ice: server_ice.clone(),
+                remote_ice: caller_ice.clone(),
+                remote_fingerprint: Fingerprint([0; 32]),
+            },
+        });
+        let sfu = &mut self.world.program::<Server>(self.server).sfu;
+        sfu.install_keys(id, &keys).expect("it has just joined");
+
+        let now = self.world.now().instant;
+        let local = Endpoint::Listener { index: 0, ip: access.address.into() };
+        let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
+        let turn = access.turn.then(|| {
+            let account = TurnAccount { username: TURN_USER.into(), password: TURN_PASSWORD.into() };
+            let server = SocketAddr::from((SERVER_IP, TURN_PORT));
+            let mut client = TurnClient::new(server, local, account, now, self.entropy.fork());
+            client.add_peer(now, candidate, Some(0x4000));
+            client
+        });
+        let spec = CallerSpec { local, server: candidate, local_ice: caller_ice, remote_ice: server_ice, keys, turn };
+        let caller = Caller::new(spec, now, self.entropy.fork());
+        let host = HostSpec {
+            name,
+            addresses: vec![access.address.into()],
+            listeners: vec![CALLER_PORT],
+            gateway: access.gateway,
+            up: access.up,
+            down: access.down,
+        };
+        let host = self.world.add_host(host, caller);
+        Member { host, id, room }
+    }
+
+    pub fn caller(&mut self, member: Member) -> &mut Caller {
+        self.world.program(member.host)
+    }
+
+    /// Waits for ICE.
+    pub fn connect(&mut self, members: &[Member]) {
+        self.world.run_until("ICE connects", Duration::from_secs(10), |world| {
+            members.iter().all(|member| world.program::<Caller>(member.host).can_send())
+        });
+        self.poll_events();
+    }
+
+    pub fn publish_camera(&mut self, member: Member) -> TrackId {
+        self.publish(member, Codec::Vp8, &LAYERS)
+    }
+
+    pub fn publish_microphone(&mut self, member: Member) -> TrackId {
+        self.publish(member, Codec::Opus, &[("", 32_000, (0, 0))])
+    }
+
+    fn publish(&mut self, member: Member, codec: Codec, layers: &[(&str, u32, (u16, u16))]) -> TrackId {
+        let track = TrackId(self.id());
+        let video = codec != Codec::Opus;
+        let mid = format!("p{}", track.0);
+        let (payload_type, rtx_payload_type) = if video { (VP8, Some(RTX)) } else { (OPUS, None) };
+        let rid = |name: &str| video.then(|| name.to_owned());
+        let encodings = layers
+            .iter()
+            .map(|&(name, bitrate_bps, (width, height))| Encoding {
+                rid: rid(name),
+                // As in a simulcast offer: the SSRC is learned from mid and rid.
+                ssrc: None,
+                rtx_ssrc: None,
+                width,
+                height,
+                bitrate_bps,
+            })
+            .collect();
+        let extensions = published_extensions(codec);
+        let spec = TrackSpec {
+            codec,
+            mid: mid.clone(),
+            payload_type,
+            rtx_payload_type,
+            encodings,
+            extensions,
+            nack: video,
+            muted: false,
+        };
+        self.command(Command::Publish { participant: member.id, track, spec });
+        for (encoding, &(name, bitrate_bps, size)) in (0u8..).zip(layers) {
+            let stream = StreamSpec {
+                room: member.room.0,
+                track: track.0,
+                encoding,
+                codec,
+                mid: mid.clone(),
+                rid: rid(name),
+                ssrc: self.entropy.u32(),
+                payload_type,
+                rtx: rtx_payload_type.map(|payload_type| (self.entropy.u32(), payload_type)),
+                extensions,
+                bitrate_bps,
+                size,
+                temporal: video,
+            };
+            self.world.act(member.host, |caller: &mut Caller, now, _| caller.publish(now.instant, stream));
+        }
+        self.published.push((track, member, codec));
+        track
+    }
+
+    pub fn subscribe(&mut self, member: Member, track: TrackId) {
+        let &(_, publisher, codec) =
+            self.published.iter().find(|(known, _, _)| *known == track).expect("a published track");
+        let video = codec != Codec::Opus;
+        // The subscriber's own numbers.
+        let (payload_type, rtx) = if video { (120, Some((self.entropy.u32(), 121))) } else { (63, None) };
+        let ssrc = self.entropy.u32();
+        let spec = SubscriptionSpec {
+            mid: format!("s{}", track.0),
+            ssrc,
+            rtx_ssrc: rtx.map(|(ssrc, _)| ssrc),
+            payload_type,
+            rtx_payload_type: rtx.map(|(_, payload_type)| payload_type),
+            extensions: subscribed_extensions(),
+            nack: video,
+            wish: LayerWish::EVERYTHING,
+        };
+        let reception = ReceptionSpec { room: publisher.room.0, track: track.0, codec, ssrc, payload_type, rtx };
+        self.caller(member).receive(reception);
+        self.command(Command::Subscribe { participant: member.id, track, spec });
+    }
+
+    pub fn set_wish(&mut self, member: Member, track: TrackId, wish: LayerWish) {
+        self.command(Command::SetWish { participant: member.id, track, wish });
+    }
+
+    pub fn reception(&mut self, member: Member, track: TrackId) -> &ReceivedStream {
+        self.caller(member).reception(track.0)
+    }
+
+    /// Frames that a member has been shown of a track so far.
+    pub fn shown(&mut self, member: Member, track: TrackId) -> usize {
+        self.reception(member, track).shown.len()
+    }
+}

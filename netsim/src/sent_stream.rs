@@ -1,0 +1,318 @@
+//! A simulated encoder and the RTP stream that carries it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use datapath::{Entropy, Now};
+use sfu::rtcp::SenderInfo;
+use sfu::rtp::{HeaderWriter, abs_send_time};
+use sfu::transport::SrtpSender;
+use sfu::transport::srtp::RTP_OVERHEAD;
+use sfu::vp8::{DESCRIPTOR_LEN_MAX, Descriptor};
+use sfu::{Codec, ExtensionIds};
+
+use crate::picture::{MARK, Mark};
+
+/// Packets kept for retransmission.
+const HISTORY: usize = 1000;
+/// Octets of one packet's payload at most.
+const PAYLOAD_MAX: usize = 1150;
+/// Packets that carry the mid and the rid (a browser sends them until it hears of the SSRC).
+const IDENTIFIED: u64 = 100;
+/// How much larger a keyframe is.
+const KEYFRAME_FACTOR: u32 = 4;
+
+/// What a stream is made with.
+#[derive(Clone, Debug)]
+pub struct StreamSpec {
+    pub room: u64,
+    pub track: u64,
+    pub encoding: u8,
+    pub codec: Codec,
+    pub mid: String,
+    pub rid: Option<String>,
+    pub ssrc: u32,
+    pub payload_type: u8,
+    /// SSRC and payload type of the retransmissions.
+    pub rtx: Option<(u32, u8)>,
+    pub extensions: ExtensionIds,
+    pub bitrate_bps: u32,
+    pub size: (u16, u16),
+    /// Three temporal layers in the pattern 0 2 1 2, else one.
+    pub temporal: bool,
+}
+
+impl StreamSpec {
+    fn interval(&self) -> Duration {
+        match self.codec {
+            Codec::Opus => Duration::from_millis(20),
+            Codec::Vp8 | Codec::H264 => Duration::from_nanos(33_333_333),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    sequence: u64,
+    marker: bool,
+    timestamp: u32,
+    payload: Vec<u8>,
+}
+
+pub struct SentStream {
+    pub spec: StreamSpec,
+    sequence: u64,
+    rtx_sequence: u64,
+    first_timestamp: u32,
+    started: Instant,
+    next_frame: Instant,
+    frame: u32,
+    /// The last frame of each temporal layer that others are predicted from: 0, and 1.
+    last_base: u32,
+    last_middle: u32,
+    picture_id: u16,
+    tl0_picture_index: u8,
+    since_keyframe: u32,
+    keyframe_wanted: bool,
+    history: VecDeque<Kept>,
+    /// Nothing is encoded (dynacast, mute).
+    pub paused: bool,
+    /// −dBov of what the microphone hears.
+    pub audio_level: u8,
+    pub packets: u32,
+    pub octets: u32,
+    pub keyframes: u32,
+    pub retransmitted: u32,
+}
+
+/// The transport-wide sequence number, one for all streams of a transport.
+#[derive(Debug, Default)]
+pub struct TransportSequence(u16);
+
+impl SentStream {
+    pub fn new(spec: StreamSpec, now: Instant, entropy: &mut Entropy) -> SentStream {
+        SentStream {
+            // Close to the top, so that every run wraps around.
+            sequence: 65_000 + entropy.below(500),
+            rtx_sequence: entropy.below(65_536),
+            first_timestamp: entropy.u32(),
+            started: now,
+            next_frame: now,
+            frame: 0,
+            last_base: 0,
+            last_middle: 0,
+            picture_id: 0x7FF0,
+            tl0_picture_index: 250,
+            since_keyframe: 0,
+            keyframe_wanted: true,
+            history: VecDeque::new(),
+            paused: false,
+            audio_level: 30,
+            packets: 0,
+            octets: 0,
+            keyframes: 0,
+            retransmitted: 0,
+            spec,
+        }
+    }
+
+    pub fn request_keyframe(&mut self) {
+        self.keyframe_wanted = true;
+    }
+
+    pub fn poll_timeout(&self) -> Instant {
+        self.next_frame
+    }
+
+    fn timestamp(&self, at: Instant) -> u32 {
+        let elapsed = at.saturating_duration_since(self.started);
+        let units = elapsed.as_nanos() * u128::from(self.spec.codec.clock_rate()) / 1_000_000_000;
+        self.first_timestamp.wrapping_add(units as u32)
+    }
+
+    pub fn sender_info(&self, now: Now) -> SenderInfo {
+        SenderInfo {
+            ntp: ntp(now.unix),
+            rtp_timestamp: self.timestamp(now.instant),
+            packets: self.packets,
+            octets: self.octets,
+        }
+    }
+
+    /// Makes the frame that is due, if one is, and gives its protected packets to `sink`.
+    pub fn poll_frame(
+        &mut self,
+        now: Now,
+        sender: &SrtpSender,
+        transport: &mut TransportSequence,
+        sink: &mut dyn FnMut(&[u8]),
+    ) {
+        if now.instant < self.next_frame {
+            return;
+        }
+        self.next_frame += self.spec.interval();
+        if self.paused {
+            // What comes back after a pause begins anew.
+            self.keyframe_wanted = true;
+            return;
+        }
+        let bits = u64::from(self.spec.bitrate_bps) * self.spec.interval().as_micros() as u64 / 1_000_000;
+        let mut octets = (bits / 8) as usize;
+        let video = self.spec.codec != Codec::Opus;
+        let keyframe = video && std::mem::take(&mut self.keyframe_wanted);
+        if keyframe {
+            octets *= KEYFRAME_FACTOR as usize;
+            self.keyframes += 1;
+            self.since_keyframe = 0;
+        }
+        let (layer, reference) = self.predict(keyframe);
+        let timestamp = self.timestamp(now.instant);
+        let packets = octets.div_ceil(PAYLOAD_MAX).max(1);
+        for packet in 0..packets {
+            let mark = Mark {
+                room: self.spec.room,
+                track: self.spec.track,
+                encoding: self.spec.encoding,
+                keyframe,
+                frame: self.frame,
+                reference,
+                packet: packet as u8,
+                packets: packets as u8,
+                captured: now.unix,
+            };
+            let mut payload = Vec::new();
+            if video {
+                let descriptor = Descriptor {
+                    start: packet == 0,
+                    non_reference: layer == 2,
+                    picture_id: Some(self.picture_id),
+                    picture_id_is_long: true,
+                    tl0_picture_index: self.spec.temporal.then_some(self.tl0_picture_index),
+                    temporal_layer: self.spec.temporal.then_some(layer),
+                    // Each frame of layer 1 or 2 is predicted from a lower layer or its own base alone.
+                    layer_sync: self.spec.temporal && layer > 0,
+                    ..Descriptor::default()
+                };
+                let mut buffer = [0; DESCRIPTOR_LEN_MAX];
+                let length = descriptor.write(&mut buffer);
+                payload.extend_from_slice(&buffer[..length]);
+            }
+            payload.extend(mark.write((octets / packets).max(MARK), self.spec.size));
+            let kept = Kept {
+                sequence: self.sequence,
+                // Video: the frame's last packet (RFC 7741 §4.1). Audio: none without DTX.
+                marker: video && packet + 1 == packets,
+                timestamp,
+                payload,
+            };
+            self.sequence += 1;
+            self.packets += 1;
+            self.octets += kept.payload.len() as u32;
+            self.write(now, &kept, None, sender, transport, sink);
+            self.history.push_back(kept);
+            if self.history.len() > HISTORY {
+                self.history.pop_front();
+            }
+        }
+        self.frame += 1;
+        self.picture_id = (self.picture_id + 1) & 0x7FFF;
+    }
+
+    /// The temporal layer of the next frame and the frame that it is predicted from.
+    fn predict(&mut self, keyframe: bool) -> (u8, u32) {
+        let position = self.since_keyframe % 4;
+        self.since_keyframe += 1;
+        let layer = match position {
+            _ if !self.spec.temporal => 0,
+            0 => 0,
+            2 => 1,
+            _ => 2,
+        };
+        let reference = match (layer, position) {
+            _ if keyframe => self.frame,
+            (2, 3) => self.last_middle,
+            _ => self.last_base,
+        };
+        if layer == 0 {
+            self.last_base = self.frame;
+            self.tl0_picture_index = self.tl0_picture_index.wrapping_add(1);
+        } else if layer == 1 {
+            self.last_middle = self.frame;
+        }
+        (layer, reference)
+    }
+
+    /// Answers a NACK with a retransmission (RFC 4588).
+    pub fn retransmit(
+        &mut self,
+        now: Now,
+        sequence_number: u16,
+        sender: &SrtpSender,
+        transport: &mut TransportSequence,
+        sink: &mut dyn FnMut(&[u8]),
+    ) {
+        let Some((ssrc, payload_type)) = self.spec.rtx else { return };
+        let wanted = |kept: &&Kept| kept.sequence as u16 == sequence_number;
+        let Some(kept) = self.history.iter().rev().find(wanted).cloned() else { return };
+        let sequence = self.rtx_sequence;
+        self.rtx_sequence += 1;
+        self.retransmitted += 1;
+        self.write(now, &kept, Some((ssrc, payload_type, sequence)), sender, transport, sink);
+    }
+
+    /// Writes and protects one packet, on its own stream or as a retransmission.
+    fn write(
+        &self,
+        now: Now,
+        kept: &Kept,
+        rtx: Option<(u32, u8, u64)>,
+        sender: &SrtpSender,
+        transport: &mut TransportSequence,
+        sink: &mut dyn FnMut(&[u8]),
+    ) {
+        let (ssrc, payload_type, sequence) = rtx.unwrap_or((self.spec.ssrc, self.spec.payload_type, kept.sequence));
+        let ids = &self.spec.extensions;
+        let mut buffer = vec![0; 128 + kept.payload.len() + RTP_OVERHEAD];
+        let mut header =
+            HeaderWriter::new(&mut buffer, payload_type, kept.marker, sequence as u16, kept.timestamp, ssrc, false)
+                .expect("128 octets hold a header");
+        if let Some(id) = ids.transport_cc {
+            header.extension(id, &transport.0.to_be_bytes());
+            transport.0 = transport.0.wrapping_add(1);
+        }
+        if let Some(id) = ids.abs_send_time {
+            header.extension(id, &abs_send_time(now.unix));
+        }
+        if self.packets < IDENTIFIED as u32 || rtx.is_some() {
+            if let Some(id) = ids.mid {
+                header.extension(id, self.spec.mid.as_bytes());
+            }
+            let id = if rtx.is_some() { ids.repaired_rid } else { ids.rid };
+            if let Some((id, rid)) = id.zip(self.spec.rid.as_ref()) {
+                header.extension(id, rid.as_bytes());
+            }
+        }
+        if let Some(id) = ids.audio_level.filter(|_| self.spec.codec == Codec::Opus) {
+            header.extension(id, &[0x80 | self.audio_level]);
+        }
+        let header_length = header.finish();
+        let mut length = header_length;
+        if rtx.is_some() {
+            buffer[length..length + 2].copy_from_slice(&(kept.sequence as u16).to_be_bytes());
+            length += 2;
+        }
+        buffer[length..length + kept.payload.len()].copy_from_slice(&kept.payload);
+        length += kept.payload.len();
+        // RFC 3711 §3.3.1: the index is the sequence number with its rollovers, which begin at zero.
+        let index = sequence;
+        let length = sender.protect_rtp(&mut buffer, header_length, length, ssrc, index);
+        sink(&buffer[..length]);
+    }
+}
+
+/// NTP time (RFC 5905, seconds since 1900) as 32.32 fixed point.
+pub fn ntp(unix: Duration) -> u64 {
+    const FROM_1900_TO_1970: u64 = 2_208_988_800;
+    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+    (unix.as_secs() + FROM_1900_TO_1970) << 32 | fraction
+}
