@@ -239,8 +239,8 @@ impl ReceivedStream {
         if let Some(info) = self.sender_info {
             let units = (timestamp as u32).wrapping_sub(info.rtp_timestamp) as i32;
             let since_report = i64::from(units) * 1_000_000 / i64::from(self.spec.codec.clock_rate());
-            let reported = (u128::from(info.ntp) * 1_000_000 >> 32) as i64;
-            let captured = (u128::from(crate::sent_stream::ntp(mark.captured)) * 1_000_000 >> 32) as i64;
+            let reported = ((u128::from(info.ntp) * 1_000_000) >> 32) as i64;
+            let captured = ((u128::from(crate::sent_stream::ntp(mark.captured)) * 1_000_000) >> 32) as i64;
             self.clock_offset_us = Some(reported + since_report - captured);
         }
         self.waiting = self.waiting.split_off(&(timestamp + 1));

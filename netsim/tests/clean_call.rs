@@ -30,7 +30,7 @@ fn run(seed: u64) -> u64 {
     assert!((picture - sound).abs() < 10_000, "lips and voice are {} µs apart", picture - sound);
 
     let counters = meeting.caller(anna).counters;
-    // assert!(counters.transport_feedback > 50, "{counters:?}");
+    assert!(counters.transport_feedback > 50, "{counters:?}");
     assert!(counters.receiver_reports > 5, "{counters:?}");
     assert_eq!(counters.packets_asked, 0);
     let server = meeting.world.counters(meeting.server);
