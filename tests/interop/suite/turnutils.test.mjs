@@ -20,6 +20,7 @@ advertise = ["127.0.0.1", "::1"]
 http = "127.0.0.1:7880"
 [relay]
 allowed_peers = ${JSON.stringify(allowed)}
+secrets = ["a secret shared with the homeserver"]
 [relay.users]
 alice = "wonderland"
 `;
@@ -63,14 +64,12 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
   };
 
   /** Two clients send `MESSAGES` in all to the peer, which sends each back. */
-  const exchange = (address, ...options) => {
-    const words = ['-u', 'alice', '-w', 'wonderland', '-e', address, '-r', `${PEER_PORT}`, '-p', '3478'];
-    const { stdout } = spawnSync(
-      'ip',
-      inside('turnutils_uclient', '-m', '2', '-n', `${MESSAGES / 2}`, '-c', ...options, ...words, address),
-      { encoding: 'utf8', timeout: 60_000 },
-    );
-    return stdout;
+  const exchange = (address, ...options) =>
+    uclient(address, '-c', '-u', 'alice', '-w', 'wonderland', '-e', address, '-r', `${PEER_PORT}`, ...options);
+
+  const uclient = (address, ...options) => {
+    const words = ['-m', '2', '-n', `${MESSAGES / 2}`, '-p', '3478', ...options, address];
+    return spawnSync('ip', inside('turnutils_uclient', ...words), { encoding: 'utf8', timeout: 60_000 }).stdout;
   };
 
   const assertComplete = (output) => {
@@ -97,6 +96,31 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
       assertComplete(exchange('::1', '-x', '-s'));
       assertComplete(exchange('::1', '-x'));
       await until('relay sockets are counted', () => metric('hausruf_relay_sockets_opened_total') >= 8);
+    });
+  });
+
+  test('a pair of ports: EVEN-PORT with the next one reserved', async () => {
+    await serving(['127.0.0.1'], async () => {
+      const words = ['-u', 'alice', '-w', 'wonderland', '-e', '127.0.0.1', '-r', `${PEER_PORT}`];
+      assertComplete(uclient('127.0.0.1', ...words));
+    });
+  });
+
+  test('a REST credential made with the shared secret', async () => {
+    await serving(['127.0.0.1'], async () => {
+      const secret = 'a secret shared with the homeserver';
+      assertComplete(uclient('127.0.0.1', '-c', '-u', '@anna:example.org', '-W', secret, '-e', '127.0.0.1', '-r', `${PEER_PORT}`));
+      const guessed = uclient('127.0.0.1', '-c', '-u', '@anna:example.org', '-W', 'guessed', '-e', '127.0.0.1', '-r', `${PEER_PORT}`);
+      assert.doesNotMatch(guessed, /tot_recv_msgs=[1-9]/, guessed);
+    });
+  });
+
+  test('two clients reach each other in memory, without any relay socket', async () => {
+    await serving([], async () => {
+      const words = ['-y', '-c', '-u', 'alice', '-w', 'wonderland'];
+      assertComplete(uclient('127.0.0.1', ...words));
+      assertComplete(uclient('127.0.0.1', '-s', ...words));
+      assert.equal(metric('hausruf_relay_sockets_opened_total'), 0);
     });
   });
 
