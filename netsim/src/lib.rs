@@ -1,6 +1,7 @@
 //! A virtual world for the packet plane, and a real-time emulator of poor links for real clients.
 
 pub mod caller;
+pub mod check;
 pub mod emulator;
 pub mod ice_agent;
 pub mod kernel;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use datapath::mux::Mux;
+use datapath::stun::Key;
 use datapath::{Endpoint, Entropy};
 use sfu::transport::{Certificate, MasterKeys, Profile};
 use sfu::{
@@ -12,6 +13,7 @@ use sfu::{
 };
 
 use crate::caller::{Caller, CallerSpec};
+use crate::check::{Amplification, Relaying, Sequences};
 use crate::link::Settings;
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
 use crate::sent_stream::StreamSpec;
@@ -25,8 +27,6 @@ pub const SERVER_IP: [u8; 4] = [198, 51, 100, 10];
 pub const MEDIA_PORT: u16 = 3478;
 /// UDP TURN for clients of the SFU has a listener of its own.
 pub const TURN_PORT: u16 = 3479;
-pub const TURN_USER: &str = "caller";
-pub const TURN_PASSWORD: &str = "opens the relay";
 const CALLER_PORT: u16 = 40_000;
 
 const OPUS: u8 = 111;
@@ -75,6 +75,11 @@ impl Access {
     }
 }
 
+/// The account of every TURN client.
+pub fn account() -> TurnAccount {
+    TurnAccount { username: "caller".into(), password: "opens the relay".into() }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     pub host: HostId,
@@ -104,7 +109,7 @@ impl Meeting {
         let mut nonce_key = [0; 32];
         world.entropy().fill(&mut nonce_key);
         let settings = relay::Settings {
-            credentials: relay::Credentials::new("sim").with_user(TURN_USER, TURN_PASSWORD),
+            credentials: relay::Credentials::new("sim").with_user(&account().username, &account().password),
             // The addresses of documentation, which the world uses, are forbidden by default.
             peer_policy: relay::PeerPolicy::new(
                 vec!["198.51.100.0/24".parse().expect("a prefix"), "203.0.113.0/24".parse().expect("a prefix")],
@@ -129,6 +134,11 @@ impl Meeting {
             down: line,
         };
         let server = world.add_host(spec, mux);
+        let mut amplification = Amplification::new(server);
+        amplification.add_key(account().key(b"sim"));
+        world.add_check(amplification);
+        world.add_check(Sequences::new(server));
+        world.add_check(Relaying::new(server, IpAddr::from(SERVER_IP)));
         let entropy = world.entropy();
         Meeting { world, server, events: Vec::new(), entropy, published: Vec::new(), next_id: 1 }
     }
@@ -186,12 +196,12 @@ impl Meeting {
         let local = Endpoint::Listener { index: 0, ip: access.address.into() };
         let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
         let turn = access.turn.then(|| {
-            let account = TurnAccount { username: TURN_USER.into(), password: TURN_PASSWORD.into() };
             let server = SocketAddr::from((SERVER_IP, TURN_PORT));
-            let mut client = TurnClient::new(server, local, account, now, self.entropy.fork());
+            let mut client = TurnClient::new(server, local, account(), now, self.entropy.fork());
             client.add_peer(now, candidate, Some(0x4000));
             client
         });
+        self.world.check::<Amplification>().add_key(Key::new(server_ice.pwd.as_bytes()));
         let spec = CallerSpec { local, server: candidate, local_ice: caller_ice, remote_ice: server_ice, keys, turn };
         let caller = Caller::new(spec, now, self.entropy.fork());
         let host = HostSpec {

@@ -16,6 +16,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(150);
 const ASKS_MAX: u32 = 10;
 /// Without a decoded frame for this long a keyframe is asked for, and again as often.
 const KEYFRAME_PATIENCE: Duration = Duration::from_millis(500);
+/// So long a frame waits for its packets while later ones could be shown.
+const JITTER_BUFFER: Duration = Duration::from_millis(250);
 /// Frames remembered as references.
 const DECODED_MAX: usize = 64;
 /// Frames waiting for packets or references.
@@ -43,6 +45,7 @@ struct Waiting {
     mark: Mark,
     picture_id: Option<u16>,
     packets: BTreeSet<u8>,
+    since: Instant,
 }
 
 /// What the decoder has shown.
@@ -60,8 +63,10 @@ pub struct Reception {
     pub packets: u64,
     pub octets: u64,
     pub keyframe_requests: u64,
-    /// Packets that were seen to be missing, those of them that a retransmission brought, and that were given up.
+    /// Packets that were seen to be missing, those of them that came late by themselves (repaired upstream, or
+    /// overtaken), that a retransmission brought, and that were given up.
     pub missed: u64,
+    pub late: u64,
     pub repaired: u64,
     pub abandoned: u64,
     /// The same packet twice, past SRTP's replay protection.
@@ -122,6 +127,11 @@ impl ReceivedStream {
         layers
     }
 
+    /// Packets that have arrived of frames that are not whole.
+    pub fn packets_waiting(&self) -> usize {
+        self.waiting.values().map(|frame| frame.packets.len()).sum()
+    }
+
     pub fn handle_sender_report(&mut self, info: SenderInfo) {
         self.sender_info = Some(info);
     }
@@ -172,6 +182,7 @@ impl ReceivedStream {
                     self.reception.duplicates += 1;
                     return;
                 }
+                self.reception.late += 1;
             }
         }
         self.highest = self.highest.max(Some(sequence));
@@ -198,8 +209,12 @@ impl ReceivedStream {
             return;
         }
         let picture_id = descriptor.and_then(|descriptor| descriptor.picture_id);
-        let frame =
-            self.waiting.entry(timestamp).or_insert_with(|| Waiting { mark, picture_id, packets: BTreeSet::new() });
+        let frame = self.waiting.entry(timestamp).or_insert_with(|| Waiting {
+            mark,
+            picture_id,
+            packets: BTreeSet::new(),
+            since: now,
+        });
         assert_eq!(
             (frame.mark.encoding, frame.mark.frame, frame.picture_id),
             (mark.encoding, mark.frame, picture_id),
@@ -212,15 +227,19 @@ impl ReceivedStream {
         while self.decode(now) {}
     }
 
-    /// Decodes the first frame that is whole and whose reference is there.
+    /// Whether a frame is whole and its reference is there.
+    fn is_ready(&self, frame: &Waiting) -> bool {
+        let mark = frame.mark;
+        let whole = frame.packets.len() == usize::from(mark.packets);
+        let known = self.references.contains(&(mark.encoding, mark.reference));
+        whole && (!self.is_video() || mark.keyframe || known)
+    }
+
+    /// Decodes the first frame that is ready. Those before it are waited for, so that they can be repaired.
     fn decode(&mut self, now: Instant) -> bool {
-        let ready = self.waiting.iter().find(|(_, frame)| {
-            let mark = frame.mark;
-            let whole = frame.packets.len() == usize::from(mark.packets);
-            let known = self.references.contains(&(mark.encoding, mark.reference));
-            whole && (!self.is_video() || mark.keyframe || known)
-        });
-        let Some((&timestamp, frame)) = ready else { return false };
+        let is_due = |frame: &Waiting| now.saturating_duration_since(frame.since) >= JITTER_BUFFER;
+        let next = self.waiting.iter().find(|(_, frame)| self.is_ready(frame) || !is_due(frame));
+        let Some((&timestamp, frame)) = next.filter(|(_, frame)| self.is_ready(frame)) else { return false };
         let (mark, picture_id) = (frame.mark, frame.picture_id);
         if mark.keyframe {
             // A decoder keeps nothing of what was before: so a switch of layers can happen at a keyframe alone.

@@ -20,6 +20,17 @@ pub struct TurnAccount {
     pub password: String,
 }
 
+impl TurnAccount {
+    /// RFC 8489 §9.2.2.
+    pub fn key(&self, realm: &[u8]) -> Key {
+        let mut hash = Md5::new();
+        for part in [self.username.as_bytes(), b":", realm, b":", self.password.as_bytes()] {
+            hash.update(part);
+        }
+        Key::new(&hash.finalize())
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     address: SocketAddr,
@@ -212,13 +223,7 @@ impl TurnClient {
             Some(ErrorCode::UNAUTHENTICATED | ErrorCode::STALE_NONCE) => {
                 self.realm = message.realm().unwrap_or_default().to_vec();
                 self.nonce = message.nonce().unwrap_or_default().to_vec();
-                let mut hash = Md5::new();
-                for part in
-                    [self.account.username.as_bytes(), b":", &self.realm, b":", self.account.password.as_bytes()]
-                {
-                    hash.update(part);
-                }
-                self.key = Some(Key::new(&hash.finalize()));
+                self.key = Some(self.account.key(&self.realm));
                 return;
             }
             Some(code) => {
