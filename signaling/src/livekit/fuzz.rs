@@ -15,7 +15,7 @@ pub fn fuzz_sdp(data: &[u8]) {
         .sections
         .iter()
         .map(|section| {
-            let _ = extension::accept(section, Role::Publish, sfu::Kind::Video);
+            let _ = extension::ids(section, Role::Publish, sfu::Kind::Video);
             match section.kind {
                 SectionKind::Unknown => SectionAnswer::Rejected,
                 SectionKind::Application => SectionAnswer::Application,

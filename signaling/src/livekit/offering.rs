@@ -151,7 +151,7 @@ impl Room {
                 rtx_ssrc: choice.rtx_payload_type.map(|_| subscription.rtx_ssrc),
                 payload_type: choice.payload_type,
                 rtx_payload_type: choice.rtx_payload_type,
-                extensions: extension::accept(section, Role::Subscribe, subscription.kind).1,
+                extensions: extension::ids(section, Role::Subscribe, subscription.kind),
                 nack,
                 wish: sfu::LayerWish::EVERYTHING,
             };

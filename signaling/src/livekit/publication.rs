@@ -126,7 +126,7 @@ impl Publication {
             mid: section.mid.clone(),
             payload_type: choice.payload_type,
             rtx_payload_type: choice.rtx_payload_type,
-            extensions: extension::accept(section, Role::Publish, self.kind).1,
+            extensions: extension::ids(section, Role::Publish, self.kind),
             nack: format.feedback.iter().any(|feedback| feedback == "nack"),
             muted: self.info.muted,
             encodings,

@@ -135,7 +135,7 @@ impl Answer<'_> {
                 write_format(out, format, None, &[]);
             }
         }
-        for (id, uri) in extension::accept(section, role, kind).0 {
+        for (id, uri) in extension::lines(section, kind) {
             let _ = write!(out, "a=extmap:{id} {uri}\r\n");
         }
     }
@@ -259,7 +259,7 @@ mod tests {
         };
         assert!(of(3).contains(&"ssrc-group:FID 11 12".to_owned()));
         assert!(of(3).contains(&"rtcp-fb:96 goog-remb".to_owned()));
-        assert!(!of(3).iter().any(|line| line.contains("transport")));
+        assert!(!of(3).iter().any(|line| line.contains("rtcp-fb:96 transport-cc")));
         assert!(of(7).contains(&"simulcast:recv q;h;f".to_owned()));
         assert!(of(7).contains(&"rtcp-fb:96 transport-cc".to_owned()));
         assert!(!of(7).iter().any(|line| line.contains("goog-remb")));

@@ -21,14 +21,14 @@ pub enum Role {
 }
 
 /// Publishers tell us what a stream is (mid, rid), how loud it is, and number it for our feedback. What we send is
-/// recognised by its SSRC; its send times let the client estimate the bandwidth (REMB), and so transport-wide
-/// numbers, the other way of estimating, stay out of it.
-fn accepted(role: Role, kind: Kind) -> &'static [&'static str] {
-    match (role, kind) {
-        (Role::Publish, Kind::Audio) => &[MID, AUDIO_LEVEL],
-        (Role::Publish, Kind::Video) => &[MID, RID, REPAIRED_RID, TRANSPORT_CC],
-        (Role::Subscribe, Kind::Audio) => &[],
-        (Role::Subscribe, Kind::Video) => &[ABS_SEND_TIME],
+/// recognised by its SSRC, and its send times let the client estimate the bandwidth (REMB).
+///
+/// An answer takes up all of them in every section, whatever we do there: in a new section Chromium offers no
+/// extension that an earlier answer left out of a section of that kind, and a camera without rids has no layers.
+fn accepted(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Audio => &[MID, AUDIO_LEVEL],
+        Kind::Video => &[MID, RID, REPAIRED_RID, TRANSPORT_CC, ABS_SEND_TIME],
     }
 }
 
@@ -41,30 +41,35 @@ pub fn accepted_feedback(role: Role, kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// The lines of the answer and the same as numbers for the packet path. Ids of the two-byte form (15 and above) are
-/// not taken up.
-pub fn accept(section: &Section, role: Role, kind: Kind) -> (Vec<(u8, &'static str)>, ExtensionIds) {
-    let mut ids = ExtensionIds::default();
-    let mut lines = Vec::new();
+/// The lines of the answer. Ids of the two-byte form (15 and above) are not taken up.
+pub fn lines(section: &Section, kind: Kind) -> Vec<(u8, &'static str)> {
+    let mut lines: Vec<(u8, &'static str)> = Vec::new();
     for (id, uri) in &section.extensions {
-        let Some(uri) = accepted(role, kind).iter().find(|known| *known == uri) else {
-            continue;
-        };
-        if !(1..=14).contains(id) {
-            continue;
-        }
-        let slot = match *uri {
-            MID => &mut ids.mid,
-            RID => &mut ids.rid,
-            REPAIRED_RID => &mut ids.repaired_rid,
-            AUDIO_LEVEL => &mut ids.audio_level,
-            TRANSPORT_CC => &mut ids.transport_cc,
-            _ => &mut ids.abs_send_time,
-        };
-        if slot.is_none() {
-            *slot = Some(*id);
-            lines.push((*id, *uri));
+        let known = accepted(kind).iter().find(|known| *known == uri);
+        if let Some(uri) = known
+            && (1..=14).contains(id)
+            && lines.iter().all(|line| line.0 != *id && line.1 != *uri)
+        {
+            lines.push((*id, uri));
         }
     }
-    (lines, ids)
+    lines
+}
+
+/// What the packet path reads of what a publisher sends, or writes for a subscriber. We send no transport-wide
+/// numbers: a receiver that saw them would give up estimating by send times.
+pub fn ids(section: &Section, role: Role, kind: Kind) -> ExtensionIds {
+    let lines = lines(section, kind);
+    let id = |uri| lines.iter().find(|line| line.1 == uri).map(|line| line.0);
+    match role {
+        Role::Publish => ExtensionIds {
+            mid: id(MID),
+            rid: id(RID),
+            repaired_rid: id(REPAIRED_RID),
+            audio_level: id(AUDIO_LEVEL),
+            transport_cc: id(TRANSPORT_CC),
+            ..Default::default()
+        },
+        Role::Subscribe => ExtensionIds { abs_send_time: id(ABS_SEND_TIME), ..Default::default() },
+    }
 }
