@@ -36,6 +36,8 @@ pub struct Ports {
     relays: HashMap<SocketAddr, usize>,
     relay_buffer_bytes: usize,
     ready: Vec<Readiness>,
+    /// Where the next turn begins among the ready sockets: when more is there than a turn takes, everybody gets a share.
+    rotation: usize,
     /// Slots that have trains in this turn.
     sending: Vec<usize>,
 }
@@ -71,6 +73,7 @@ impl Ports {
             relays: HashMap::new(),
             relay_buffer_bytes,
             ready: Vec::new(),
+            rotation: 0,
             sending: Vec::new(),
         })
     }
@@ -189,7 +192,9 @@ impl Ports {
 
     /// Receives from the sockets that the last [`Ports::wait`] found ready.
     pub fn receive(&mut self, batch: &mut ReceiveBatch, events: &mut Vec<SocketEvent>) {
-        for ready in &self.ready {
+        self.rotation = (self.rotation + 1) % self.ready.len().max(1);
+        let (last, first) = self.ready.split_at(self.rotation);
+        for ready in first.iter().chain(last) {
             let slot = ready.token as usize;
             let Some(Some(port)) = self.ports.get(slot) else {
                 continue;

@@ -342,3 +342,24 @@ fn a_second_instance_on_the_same_port_fails() {
     let error = Driver::bind(&Settings::new(vec![bound])).err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
+
+#[test]
+fn a_relayed_address_that_a_nat_owns_is_opened_at_its_port() {
+    let (mut driver, _) = driver("127.0.0.1:0");
+    let port = plain().local_addr().unwrap().port();
+    let relayed = SocketAddr::from(([192, 0, 2, 1], port));
+    let local = Endpoint::Relay { address: relayed };
+    let peer = plain();
+    let to = peer.local_addr().unwrap();
+    let mut node = Scripted::new(|_, _| ());
+    driver.act(&mut node, |_, _, out| {
+        out.order(Order::OpenRelay { relayed });
+        out.send(local, to, b"out");
+    });
+    assert_eq!(node.events, [SocketEvent::Opened { relayed }]);
+    let (_, from) = peer.recv_from(&mut [0; 10]).unwrap();
+    assert_eq!(from.port(), port);
+    peer.send_to(b"in", from).unwrap();
+    run(&mut driver, &mut node, |node| !node.seen.is_empty());
+    assert_eq!(node.seen[0].0, local);
+}

@@ -212,3 +212,38 @@ impl Default for SendBatch {
         SendBatch::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ReceiveBatch, UdpSocket};
+    use super::*;
+
+    #[test]
+    fn a_train_that_the_route_cannot_segment_leaves_singly_and_in_order() {
+        let bind = || UdpSocket::listener("127.0.0.1:0".parse().unwrap(), 1 << 20, false).unwrap();
+        let (sender, receiver) = (bind(), bind());
+        // Without checksums the kernel refuses to segment, as it does for a device without checksum offload.
+        sender.set(libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        let heads: Vec<u8> = (0..7).flat_map(|index| [index; 100]).collect();
+        let entry = |index: u32| Entry {
+            local: Endpoint::Listener { index: 0, ip: sender.address().ip() },
+            remote: receiver.address(),
+            tos: 0,
+            head: index * 100..(index + 1) * 100,
+            body: 0..0,
+        };
+        let entries: Vec<Entry> = (0..7).map(entry).collect();
+        let mut trains = Trains::new();
+        trains.form(&entries);
+        assert_eq!(trains.trains().len(), 1);
+        let payloads = Payloads { entries: &entries, heads: &heads, bodies: &[] };
+        assert_eq!(SendBatch::new().send(&sender, &trains, &[0], payloads), 0);
+
+        let mut batch = ReceiveBatch::new();
+        assert_eq!(batch.receive(&receiver, 0, 16).unwrap(), 7);
+        let (messages, arena) = batch.parts();
+        let received: Vec<u8> = messages.iter().map(|message| arena[message.offset as usize]).collect();
+        assert_eq!(received, [0, 1, 2, 3, 4, 5, 6]);
+        assert!(messages.iter().all(|message| message.length == 100));
+    }
+}

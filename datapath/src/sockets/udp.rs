@@ -85,7 +85,7 @@ impl UdpSocket {
         }
     }
 
-    fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    pub(super) fn set(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
         // SAFETY: the value lives through the call and its size is given.
         checked(unsafe {
             libc::setsockopt(
