@@ -12,7 +12,7 @@ GOBIN := $(or $(shell command -v go >/dev/null && go env GOBIN),$(HOME)/go/bin)
 PAGE := signaling/web/dist/index.html
 PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/static/*)
 
-.PHONY: demo build test check unit interop bench bench-peers rust node peers
+.PHONY: demo build test check unit interop bench bench-peers benches rust node peers
 
 demo: build
 	$(TARGET)/release/hausruf demo
@@ -39,13 +39,16 @@ interop: build peers node
 	cd tests/interop && $(NPM_CI)
 	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf npm test
 
-bench: build
-	cargo build --release --locked -p benches
-	$(TARGET)/release/benches compare --server $(TARGET)/release/hausruf
+# In a network namespace of its own: needs root.
+bench: benches peers
+	$(SUDO) $(TARGET)/release/benches all --server $(TARGET)/release/hausruf
 
-bench-peers: build $(GOBIN)/server
+bench-peers: benches peers $(GOBIN)/server
+	$(SUDO) $(TARGET)/release/benches all --server $(TARGET)/release/hausruf --livekit $(GOBIN)/server \
+	    --coturn "$$(command -v turnserver)"
+
+benches: build
 	cargo build --release --locked -p benches
-	$(TARGET)/release/benches compare --server $(TARGET)/release/hausruf --livekit $(GOBIN)/server
 
 $(GOBIN)/server:
 	@command -v go >/dev/null || { echo "Go is missing: https://go.dev/dl/"; exit 1; }

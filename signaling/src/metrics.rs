@@ -50,6 +50,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     let opened = counter("hausruf_relay_sockets_opened_total", "Relay sockets opened at the kernel", &["worker"])?;
     let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
     let handovers = counter("hausruf_memory_handovers_total", "Datagrams handed over in memory", &["worker"])?;
+    let missed = counter("hausruf_events_lost_total", "Events that found the signalling's queue full", &["worker"])?;
     let turns = counter("hausruf_loop_turns_total", "Turns of the worker's loop", &["worker"])?;
     let lag = CounterVec::new(
         Opts::new("hausruf_loop_lag_seconds_total", "Time for which turns of the loop kept arriving packets waiting"),
@@ -81,6 +82,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         opened.with_label_values(&labels).inc_by(counters.relay_sockets_opened);
         open.with_label_values(&labels).set(i64::try_from(snapshot.relay_sockets).unwrap_or(i64::MAX));
         handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
+        missed.with_label_values(&labels).inc_by(counters.events_lost);
         turns.with_label_values(&labels).inc_by(snapshot.lag.turns);
         lag.with_label_values(&labels).inc_by(seconds(snapshot.lag.total));
         longest.with_label_values(&labels).set(seconds(snapshot.lag.longest));
