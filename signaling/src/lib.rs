@@ -25,4 +25,4 @@ pub use options::{CommandSink, Drain, Limits, MetricsSource, Options, RoomDefaul
 pub use server::serve;
 
 #[doc(hidden)]
-pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_signal_request};
+pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};

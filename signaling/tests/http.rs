@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-const OFFER: &str = include_str!("offers/chromium156_offer_v1_layout.sdp");
+const OFFER: &str = include_str!("../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
 
 struct Server {
     address: SocketAddr,

@@ -1,9 +1,21 @@
 //! Entry points for fuzzing: whatever a stranger sends, nothing panics.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use datapath::{Entropy, Now};
+use livekit_protocol::{ConnectionSettings, JoinRequest};
+
 use super::join_request;
+use super::joining::Join;
+use super::output::ConnectionId;
 use super::request::Request;
+use super::rooms::Rooms;
 use super::sdp::codec;
 use super::sdp::{Answer, Offer, Role, SectionAnswer, SectionKind, extension};
+use super::settings::Settings;
+use super::token::{Claims, VideoGrant};
+use crate::options::{Limits, RoomDefaults};
 
 /// An offer, and an answer to it that a parser reads again.
 #[doc(hidden)]
@@ -47,7 +59,54 @@ pub fn fuzz_join_request(data: &[u8]) {
     }
 }
 
+/// A client of a room of two that sends whatever it likes: each message is led by its length (two octets, big-endian);
+/// 0 stands for a second that passes.
 #[doc(hidden)]
-pub fn fuzz_signal_request(data: &[u8]) {
-    let _ = Request::decode(data);
+#[allow(clippy::disallowed_methods)] // Some instant to count from; it decides nothing.
+pub fn fuzz_session(data: &[u8]) {
+    let mut now = Now { instant: Instant::now(), unix: Duration::from_secs(1_000_000_000) };
+    let settings = Settings {
+        api_keys: BTreeMap::from([("key".to_owned(), "secret".to_owned())]),
+        candidates: Vec::new(),
+        fingerprint: sfu::Fingerprint([0; 32]),
+        turn: None,
+        limits: Limits::default(),
+        room_defaults: RoomDefaults::default(),
+        workers: 1,
+        node_id: String::new(),
+    };
+    let mut rooms = Rooms::new(settings, Entropy::from_seed([0; 32]));
+    for connection in [1, 2] {
+        let claims = Claims {
+            iss: "key".into(),
+            sub: format!("p{connection}"),
+            video: Some(VideoGrant {
+                room_join: true,
+                room: "r".into(),
+                can_update_own_metadata: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let request = JoinRequest {
+            connection_settings: Some(ConnectionSettings { auto_subscribe: true, ..Default::default() }),
+            ..Default::default()
+        };
+        let join = Join::new(claims, request);
+        assert_eq!(rooms.join(now, ConnectionId(connection), join), Ok(()));
+    }
+    let mut rest = data;
+    while let [high, low, tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+        let (message, tail) = tail.split_at(length);
+        rest = tail;
+        if message.is_empty() {
+            now.instant += Duration::from_secs(1);
+            now.unix += Duration::from_secs(1);
+            rooms.handle_timeout(now);
+        } else if let Some(request) = Request::decode(message) {
+            rooms.handle_request(now, ConnectionId(1), request);
+        }
+        rooms.take_outputs();
+    }
 }

@@ -184,7 +184,7 @@ impl Negotiation {
 mod tests {
     use super::*;
 
-    const LAYOUT: &str = include_str!("../../tests/offers/chromium156_offer_v1_layout.sdp");
+    const LAYOUT: &str = include_str!("../../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
 
     fn negotiation() -> Negotiation {
         let mut negotiation = Negotiation::new(&mut Entropy::from_seed([1; 32]));

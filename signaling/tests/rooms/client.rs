@@ -8,8 +8,8 @@ use livekit_protocol::{AddTrackRequest, ParticipantInfo, SimulcastCodec, TrackSo
 use sfu::ParticipantId;
 use signaling::livekit::ConnectionId;
 
-const LAYOUT: &str = include_str!("../offers/chromium156_offer_v1_layout.sdp");
-const PUBLISH: &str = include_str!("../offers/chromium156_offer_publish_simulcast.sdp");
+const LAYOUT: &str = include_str!("../../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
+const PUBLISH: &str = include_str!("../../fuzz/corpus/sdp/chromium156_offer_publish_simulcast.sdp");
 
 #[derive(Debug)]
 pub struct Client {

@@ -206,7 +206,7 @@ fn candidate(out: &mut String, index: usize, address: SocketAddr) {
 mod tests {
     use super::*;
 
-    const PUBLISH: &[u8] = include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp");
+    const PUBLISH: &[u8] = include_bytes!("../../../fuzz/corpus/sdp/chromium156_offer_publish_simulcast.sdp");
 
     fn answer(sections: Vec<SectionAnswer>, offer: &Offer) -> String {
         Answer {

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn offer() -> Offer {
-        Offer::parse(include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp")).unwrap()
+        Offer::parse(include_bytes!("../../../fuzz/corpus/sdp/chromium156_offer_publish_simulcast.sdp")).unwrap()
     }
 
     #[test]

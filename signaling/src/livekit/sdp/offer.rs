@@ -391,8 +391,8 @@ impl Section {
 mod tests {
     use super::*;
 
-    const PUBLISH: &[u8] = include_bytes!("../../../tests/offers/chromium156_offer_publish_simulcast.sdp");
-    const LAYOUT: &[u8] = include_bytes!("../../../tests/offers/chromium156_offer_v1_layout.sdp");
+    const PUBLISH: &[u8] = include_bytes!("../../../fuzz/corpus/sdp/chromium156_offer_publish_simulcast.sdp");
+    const LAYOUT: &[u8] = include_bytes!("../../../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
 
     #[test]
     fn a_browsers_simulcast_section_is_read() {
