@@ -44,6 +44,11 @@ impl IceAgent {
         }
     }
 
+    /// What its checks name; it stands in the clear on the wire.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
     pub fn is_connected(&self) -> bool {
         self.answered.is_some()
     }
