@@ -18,6 +18,8 @@ fn hash(octets: &[u8]) -> u64 {
 /// Bytes to an address that has proved nothing stay under a fixed multiple of the bytes from it.
 pub struct Amplification {
     server: HostId,
+    /// The listeners. What leaves by a relayed address is the client's doing: [`Relaying`] judges it.
+    ports: Vec<u16>,
     keys: Vec<Key>,
     /// Octets from and to, with IP and UDP headers; `None`: it has shown a message with a valid MESSAGE-INTEGRITY.
     addresses: BTreeMap<SocketAddr, Option<(u64, u64)>>,
@@ -27,8 +29,8 @@ impl Amplification {
     /// The largest answer to somebody unknown is the 401 with realm and nonce.
     pub const MULTIPLE: u64 = 3;
 
-    pub fn new(server: HostId) -> Amplification {
-        Amplification { server, keys: Vec::new(), addresses: BTreeMap::new() }
+    pub fn new(server: HostId, ports: Vec<u16>) -> Amplification {
+        Amplification { server, ports, keys: Vec::new(), addresses: BTreeMap::new() }
     }
 
     /// A key that only somebody entitled has.
@@ -48,7 +50,7 @@ impl Amplification {
 
 impl Check for Amplification {
     fn handle_sent(&mut self, passage: &Passage<'_>) {
-        if passage.host != self.server {
+        if passage.host != self.server || !self.ports.contains(&passage.source.port()) {
             return;
         }
         if let Some((from, to)) = self.addresses.entry(passage.destination).or_insert(Some((0, 0))) {

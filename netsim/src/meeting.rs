@@ -134,7 +134,7 @@ impl Meeting {
             down: line,
         };
         let server = world.add_host(spec, mux);
-        let mut amplification = Amplification::new(server);
+        let mut amplification = Amplification::new(server, vec![MEDIA_PORT, TURN_PORT]);
         amplification.add_key(account().key(b"sim"));
         world.add_check(amplification);
         world.add_check(Sequences::new(server));
