@@ -1,0 +1,1 @@
+//! What ours encodes, others decode, and the reverse: see `tests/`.
