@@ -12,7 +12,7 @@ use sfu::{Command, ParticipantId};
 
 use super::identifier;
 use super::negotiation::Negotiation;
-use super::output::{ConnectionId, Output, leave};
+use super::output::{ConnectionId, Output};
 use super::publishing::quality_update;
 use super::room::{Context, Room, update};
 use super::sdp::{Offer, OfferError};
@@ -175,8 +175,7 @@ impl Room {
             .filter_map(|published| published.track.as_ref())
             .all(|track| session.publication_by_sid(&track.sid).is_some());
         if !all_known {
-            let message = leave(DisconnectReason::StateMismatch, Action::Reconnect);
-            ctx.send(session.connection, message);
+            self.restart_client(ctx, participant);
         }
     }
 

@@ -3,15 +3,11 @@
 use std::collections::HashMap;
 
 use livekit_protocol::signal_response::Message;
-use livekit_protocol::{
-    DisconnectReason, SessionDescription, SubscriptionError, SubscriptionResponse, TrackSubscribed,
-    leave_request::Action,
-};
+use livekit_protocol::{SessionDescription, SubscriptionError, SubscriptionResponse, TrackSubscribed};
 use sfu::{Command, ParticipantId, SubscriptionSpec, TrackId, TransportSpec};
 
 use super::identifier;
 use super::negotiation::Carries;
-use super::output::leave;
 use super::room::{Context, Room};
 use super::sdp::codec::{self, Choice};
 use super::sdp::extension;
@@ -36,8 +32,7 @@ impl Room {
         });
         let Ok((offer, restarted)) = applied else {
             // A client cannot be told that its offer is wrong; it begins anew instead.
-            let message = leave(DisconnectReason::StateMismatch, Action::Reconnect);
-            return ctx.send(session.connection, message);
+            return self.restart_client(ctx, participant);
         };
         if restarted {
             let local_ice = identifier::ice_credentials(ctx.entropy, self.worker);

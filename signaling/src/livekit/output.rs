@@ -9,6 +9,7 @@ use sfu::Command;
 pub struct ConnectionId(pub u64);
 
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Each is moved a few times and kept nowhere.
 pub enum Output {
     Command {
         worker: usize,

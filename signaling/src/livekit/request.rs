@@ -6,6 +6,7 @@ use prost::Message;
 use super::sdp::{Offer, OfferError};
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Lives for one call.
 pub enum Request {
     Offer {
         id: u32,

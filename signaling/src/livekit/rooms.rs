@@ -164,6 +164,7 @@ impl Rooms {
             return Ok(());
         }
         self.check_join(&join.claims)?;
+        #[allow(clippy::disallowed_methods)] // A sum has no order.
         let size: usize = join.request.participant_attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
         if join.request.metadata.len() > METADATA_LIMIT || size > ATTRIBUTES_LIMIT {
             return Err(refusal(400, "metadata or attributes are too long"));

@@ -1,6 +1,6 @@
 //! What a browser would do, as far as the server sees it: offers, and what it believes about the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Told;
@@ -19,7 +19,8 @@ pub struct Client {
     pub offer_id: u32,
     head: String,
     sections: Vec<String>,
-    pub answers: Vec<(u32, sdp_types::Session, HashMap<String, String>)>,
+    /// Id, description, and which track each mid carries.
+    pub answers: Vec<(u32, sdp_types::Session, BTreeMap<String, String>)>,
     /// By identity, as livekit-client keeps them.
     pub others: BTreeMap<String, ParticipantInfo>,
     pub own: Option<ParticipantInfo>,
@@ -123,12 +124,13 @@ impl Client {
                 Told::Answer(answer) => {
                     let session = sdp_types::Session::parse(answer.sdp.as_bytes()).unwrap();
                     // livekit-client drops tracks of participants and publications that it does not know by then.
-                    for sid in answer.mid_to_track_id.values() {
+                    let tracks: BTreeMap<String, String> = answer.mid_to_track_id.into_iter().collect();
+                    for sid in tracks.values() {
                         let known =
                             self.others.values().any(|other| other.tracks.iter().any(|track| track.sid == *sid));
                         assert!(known, "{sid} is described before it is announced");
                     }
-                    self.answers.push((answer.id, session, answer.mid_to_track_id));
+                    self.answers.push((answer.id, session, tracks));
                 }
                 Told::TrackPublished(published) => {
                     let track = published.track.unwrap();
@@ -192,8 +194,7 @@ impl Client {
 
     pub fn mid_of(&self, sid: &str) -> Option<String> {
         let (_, _, tracks) = self.answers.last().unwrap();
-        let tracks: BTreeMap<_, _> = tracks.clone().into_iter().collect();
-        tracks.into_iter().find(|(_, track)| track == sid).map(|(mid, _)| mid)
+        tracks.iter().find(|(_, track)| *track == sid).map(|(mid, _)| mid.clone())
     }
 }
 

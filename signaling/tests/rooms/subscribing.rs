@@ -158,7 +158,7 @@ fn nobody_is_subscribed_against_its_will() {
     };
     house.ask(&bert, subscription(true));
     house.settle(&mut [&mut bert]);
-    assert_eq!(bert.receiving(), [sid.clone()]);
+    assert_eq!(bert.receiving(), std::slice::from_ref(&sid));
     house.ask(&bert, subscription(false));
     assert_eq!(count(&house.commands).ended, 1);
     house.settle(&mut [&mut bert]);
