@@ -13,6 +13,8 @@ use crate::livekit::Request;
 
 /// Octets of a client's message; a join request with a large offer is the longest.
 pub const MESSAGE_LIMIT: usize = 2 << 20;
+/// What an idle connection sets aside in each direction; longer messages grow it for their time.
+pub const BUFFER: usize = 4 << 10;
 /// Keeps proxies from taking the connection for idle.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A client that has not even answered pings for this long is gone; its TCP connection does not know it yet.
@@ -60,7 +62,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
         tokio::select! {
             message = inbox.messages.recv() => {
                 let Some(message) = message else { break true };
-                if !write(&mut socket, encode(message, text)).await {
+                if !write(&mut socket, encode(*message, text)).await {
                     break false;
                 }
             }

@@ -27,7 +27,9 @@ struct State {
     workers: Vec<CommandSink>,
     /// Commands that end something: losing one would keep it alive in the SFU for ever.
     backlog: VecDeque<(usize, Command)>,
-    connections: BTreeMap<ConnectionId, mpsc::Sender<Message>>,
+    /// Boxed: a queue sets aside the room for several messages, and one as large as a join would cost every idle
+    /// client some 14 kB.
+    connections: BTreeMap<ConnectionId, mpsc::Sender<Box<Message>>>,
     last_connection: u64,
     commands_lost: u64,
     slow_clients: u64,
@@ -36,7 +38,7 @@ struct State {
 /// A client's side of the rooms: what it is to be sent, ending when it is to be closed.
 pub struct Inbox {
     pub connection: ConnectionId,
-    pub messages: mpsc::Receiver<Message>,
+    pub messages: mpsc::Receiver<Box<Message>>,
 }
 
 /// For `/metrics`.
@@ -240,7 +242,7 @@ impl State {
         let Some(sender) = self.connections.get(&connection) else {
             return;
         };
-        match sender.try_send(message) {
+        match sender.try_send(Box::new(message)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.connections.remove(&connection);

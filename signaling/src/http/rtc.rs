@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{App, text};
-use crate::connection::{self, MESSAGE_LIMIT};
+use crate::connection::{self, BUFFER, MESSAGE_LIMIT};
 use crate::control::now;
 use crate::livekit::token::{self, Claims, TokenError};
 use crate::livekit::{Join, JoinRefusal, join_request};
@@ -84,6 +84,8 @@ pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedS
     let failed = Arc::clone(&app.control);
     let connection = inbox.connection;
     upgrade
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
         .max_message_size(MESSAGE_LIMIT)
         .max_frame_size(MESSAGE_LIMIT)
         .on_failed_upgrade(move |_| failed.handle_connection_lost(connection))
