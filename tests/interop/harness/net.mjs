@@ -76,6 +76,13 @@ export class Net {
     execFileSync(IP, ['netns', 'exec', namespace, 'ss', '-K', 'dst', SERVER_ADDRESS, 'dport', '=', String(port)], { stdio: 'ignore' });
   }
 
+  /** Sends everything of a client through `gateway` instead of its cable; undefined: back to the cable. */
+  routeThrough(index, gateway) {
+    const namespace = this.client(index);
+    ip('-n', namespace, 'link', 'set', 'eth0', gateway ? 'down' : 'up');
+    ip('-n', namespace, 'route', 'replace', 'default', 'via', gateway ?? SERVER_ADDRESS);
+  }
+
   /** Drops all UDP that a client sends, as a strict firewall does. */
   blockUdp(index, blocked) {
     ip('-n', this.client(index), 'rule', blocked ? 'add' : 'del', 'pref', '10', 'ipproto', 'udp', 'blackhole');

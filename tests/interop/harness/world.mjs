@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { launchChromium } from './chromium.mjs';
 import { Net } from './net.mjs';
+import { PoorLink } from './poor-link.mjs';
 import { routeBarePage, routeDemoPage } from './pages.mjs';
 import { BASE_URL, OUT, Server, WS_URL } from './server.mjs';
 import { tokenFor } from './token.mjs';
@@ -13,6 +14,7 @@ export class World {
   net = new Net();
   #browsers = new Map();
   #pages = [];
+  #links = [];
 
   constructor(name) {
     this.name = name;
@@ -37,6 +39,14 @@ export class World {
     const browser = await launchChromium(this.net.client(index), options);
     this.#browsers.set(index, browser);
     return browser;
+  }
+
+  /** Puts a poor link between client `index` and the server; `schedule` as netsim's README says. */
+  async poorLink(index, schedule) {
+    const link = new PoorLink(this.net, index, join(OUT, `${this.name}-link${index}`));
+    this.#links.push(link);
+    await link.start(schedule);
+    return link;
   }
 
   /** Ends the browser of client `index` as a crash does: no goodbye. */
@@ -85,7 +95,7 @@ export class World {
     return page;
   }
 
-  /** Ends every page of a finished test, so that the next one has the machine for itself. */
+  /** Ends every page and link of a finished test, so that the next one has the machine for itself. */
   async clear() {
     await Promise.all(
       this.#pages.splice(0).map(async (page) => {
@@ -93,6 +103,7 @@ export class World {
         await page.context().close().catch(() => {});
       }),
     );
+    for (const link of this.#links.splice(0)) await link.stop();
   }
 
   /** After a failed test: what every page looks like and complained about. */
