@@ -3,6 +3,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { speechLike } from './voice.mjs';
 import { chromium } from 'playwright-core';
 import { BASE_URL } from './server.mjs';
 
@@ -28,7 +29,7 @@ const FLAGS = [
 ];
 
 /**
- * `devices`: 'fake' (camera with a moving picture, microphone that beeps), 'none', or 'blocked' (the
+ * `devices`: 'fake' (camera with a moving picture, microphone that speaks now and then), 'none', or 'blocked' (the
  * person says no).
  */
 export async function launchChromium(namespace, { devices = 'fake', fps = 15, flags = [] } = {}) {
@@ -37,7 +38,11 @@ export async function launchChromium(namespace, { devices = 'fake', fps = 15, fl
   writeFileSync(wrapper, `#!/bin/sh\necho $$ > ${folder}/pid\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
   chmodSync(wrapper, 0o755);
   const all = [...FLAGS, ...flags];
-  if (devices === 'fake') all.push(`--use-fake-device-for-media-stream=fps=${fps}`);
+  if (devices === 'fake') {
+    const voice = join(folder, 'voice.wav');
+    writeFileSync(voice, speechLike());
+    all.push(`--use-fake-device-for-media-stream=fps=${fps}`, `--use-file-for-fake-audio-capture=${voice}`);
+  }
   const browser = await chromium.launch({
     executablePath: wrapper,
     headless: true,
