@@ -1,4 +1,16 @@
 //! The selective forwarding unit (RFC 7667 §3.7): transports, rooms, tracks, forwarding, layer choice and repair.
+//!
+//! [`Sfu`] is a [`datapath::Node`]. The control plane speaks to it in [`Command`]s and hears [`Event`]s.
+//!
+//! # Deviations
+//! - RFC 8445 §2.5: an ICE-lite agent, so it sends no checks and no consent requests (RFC 7675). A transport counts as
+//!   alive while authenticated packets come, which the peer's own consent checks see to.
+//! - RFC 3550 §6.1 and RFC 5506: reports go out alone every second, without an SDES CNAME; receivers line streams up by
+//!   the stream id in the answer.
+//! - RFC 3711 §3.3.2: the replay window is 1024 packets; RFC 7714 §9.3: SRTCP that is not encrypted is refused.
+//! - RFC 4585 §6.2.1: where a subscriber negotiated no retransmission stream, a packet is repeated only when its header
+//!   cannot differ from the first time, since AES-GCM must not see a nonce twice (RFC 7714 §8.2).
+//! - RFC 8832 §6: data channels are opened by the peer; none is opened towards it.
 
 mod backlog;
 pub mod command;
