@@ -219,10 +219,10 @@ impl Sfu {
             Some(true),
             "a subscription across rooms"
         );
-        if subscriber.sinks.len() >= 2 * self.settings.limits.subscriptions_per_participant {
+        if subscriber.is_spent() || subscriber.sinks.len() >= 2 * self.settings.limits.subscriptions_per_participant {
             return Err(Refusal::LimitReached);
         }
-        let taken = |ssrc| subscriber.sink(ssrc).is_some();
+        let taken = |ssrc| !subscriber.is_unused(ssrc);
         let already = self.tracks[track].subscriptions.iter().any(|&known| self.subscriptions[known].subscriber == key);
         if already || taken(spec.ssrc) || spec.rtx_ssrc.is_some_and(|ssrc| taken(ssrc) || ssrc == spec.ssrc) {
             return Err(Refusal::Conflict);
@@ -244,7 +244,7 @@ impl Sfu {
         let subscription = self.subscriptions.remove(key);
         let track = &mut self.tracks[subscription.track];
         track.subscriptions.retain(|&known| known != key);
-        self.participants[subscription.subscriber].sinks.retain(|sink| sink.subscription != key);
+        self.participants[subscription.subscriber].remove_sinks(key);
         self.report_wanted_encodings(subscription.track);
         // What it took is free for the subscriber's other videos.
         self.wake(subscription.subscriber, now.instant);

@@ -12,6 +12,9 @@ use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiv
 /// Assumed until reports tell it.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 
+/// SSRCs that are remembered so that they are not used again.
+const SPENT_MAX: usize = 1 << 16;
+
 /// An SSRC of this participant and what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -62,6 +65,9 @@ pub struct Participant {
     pub sources: Vec<Source>,
     /// What is sent to it, sorted by SSRC.
     pub sinks: Vec<Sink>,
+    /// SSRCs that subscriptions had which are over, sorted. A new stream under the same SSRC would count its packets from
+    /// the beginning, and so repeat nonces under the same key (RFC 3711 §9.1, RFC 7714 §8.2).
+    spent_ssrcs: Vec<u32>,
     /// The ids of all its sections together: RFC 8843 §9.1 lets an id mean one thing only in a bundle.
     pub extensions: ExtensionIds,
     /// Our SSRC as a sender of feedback to it.
@@ -98,6 +104,7 @@ impl Participant {
             tracks: Vec::new(),
             sources: Vec::new(),
             sinks: Vec::new(),
+            spent_ssrcs: Vec::new(),
             extensions: ExtensionIds::default(),
             feedback_ssrc,
             arrivals: FeedbackGenerator::default(),
@@ -144,15 +151,33 @@ impl Participant {
         Some(self.sinks[at])
     }
 
-    /// False when the SSRC is taken.
-    pub fn add_sink(&mut self, sink: Sink) -> bool {
-        match self.sinks.binary_search_by_key(&sink.ssrc, |sink| sink.ssrc) {
-            Ok(_) => false,
-            Err(at) => {
-                self.sinks.insert(at, sink);
-                true
+    /// Whether a new stream may be sent under the SSRC.
+    pub fn is_unused(&self, ssrc: u32) -> bool {
+        self.sink(ssrc).is_none() && self.spent_ssrcs.binary_search(&ssrc).is_err()
+    }
+
+    /// Whether so many subscriptions are over that only a new transport, with new keys, helps.
+    pub fn is_spent(&self) -> bool {
+        self.spent_ssrcs.len() >= SPENT_MAX
+    }
+
+    /// The SSRC is unused.
+    pub fn add_sink(&mut self, sink: Sink) {
+        let at = self.sinks.partition_point(|known| known.ssrc < sink.ssrc);
+        self.sinks.insert(at, sink);
+    }
+
+    /// Ends what is sent for a subscription. Its SSRCs are not used again.
+    pub fn remove_sinks(&mut self, subscription: usize) {
+        let spent = &mut self.spent_ssrcs;
+        self.sinks.retain(|sink| {
+            let stays = sink.subscription != subscription;
+            if !stays {
+                let at = spent.partition_point(|&known| known < sink.ssrc);
+                spent.insert(at, sink.ssrc);
             }
-        }
+            stays
+        });
     }
 }
 
@@ -177,10 +202,16 @@ mod tests {
     fn an_ssrc_is_sent_with_once() {
         let mut participant = Participant::new(ParticipantId(1), RoomId(1), 1, start());
         let sink = Sink { ssrc: 5, subscription: 0, is_repair: false };
-        assert!(participant.add_sink(sink));
-        assert!(participant.add_sink(Sink { ssrc: 3, ..sink }));
-        assert!(!participant.add_sink(Sink { subscription: 9, ..sink }));
+        participant.add_sink(sink);
+        participant.add_sink(Sink { ssrc: 3, is_repair: true, ..sink });
+        participant.add_sink(Sink { ssrc: 4, subscription: 1, ..sink });
         assert_eq!(participant.sink(5), Some(sink));
-        assert_eq!(participant.sink(4), None);
+        assert_eq!(participant.sink(6), None);
+        assert!(!participant.is_unused(5));
+        participant.remove_sinks(0);
+        assert_eq!(participant.sink(5), None);
+        assert!(!participant.is_unused(5) && !participant.is_unused(3), "spent");
+        assert_eq!(participant.sink(4).map(|sink| sink.subscription), Some(1));
+        assert!(participant.is_unused(6));
     }
 }

@@ -9,7 +9,7 @@ use crate::participant::Participant;
 use crate::rtcp::ReportBlock;
 use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
 use crate::sender_report::SenderReports;
-use crate::track::{ExtensionIds, SubscriptionSpec, TrackSpec};
+use crate::track::{Codec, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 use crate::transport::srtp::RTP_OVERHEAD;
 
 /// Octets that the header of a copy may take: the fixed one and the extensions that we write.
@@ -19,6 +19,7 @@ pub struct Subscription {
     /// Slab keys.
     pub track: usize,
     pub subscriber: usize,
+    codec: Codec,
     pub spec: SubscriptionSpec,
     pub wish: LayerWish,
     pub forwarder: Forwarder,
@@ -43,6 +44,7 @@ impl Subscription {
         Subscription {
             track,
             subscriber,
+            codec: published.codec,
             wish: spec.wish,
             forwarder: Forwarder::new(published.codec, first_sequence()),
             reports: SenderReports::default(),
@@ -125,8 +127,9 @@ impl Subscription {
             return send(now, subscriber, &header, parts, sequence, Traffic::Retransmission, out);
         }
         // Without a stream of its own the same octets go out again. A different header under the same index would be a
-        // reused nonce (RFC 7714 §8.2), so this is done only where nothing in the header can differ.
-        if self.spec.extensions != ExtensionIds::default() {
+        // reused nonce (RFC 7714 §8.2), so this is done only where nothing can differ: no header extensions, and audio,
+        // of which every packet is forwarded as it came.
+        if self.codec.kind() == Kind::Video || self.spec.extensions != ExtensionIds::default() {
             return 0;
         }
         let header = ForwardedHeader {
@@ -177,7 +180,7 @@ fn send(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::{Codec, Encoding};
+    use crate::track::Encoding;
 
     fn subscription() -> Subscription {
         let encoding = Encoding { rid: None, ssrc: None, rtx_ssrc: None, width: 0, height: 0, bitrate_bps: 0 };
