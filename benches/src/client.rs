@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use aws_lc_rs::digest;
 use dimpl::{Config, Dtls, DtlsCertificate, Output};
 
+use crate::data::DataChannels;
 use crate::receiver::{Receiver, Totals};
 use crate::rtcp::{self, Received};
 use crate::sdp::{Answer, AnswerSection, Kind, LocalTransport, Section};
@@ -60,6 +61,7 @@ pub struct Client {
     next_check: Option<Instant>,
     dtls: Option<Dtls>,
     dtls_timeout: Option<Instant>,
+    data: Option<DataChannels>,
     keys: Option<(Srtp, Srtp)>,
     pub receiver: Receiver,
     pub streams: Vec<OutgoingStream>,
@@ -102,6 +104,7 @@ impl Client {
             next_check: None,
             dtls: None,
             dtls_timeout: None,
+            data: None,
             keys: None,
             receiver: Receiver::new(word(24), now),
             streams: Vec::new(),
@@ -164,7 +167,13 @@ impl Client {
         {
             self.dtls_timeout = None;
             dtls.handle_timeout(now)?;
-            connected = self.poll_dtls()?;
+            connected = self.poll_dtls(now)?;
+        }
+        if let Some(data) = &mut self.data
+            && data.poll_timeout().is_some_and(|at| at <= now)
+        {
+            data.handle_timeout(now);
+            connected |= self.poll_dtls(now)?;
         }
         if self.connected && now >= self.next_feedback {
             self.next_feedback = now + FEEDBACK_INTERVAL;
@@ -238,6 +247,11 @@ impl Client {
         next
     }
 
+    /// Whether the data channels are open on both sides.
+    pub fn has_data_channels(&self) -> bool {
+        self.data.as_ref().is_some_and(DataChannels::is_open)
+    }
+
     /// Takes one datagram; true when the client has just become connected.
     pub fn handle(
         &mut self,
@@ -260,7 +274,7 @@ impl Client {
                     return Ok(false);
                 };
                 dtls.handle_packet(datagram)?;
-                self.poll_dtls()
+                self.poll_dtls(now)
             }
             128..=191 => {
                 // RFC 5761 §4: payload types 64-95 with the marker bit are RTCP.
@@ -297,7 +311,7 @@ impl Client {
                 // Before the first packet: the client's state begins with the first timeout.
                 dtls.handle_timeout(now)?;
                 self.dtls = Some(dtls);
-                self.poll_dtls()?;
+                self.poll_dtls(now)?;
             }
             Class::Request if message.method == stun::BINDING => {
                 let writer = Writer::new(Class::Success, stun::BINDING, message.transaction);
@@ -309,7 +323,26 @@ impl Client {
         Ok(())
     }
 
-    fn poll_dtls(&mut self) -> Result<bool> {
+    /// Carries what DTLS and the data channels above it have to say, until neither has anything left.
+    fn poll_dtls(&mut self, now: Instant) -> Result<bool> {
+        let mut connected = false;
+        loop {
+            connected |= self.poll_dtls_output(now)?;
+            let (Some(dtls), Some(data)) = (&mut self.dtls, &mut self.data) else {
+                return Ok(connected);
+            };
+            let mut packets = Vec::new();
+            data.poll_transmit(now, |packet| packets.push(packet.to_vec()));
+            if packets.is_empty() {
+                return Ok(connected);
+            }
+            for packet in packets {
+                dtls.send_application_data(&packet)?;
+            }
+        }
+    }
+
+    fn poll_dtls_output(&mut self, now: Instant) -> Result<bool> {
         let (Some(dtls), Some(to)) = (&mut self.dtls, self.selected) else {
             return Ok(false);
         };
@@ -338,6 +371,12 @@ impl Client {
                 Output::Connected => {
                     self.connected = true;
                     connected = true;
+                    self.data = DataChannels::connect(dtls.is_active());
+                }
+                Output::ApplicationData(packet) => {
+                    if let Some(data) = &mut self.data {
+                        data.handle_packet(now, packet);
+                    }
                 }
                 Output::CloseNotify => {
                     self.connected = false;

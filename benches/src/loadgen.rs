@@ -81,6 +81,8 @@ pub struct Options {
 pub struct Report {
     pub clients: usize,
     pub connected: usize,
+    /// Clients whose three data channels are open.
+    pub data_channels: usize,
     /// Tracks that subscribers should get, were told of, and got packets of.
     pub tracks_expected: usize,
     pub tracks_signalled: usize,
@@ -266,6 +268,7 @@ impl<'a> Run<'a> {
         Ok(Report {
             clients: self.clients.len(),
             connected: self.clients.iter().filter(|client| client.connected).count(),
+            data_channels: self.clients.iter().filter(|client| client.has_data_channels()).count(),
             tracks_expected,
             tracks_signalled,
             tracks_flowing,

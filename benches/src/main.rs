@@ -2,6 +2,7 @@
 //! LiveKit's protocol and so drives any server that does.
 
 mod client;
+mod data;
 mod forwarder;
 mod loadgen;
 mod packetload;
@@ -35,7 +36,7 @@ enum Command {
     /// Load a TURN server, or the floor, with ChannelData both ways; prints one line of JSON
     Relay(packetload::RelayOptions),
     /// Measure everything, in a network namespace of its own, and print the table
-    All(suite::Options),
+    Compare(suite::Options),
 }
 
 fn main() -> Result<()> {
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
         }
         Command::Forwarder(options) => forwarder::run(&options)?,
         Command::Fanout(options) => println!("{}", serde_json::to_string(&packetload::fan_out(&options)?)?),
-        Command::All(options) => suite::run(&options)?,
+        Command::Compare(options) => suite::run(&options)?,
         Command::Relay(options) => println!("{}", serde_json::to_string(&packetload::relay(&options)?)?),
     }
     Ok(())

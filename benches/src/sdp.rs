@@ -39,6 +39,10 @@ pub enum Kind {
     Video,
 }
 
+/// Sections before the one of the data channels, as livekit-client lays its first offer out: three places for audio and
+/// three for video.
+pub const FIRST_SECTIONS: usize = 6;
+
 /// What of the transport stands in an offer.
 #[derive(Clone, Debug)]
 pub struct LocalTransport {
@@ -81,20 +85,23 @@ pub fn offer(local: &LocalTransport, version: u32, sections: &[Section]) -> Stri
 fn write_offer(sdp: &mut String, local: &LocalTransport, version: u32, sections: &[Section]) -> std::fmt::Result {
     write!(sdp, "v=0\r\no=- 4611731400430051336 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n")?;
     sdp.push_str("a=group:BUNDLE");
-    for section in sections {
+    for (index, section) in sections.iter().enumerate() {
         write!(sdp, " {}", section.mid)?;
+        if index + 1 == FIRST_SECTIONS {
+            sdp.push_str(" data");
+        }
     }
     sdp.push_str("\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n");
-    for section in sections {
+    for (index, section) in sections.iter().enumerate() {
+        if index == FIRST_SECTIONS {
+            write_data_section(sdp, local)?;
+        }
         let (formats, extensions) = match section.kind {
             Kind::Audio => ("audio 9 UDP/TLS/RTP/SAVPF 111", AUDIO_EXTENSIONS.as_slice()),
             Kind::Video => ("video 9 UDP/TLS/RTP/SAVPF 96 97", VIDEO_EXTENSIONS.as_slice()),
         };
         write!(sdp, "m={formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n")?;
-        let (ip, port) = (local.address.ip(), local.address.port());
-        write!(sdp, "a=candidate:1 1 udp 2122260223 {ip} {port} typ host\r\n")?;
-        write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", local.ufrag, local.pwd)?;
-        write!(sdp, "a=fingerprint:sha-256 {}\r\na=setup:actpass\r\n", local.fingerprint)?;
+        write_transport(sdp, local)?;
         write!(sdp, "a=mid:{}\r\n", section.mid)?;
         for (id, uri) in extensions {
             write!(sdp, "a=extmap:{id} {uri}\r\n")?;
@@ -119,6 +126,23 @@ fn write_offer(sdp: &mut String, local: &LocalTransport, version: u32, sections:
             write_encodings(sdp, section.kind, track)?;
         }
     }
+    if sections.len() == FIRST_SECTIONS {
+        write_data_section(sdp, local)?;
+    }
+    Ok(())
+}
+
+fn write_transport(sdp: &mut String, local: &LocalTransport) -> std::fmt::Result {
+    let (ip, port) = (local.address.ip(), local.address.port());
+    write!(sdp, "a=candidate:1 1 udp 2122260223 {ip} {port} typ host\r\n")?;
+    write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", local.ufrag, local.pwd)?;
+    write!(sdp, "a=fingerprint:sha-256 {}\r\na=setup:actpass\r\n", local.fingerprint)
+}
+
+fn write_data_section(sdp: &mut String, local: &LocalTransport) -> std::fmt::Result {
+    sdp.push_str("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n");
+    write_transport(sdp, local)?;
+    sdp.push_str("a=mid:data\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n");
     Ok(())
 }
 

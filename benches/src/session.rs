@@ -98,9 +98,8 @@ impl Session {
     async fn run_inner(self, mut commands: UnboundedReceiver<SessionCommand>) -> Result<()> {
         let mut negotiation =
             Negotiation { sections: Vec::new(), offer_id: 1, answered_id: 0, again: false, accepted: 0 };
-        // The layout of livekit-client's first offer: three audio and three video places.
         for kind in [Kind::Audio, Kind::Video] {
-            (0..3).for_each(|_| negotiation.append(kind, None));
+            (0..sdp::FIRST_SECTIONS / 2).for_each(|_| negotiation.append(kind, None));
         }
         let mut socket = self.connect(&negotiation).await?;
         let mut ping = tokio::time::interval(Duration::from_secs(5));
