@@ -129,6 +129,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     ensure!(status.context("running ip (Debian: iproute2)")?.success(), "cannot bring lo up");
+    // The generator's sockets keep out of the range from which relays take their ports.
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 39999").context("reserving the relays' ports")?;
     let mut servers = vec![Server::Floor, Server::Hausruf];
     servers.extend(options.livekit.iter().map(|_| Server::LiveKit));
     servers.extend(options.coturn.iter().map(|_| Server::Coturn));
