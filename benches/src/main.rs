@@ -36,7 +36,7 @@ enum Command {
     /// Load a TURN server, or the floor, with ChannelData both ways; prints one line of JSON
     Relay(packetload::RelayOptions),
     /// Measure everything, in a network namespace of its own, and print the table
-    Compare(suite::Options),
+    All(suite::Options),
 }
 
 fn main() -> Result<()> {
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         }
         Command::Forwarder(options) => forwarder::run(&options)?,
         Command::Fanout(options) => println!("{}", serde_json::to_string(&packetload::fan_out(&options)?)?),
-        Command::Compare(options) => suite::run(&options)?,
+        Command::All(options) => suite::run(&options)?,
         Command::Relay(options) => println!("{}", serde_json::to_string(&packetload::relay(&options)?)?),
     }
     Ok(())

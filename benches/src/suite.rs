@@ -1,4 +1,4 @@
-//! `benches compare`: every claim about speed in one run, each beside the floor (and a peer where there is one), interleaved.
+//! `benches all`: every claim about speed in one run, each beside the floor (and a peer where there is one), interleaved.
 
 use std::path::PathBuf;
 use std::process::Command;
