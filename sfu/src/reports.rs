@@ -70,13 +70,16 @@ impl Sfu {
     fn ask_publisher(&mut self, now: Now, key: usize, track: usize, encoding: u8, out: &mut Outbox) {
         let participant = &mut self.participants[key];
         let Some(ssrc) = participant.ssrc_of(track, encoding) else { return };
-        let stream = &mut self.tracks[track].encodings[usize::from(encoding)];
+        let track = &mut self.tracks[track];
+        // An encoding that the publisher has paused begins with a keyframe of its own accord.
+        let is_alive = layers::is_alive(&track.activity, usize::from(encoding));
+        let stream = &mut track.encodings[usize::from(encoding)];
         let mut lost = [0; NACKS_MAX];
         let count = stream.missing.poll(now.instant, participant.round_trip, &mut lost);
         if stream.missing.take_gave_up() {
             stream.keyframes.want();
         }
-        let keyframe = stream.keyframes.poll(now.instant);
+        let keyframe = is_alive && stream.keyframes.poll(now.instant);
         if count == 0 && !keyframe {
             return;
         }

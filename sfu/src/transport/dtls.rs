@@ -82,6 +82,8 @@ pub struct DtlsSession {
     connected: bool,
     /// Set once; the session then does nothing more.
     ended: bool,
+    /// That it ended is not known outside yet.
+    end_unreported: bool,
     wake: Option<Instant>,
 }
 
@@ -94,6 +96,7 @@ impl DtlsSession {
             keys: None,
             connected: false,
             ended: false,
+            end_unreported: false,
             wake: None,
         }
     }
@@ -111,29 +114,29 @@ impl DtlsSession {
         if self.ended {
             return;
         }
-        // An error is fatal to the session; [`DtlsSession::poll`] reports it.
         let outcome = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet));
-        self.ended |= outcome.is_err();
+        self.note(outcome);
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         if !self.ended {
-            self.ended |= self.dtls.handle_timeout(now).is_err();
+            let outcome = self.dtls.handle_timeout(now);
+            self.note(outcome);
         }
     }
 
     /// Encrypts `data` for the peer; it leaves with the next poll. Without effect before the handshake is finished.
     pub fn send(&mut self, data: &[u8]) {
         if self.is_connected() {
-            self.ended |= self.dtls.send_application_data(data).is_err();
+            let outcome = self.dtls.send_application_data(data);
+            self.note(outcome);
         }
     }
 
     /// Drains what the session has to say. Called after every other call. `buffer` is scratch memory.
     pub fn poll(&mut self, buffer: &mut Vec<u8>, mut sink: impl FnMut(DtlsOutput<'_>)) -> Option<DtlsEvent> {
         if self.ended {
-            // Reported once: the wake-up is taken away with it.
-            return self.wake.take().map(|_| DtlsEvent::Failed);
+            return std::mem::take(&mut self.end_unreported).then_some(DtlsEvent::Failed);
         }
         let mut shaken_hands = false;
         loop {
@@ -173,8 +176,15 @@ impl DtlsSession {
 
     fn end(&mut self, event: DtlsEvent) -> DtlsEvent {
         self.ended = true;
-        self.wake = None;
         event
+    }
+
+    /// Every error of the library is fatal.
+    fn note<T>(&mut self, outcome: Result<T, dimpl::Error>) {
+        if outcome.is_err() {
+            self.ended = true;
+            self.end_unreported = true;
+        }
     }
 }
 
