@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use datapath::Entropy;
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource, TrackType,
-    VideoLayer, VideoQuality, video_layer,
+    AddTrackRequest, AudioTrackFeature, SimulcastCodec, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource,
+    TrackType, VideoLayer, VideoQuality, video_layer,
 };
 use sfu::{Encoding, Kind, TrackId, TrackSpec};
 
@@ -102,14 +102,6 @@ impl Publication {
         let encodings = self.encodings_of(section);
         self.info.mime_type = choice.key.mime_type().into();
         self.info.mid = section.mid.clone();
-        if self.info.codecs.is_empty() {
-            self.info.codecs.push(SimulcastCodecInfo {
-                cid: self.cid.clone(),
-                layers: self.layers().to_vec(),
-                video_layer_mode: video_layer::Mode::OneSpatialLayerPerStream as i32,
-                ..Default::default()
-            });
-        }
         if let Some(codec) = self.info.codecs.first_mut() {
             codec.mime_type = choice.key.mime_type().into();
             codec.mid = section.mid.clone();
@@ -251,27 +243,27 @@ fn track_info(
         (Kind::Video, Some("h264")) => "video/H264",
         (Kind::Video, _) => "video/VP8",
     };
-    // One entry for the first codec; further ones (a backup) name codecs that this server does not forward.
-    let codecs: Vec<SimulcastCodecInfo> = request
-        .simulcast_codecs
-        .into_iter()
-        .take(1)
-        .map(|codec| {
-            let mut layers = if codec.layers.is_empty() { layers.clone() } else { codec.layers };
-            layers.truncate(ENCODINGS_MAX);
-            sort_layers(&mut layers);
-            SimulcastCodecInfo {
-                mime_type: mime_type.into(),
-                cid: codec.cid,
-                layers,
-                video_layer_mode: match kind {
-                    Kind::Audio => video_layer::Mode::Unused as i32,
-                    Kind::Video => video_layer::Mode::OneSpatialLayerPerStream as i32,
-                },
-                ..Default::default()
-            }
-        })
-        .collect();
+    // One entry, for the first codec: further ones (a backup) are not forwarded. Clients look into it, so there is one
+    // also for those that name no codec.
+    let first = request.simulcast_codecs.into_iter().next();
+    let first = first.unwrap_or_else(|| SimulcastCodec { cid: request.cid.clone(), ..Default::default() });
+    let mut codec_layers = match first.layers.is_empty() {
+        true => layers.clone(),
+        false => first.layers,
+    };
+    codec_layers.truncate(ENCODINGS_MAX);
+    sort_layers(&mut codec_layers);
+    let layer_count = codec_layers.len();
+    let codecs = vec![SimulcastCodecInfo {
+        mime_type: mime_type.into(),
+        cid: first.cid,
+        layers: codec_layers,
+        video_layer_mode: match kind {
+            Kind::Audio => video_layer::Mode::Unused as i32,
+            Kind::Video => video_layer::Mode::OneSpatialLayerPerStream as i32,
+        },
+        ..Default::default()
+    }];
     let mut audio_features = request.audio_features;
     #[allow(deprecated)]
     for (set, feature) in
@@ -281,7 +273,6 @@ fn track_info(
             audio_features.push(feature as i32);
         }
     }
-    let layer_count = codecs.first().map_or(layers.len(), |codec| codec.layers.len());
     #[allow(deprecated)]
     TrackInfo {
         sid: identifier::sid(entropy, &format!("TR_{letters}")),
@@ -297,8 +288,7 @@ fn track_info(
         mime_type: mime_type.into(),
         codecs,
         stereo: request.stereo,
-        // RED is never forwarded, so nobody is to make it.
-        disable_red: true,
+        disable_red: request.disable_red,
         encryption: request.encryption,
         stream,
         version: Some(TimedVersion { unix_micro: unix.as_micros() as i64, ticks: 0 }),

@@ -75,7 +75,10 @@ fn a_camera_is_announced_negotiated_and_known_to_others() {
     #[allow(deprecated)]
     let simulcast = camera.simulcast;
     assert!(simulcast);
-    assert_eq!(info.tracks[0].mime_type, "audio/opus");
+    let microphone = &info.tracks[0];
+    assert_eq!(microphone.mime_type, "audio/opus");
+    assert_eq!(microphone.codecs[0].cid, "cid-mic");
+    assert_eq!(microphone.codecs[0].mime_type, "audio/opus");
 }
 
 #[test]
