@@ -152,10 +152,13 @@ impl Driver {
         for event in self.events.drain(..) {
             node.handle_event(now, event, &mut self.out);
         }
+        let mut sent = 0;
         if node.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
+            // What waits for a deadline may take long (a handshake does): media is out before.
+            sent += self.flush(node, now);
             node.handle_timeout(now, &mut self.out);
         }
-        let sent = self.flush(node, now);
+        sent += self.flush(node, now);
         self.coalescing.record(now.instant, received + sent);
         if self.publish_at <= now.instant {
             self.publish();

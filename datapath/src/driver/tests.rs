@@ -20,6 +20,7 @@ struct Scripted {
     events: Vec<SocketEvent>,
     deadline: Option<Deadline>,
     timeouts: usize,
+    on_timeout: Box<dyn FnMut()>,
 }
 
 impl Scripted {
@@ -31,6 +32,7 @@ impl Scripted {
             events: Vec::new(),
             deadline: None,
             timeouts: 0,
+            on_timeout: Box::new(|| ()),
         }
     }
 }
@@ -50,6 +52,7 @@ impl Node for Scripted {
     }
     fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {
         self.timeouts += 1;
+        (self.on_timeout)();
         self.deadline = None;
     }
     fn poll_timeout(&self) -> Option<Deadline> {
@@ -362,4 +365,16 @@ fn a_relayed_address_that_a_nat_owns_is_opened_at_its_port() {
     peer.send_to(b"in", from).unwrap();
     run(&mut driver, &mut node, |node| !node.seen.is_empty());
     assert_eq!(node.seen[0].0, local);
+}
+
+#[test]
+fn media_is_out_before_the_work_of_a_deadline() {
+    let (mut driver, bound) = driver("127.0.0.1:0");
+    let client = plain();
+    client.send_to(b"media", bound).unwrap();
+    let mut node = Scripted::new(|datagram, out| out.send(datagram.local, datagram.remote, datagram.payload));
+    node.deadline = Some(Deadline { at: driver.clock.instant(), reason: "test" });
+    node.on_timeout = Box::new(move || assert_eq!(client.recv_from(&mut [0; 10]).unwrap().0, 5));
+    run(&mut driver, &mut node, |node| node.timeouts == 1);
+    assert_eq!(node.batches, [1]);
 }
