@@ -67,6 +67,21 @@ impl Subscription {
         (u32::try_from(now.1.wrapping_sub(lost)).unwrap_or(0).min(expected), expected)
     }
 
+    /// The header of a packet of the stream itself.
+    fn header<'a>(&'a self, rewrite: &Rewrite, source: &'a Extensions<'a>) -> ForwardedHeader<'a> {
+        ForwardedHeader {
+            payload_type: self.spec.payload_type,
+            marker: rewrite.marker,
+            sequence_number: rewrite.sequence_number(),
+            timestamp: rewrite.timestamp,
+            ssrc: self.spec.ssrc,
+            ids: &self.spec.extensions,
+            // The SSRC stands in the answer.
+            mid: None,
+            source,
+        }
+    }
+
     /// Protects one copy straight into the arena. Returns the octets sent.
     pub fn send_copy(
         &mut self,
@@ -78,16 +93,7 @@ impl Subscription {
         out: &mut Outbox,
     ) -> usize {
         let payload = rewrite.payload(payload);
-        let header = ForwardedHeader {
-            payload_type: self.spec.payload_type,
-            marker: rewrite.marker,
-            sequence_number: rewrite.sequence_number(),
-            timestamp: rewrite.timestamp,
-            ssrc: self.spec.ssrc,
-            ids: &self.spec.extensions,
-            mid: None,
-            source: extensions,
-        };
+        let header = self.header(rewrite, extensions);
         let parts = [rewrite.descriptor(), payload];
         let sent = send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Rtp, out);
         self.reports.count(rewrite.descriptor().len() + payload.len());
@@ -108,16 +114,8 @@ impl Subscription {
         if let (Some(ssrc), Some(payload_type)) = (self.spec.rtx_ssrc, self.spec.rtx_payload_type) {
             let sequence = self.rtx_sequence;
             self.rtx_sequence += 1;
-            let header = ForwardedHeader {
-                payload_type,
-                marker: rewrite.marker,
-                sequence_number: sequence as u16,
-                timestamp: rewrite.timestamp,
-                ssrc,
-                ids: &self.spec.extensions,
-                mid: None,
-                source: &plain,
-            };
+            let sequence_number = sequence as u16;
+            let header = ForwardedHeader { payload_type, sequence_number, ssrc, ..self.header(rewrite, &plain) };
             // RFC 4588 §4: the original sequence number stands before the original payload.
             let mut front = [0; 2 + crate::vp8::DESCRIPTOR_LEN_MAX];
             front[..2].copy_from_slice(&rewrite.sequence_number().to_be_bytes());
@@ -132,16 +130,7 @@ impl Subscription {
         if self.codec.kind() == Kind::Video || self.spec.extensions != ExtensionIds::default() {
             return 0;
         }
-        let header = ForwardedHeader {
-            payload_type: self.spec.payload_type,
-            marker: rewrite.marker,
-            sequence_number: rewrite.sequence_number(),
-            timestamp: rewrite.timestamp,
-            ssrc: self.spec.ssrc,
-            ids: &self.spec.extensions,
-            mid: None,
-            source: &plain,
-        };
+        let header = self.header(rewrite, &plain);
         let parts = [rewrite.descriptor(), payload];
         send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Retransmission, out)
     }
