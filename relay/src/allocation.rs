@@ -7,7 +7,7 @@ use datapath::stun::TransactionId;
 
 use crate::channel::Channels;
 use crate::permission::Permissions;
-use crate::reply::Reply;
+use crate::wish::Held;
 
 /// RFC 8656 §7.2: a reserved port waits at least thirty seconds.
 pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
@@ -78,18 +78,4 @@ pub enum RelaySocket {
     /// Ordered; these requests wait for the outcome.
     Opening(Vec<Held>),
     Open,
-}
-
-/// A request whose answer waits for the relay socket.
-#[derive(Debug)]
-pub struct Held {
-    pub reply: Reply,
-    pub wish: Wish,
-}
-
-/// What a request asks of an allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
-    Permit { peers: Vec<IpAddr> },
-    Bind { number: u16, peer: SocketAddr },
 }

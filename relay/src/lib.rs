@@ -36,6 +36,7 @@ mod reply;
 mod request;
 mod server;
 mod settings;
+mod wish;
 
 pub use credential::{Credentials, rest_password};
 pub use peer_policy::PeerPolicy;

@@ -30,6 +30,9 @@ impl Permissions {
 
     /// Whether all of `peers` would find a place.
     pub fn has_room(&self, peers: &[IpAddr], now: Instant, max: usize) -> bool {
+        if peers.len() > max {
+            return false;
+        }
         let live = self.0.iter().filter(|&&(ip, expires)| now < expires && !peers.contains(&ip)).count();
         let distinct = peers.iter().enumerate().filter(|(index, ip)| !peers[..*index].contains(ip)).count();
         live + distinct <= max

@@ -1,12 +1,12 @@
-//! What clients ask for: Binding, Allocate, Refresh, CreatePermission and ChannelBind.
+//! What clients ask for. Binding, Allocate and Refresh are answered here, CreatePermission and ChannelBind in `wish.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use datapath::stun::{AttributeType, Message, Method, Writer, channel_data};
-use datapath::{Discard, Endpoint, Now, Order, Outbox};
+use datapath::stun::{AttributeType, Message, Method, Writer};
+use datapath::{Discard, Endpoint, Now, Outbox};
 
-use crate::allocation::{Allocation, FiveTuple, Held, RESERVATION_LIFETIME, RelaySocket, Reservation, Wish};
+use crate::allocation::{Allocation, FiveTuple, RESERVATION_LIFETIME, RelaySocket, Reservation};
 use crate::allocations::Id;
 use crate::channel::Channels;
 use crate::credential::Authenticated;
@@ -14,13 +14,11 @@ use crate::permission::Permissions;
 use crate::ports::{self, Parity};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::server::{Reach, Server};
+use crate::server::Server;
+use crate::wish::Wish;
 
 /// The IP protocol number of UDP.
 const UDP: u8 = 17;
-
-/// Requests of one allocation that may wait for its relay socket. A browser asks for a permission per candidate at once.
-const HELD_MAX: usize = 64;
 
 /// REQUESTED-ADDRESS-FAMILY (RFC 8656 §18.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +144,11 @@ impl Server {
         match message.method() {
             Method::REFRESH => self.refresh(now, id, reply, who, message, out),
             Method::CREATE_PERMISSION => {
-                let wish = wanted_permissions(message, allocation)?;
+                let wish = Wish::permissions(message, allocation)?;
                 self.handle_wish(now, id, reply, wish, out)
             }
             _ => {
-                let wish = wanted_channel(message, allocation)?;
+                let wish = Wish::channel(message, allocation)?;
                 self.handle_wish(now, id, reply, wish, out)
             }
         }
@@ -303,94 +301,6 @@ impl Server {
         });
         Ok(())
     }
-
-    /// Fulfils the wish and answers, or holds the answer until the relay socket is open that the wish needs.
-    fn handle_wish(&mut self, now: Now, id: Id, reply: &Reply, wish: Wish, out: &mut Outbox) -> Result<(), Refusal> {
-        let reach = self.reach_of(&wish).ok_or(Refusal::Forbidden)?;
-        self.has_room(now, id, &wish)?;
-        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
-        let held = || Held { reply: reply.clone(), wish: wish.clone() };
-        match &mut allocation.socket {
-            RelaySocket::Closed if reach == Reach::Outside => {
-                let relayed = allocation.relayed;
-                allocation.socket = RelaySocket::Opening(vec![held()]);
-                out.order(Order::OpenRelay { relayed });
-                return Ok(());
-            }
-            RelaySocket::Opening(waiting) if reach == Reach::Outside => {
-                let transaction_id = reply.transaction_id;
-                if waiting.iter().all(|held| held.reply.transaction_id != transaction_id) {
-                    if waiting.len() < HELD_MAX {
-                        waiting.push(held());
-                    } else {
-                        // The client asks again.
-                        out.counters.discard(Discard::LimitReached);
-                    }
-                }
-                return Ok(());
-            }
-            _ => (),
-        }
-        self.fulfil(now, id, &wish)?;
-        reply.success(out, |_| ());
-        Ok(())
-    }
-
-    /// `None` if a peer is forbidden.
-    fn reach_of(&self, wish: &Wish) -> Option<Reach> {
-        match wish {
-            Wish::Bind { peer, .. } => self.reach(*peer),
-            Wish::Permit { peers } => peers.iter().try_fold(Reach::Memory, |reach, peer| {
-                let of_peer = self.reach_ip(*peer)?;
-                Some(if reach == Reach::Outside { reach } else { of_peer })
-            }),
-        }
-    }
-
-    fn has_room(&self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
-        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
-        let limits = &self.settings.limits;
-        let peer_ip;
-        let peers = match wish {
-            Wish::Permit { peers } => &peers[..],
-            Wish::Bind { number, peer } => {
-                allocation.channels.may_bind(*number, *peer, now.instant, limits.channels)?;
-                peer_ip = [peer.ip()];
-                &peer_ip
-            }
-        };
-        match allocation.permissions.has_room(peers, now.instant, limits.permissions) {
-            true => Ok(()),
-            false => Err(Refusal::InsufficientCapacity),
-        }
-    }
-
-    /// Installs permissions or binds the channel (RFC 8656 §10.2, §12.2).
-    pub(crate) fn fulfil(&mut self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
-        // What waited for a socket may find the table full, or the number taken, by now.
-        self.has_room(now, id, wish)?;
-        let max = self.settings.limits.permissions;
-        let outside = self.reach_of(wish).ok_or(Refusal::Forbidden)? == Reach::Outside;
-        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
-        let mut permit = |peer: IpAddr| {
-            let until = allocation.permissions.permit(peer, now.instant, max);
-            let until = until.ok_or(Refusal::InsufficientCapacity)?;
-            allocation.channels.permit(peer, until);
-            Ok(until)
-        };
-        match wish {
-            Wish::Permit { peers } => {
-                for peer in peers {
-                    permit(*peer)?;
-                }
-            }
-            Wish::Bind { number, peer } => {
-                let until = permit(peer.ip())?;
-                allocation.channels.bind(*number, *peer, outside, now.instant, until);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Every attribute that a request to us may carry.
@@ -414,33 +324,6 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
         )
     });
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::UnknownAttributes(unknown)) }
-}
-
-/// RFC 8656 §10.2.
-fn wanted_permissions(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
-    let peers: Vec<IpAddr> = message.xor_peer_addresses().map(|peer| peer.ip()).collect();
-    if peers.is_empty() {
-        return Err(Refusal::BadRequest);
-    }
-    let family = Family::of(allocation.relayed.ip());
-    if peers.iter().any(|peer| Family::of(*peer) != family) {
-        return Err(Refusal::PeerAddressFamilyMismatch);
-    }
-    Ok(Wish::Permit { peers })
-}
-
-/// RFC 8656 §12.2.
-fn wanted_channel(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
-    let (Some(number), Some(peer)) = (message.channel_number(), message.xor_peer_address()) else {
-        return Err(Refusal::BadRequest);
-    };
-    if !channel_data::NUMBERS.contains(&number) {
-        return Err(Refusal::BadRequest);
-    }
-    if Family::of(peer.ip()) != Family::of(allocation.relayed.ip()) {
-        return Err(Refusal::PeerAddressFamilyMismatch);
-    }
-    Ok(Wish::Bind { number, peer })
 }
 
 fn answer_allocate(allocation: &Allocation, reply: &Reply, out: &mut Outbox) {

@@ -1,0 +1,154 @@
+//! What CreatePermission and ChannelBind ask of an allocation. The answer may have to wait for the relay socket.
+
+use std::net::{IpAddr, SocketAddr};
+
+use datapath::stun::{Message, channel_data};
+use datapath::{Discard, Now, Order, Outbox};
+
+use crate::allocation::{Allocation, RelaySocket};
+use crate::allocations::Id;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::server::{Reach, Server};
+
+/// Requests of one allocation that may wait for its relay socket. A browser asks for a permission per candidate at once.
+const HELD_MAX: usize = 64;
+
+/// A request whose answer waits for the relay socket.
+#[derive(Debug)]
+pub struct Held {
+    pub reply: Reply,
+    pub wish: Wish,
+}
+
+/// What a request asks of an allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Permit { peers: Vec<IpAddr> },
+    Bind { number: u16, peer: SocketAddr },
+}
+
+impl Wish {
+    /// RFC 8656 §10.2.
+    pub fn permissions(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
+        let peers: Vec<IpAddr> = message.xor_peer_addresses().map(|peer| peer.ip()).collect();
+        if peers.is_empty() {
+            return Err(Refusal::BadRequest);
+        }
+        if peers.iter().any(|peer| peer.is_ipv4() != allocation.relayed.is_ipv4()) {
+            return Err(Refusal::PeerAddressFamilyMismatch);
+        }
+        Ok(Wish::Permit { peers })
+    }
+
+    /// RFC 8656 §12.2.
+    pub fn channel(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
+        let (Some(number), Some(peer)) = (message.channel_number(), message.xor_peer_address()) else {
+            return Err(Refusal::BadRequest);
+        };
+        if !channel_data::NUMBERS.contains(&number) {
+            return Err(Refusal::BadRequest);
+        }
+        if peer.is_ipv4() != allocation.relayed.is_ipv4() {
+            return Err(Refusal::PeerAddressFamilyMismatch);
+        }
+        Ok(Wish::Bind { number, peer })
+    }
+}
+
+impl Server {
+    /// Fulfils the wish and answers, or holds the answer until the relay socket is open that the wish needs.
+    pub(crate) fn handle_wish(
+        &mut self,
+        now: Now,
+        id: Id,
+        reply: &Reply,
+        wish: Wish,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let reach = self.reach_of(&wish).ok_or(Refusal::Forbidden)?;
+        self.has_room(now, id, &wish)?;
+        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
+        let held = || Held { reply: reply.clone(), wish: wish.clone() };
+        match &mut allocation.socket {
+            RelaySocket::Closed if reach == Reach::Outside => {
+                let relayed = allocation.relayed;
+                allocation.socket = RelaySocket::Opening(vec![held()]);
+                out.order(Order::OpenRelay { relayed });
+                return Ok(());
+            }
+            RelaySocket::Opening(waiting) if reach == Reach::Outside => {
+                let transaction_id = reply.transaction_id;
+                if waiting.iter().all(|held| held.reply.transaction_id != transaction_id) {
+                    if waiting.len() < HELD_MAX {
+                        waiting.push(held());
+                    } else {
+                        // The client asks again.
+                        out.counters.discard(Discard::LimitReached);
+                    }
+                }
+                return Ok(());
+            }
+            _ => (),
+        }
+        self.fulfil(now, id, &wish)?;
+        reply.success(out, |_| ());
+        Ok(())
+    }
+
+    /// `None` if a peer is forbidden.
+    fn reach_of(&self, wish: &Wish) -> Option<Reach> {
+        match wish {
+            Wish::Bind { peer, .. } => self.reach(*peer),
+            Wish::Permit { peers } => peers.iter().try_fold(Reach::Memory, |reach, peer| {
+                let of_peer = self.reach_ip(*peer)?;
+                Some(if reach == Reach::Outside { reach } else { of_peer })
+            }),
+        }
+    }
+
+    fn has_room(&self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
+        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
+        let limits = &self.settings.limits;
+        let peer_ip;
+        let peers = match wish {
+            Wish::Permit { peers } => &peers[..],
+            Wish::Bind { number, peer } => {
+                allocation.channels.may_bind(*number, *peer, now.instant, limits.channels)?;
+                peer_ip = [peer.ip()];
+                &peer_ip
+            }
+        };
+        match allocation.permissions.has_room(peers, now.instant, limits.permissions) {
+            true => Ok(()),
+            false => Err(Refusal::InsufficientCapacity),
+        }
+    }
+
+    /// Installs permissions or binds the channel (RFC 8656 §10.2, §12.2).
+    pub(crate) fn fulfil(&mut self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
+        // What waited for a socket may find the table full, or the number taken, by now.
+        self.has_room(now, id, wish)?;
+        let max = self.settings.limits.permissions;
+        let outside = self.reach_of(wish).ok_or(Refusal::Forbidden)? == Reach::Outside;
+        let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
+        let mut permit = |peer: IpAddr| {
+            let until = allocation.permissions.permit(peer, now.instant, max);
+            let until = until.ok_or(Refusal::InsufficientCapacity)?;
+            allocation.channels.permit(peer, until);
+            Ok(until)
+        };
+        match wish {
+            Wish::Permit { peers } => {
+                for peer in peers {
+                    permit(*peer)?;
+                }
+            }
+            Wish::Bind { number, peer } => {
+                let until = permit(peer.ip())?;
+                allocation.channels.bind(*number, *peer, outside, now.instant, until);
+            }
+        }
+        Ok(())
+    }
+}
