@@ -13,7 +13,7 @@ use sfu::{Event, Sfu};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
 use crate::settings::{self, Share};
@@ -145,18 +145,30 @@ async fn serve(
         threads.push(worker.thread);
     }
     let (end, ending) = oneshot::channel::<()>();
-    let control = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
+    let mut control = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
         let _ = ending.await;
     }));
     info!("serving");
     ready();
-    tokio::select! {
-        () = signals.first() => {}
-        () = any(ended) => warn!("a worker ended: the others and the clients are sent away"),
-    }
+    let died = tokio::select! {
+        () = signals.first() => None,
+        () = any(ended) => {
+            error!("a worker ended: clients are sent away, and the program ends");
+            None
+        }
+        died = &mut control => {
+            error!("signalling ended: the program ends");
+            Some(died)
+        }
+    };
     tokio::spawn(signals.abort_on_second());
-    let _ = end.send(());
-    let drained = control.await;
+    let drained = match died {
+        Some(died) => died,
+        None => {
+            let _ = end.send(());
+            control.await
+        }
+    };
     let stopped = tokio::task::spawn_blocking(|| threads.into_iter().try_for_each(|thread| thread.stop()));
     stopped.await??;
     drained.context("signalling panicked; the log says where")?;
