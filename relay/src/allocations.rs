@@ -23,6 +23,9 @@ pub struct Allocations {
     by_relayed: HashMap<SocketAddr, Tenant>,
     /// Keyed by 64 random bits of ours.
     by_token: HashMap<[u8; 8], Id>,
+    /// What the packet path found last: packets come in trains. Forgotten whenever the tables change.
+    last_client: Option<(FiveTuple, Id)>,
+    last_relayed: Option<(SocketAddr, Id)>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +58,30 @@ impl Allocations {
         }
     }
 
+    /// The same as [`Allocations::by_client`], faster for the client of the packet before.
+    pub fn by_packet_of_client(&mut self, client: &FiveTuple) -> Option<Id> {
+        match &self.last_client {
+            Some((last, id)) if last == client => Some(*id),
+            _ => {
+                let id = self.by_client(client)?;
+                self.last_client = Some((*client, id));
+                Some(id)
+            }
+        }
+    }
+
+    /// The same as [`Allocations::by_relayed`], faster for the address of the packet before.
+    pub fn by_packet_of_peer(&mut self, relayed: SocketAddr) -> Option<Id> {
+        match self.last_relayed {
+            Some((last, id)) if last == relayed => Some(id),
+            _ => {
+                let id = self.by_relayed(relayed)?;
+                self.last_relayed = Some((relayed, id));
+                Some(id)
+            }
+        }
+    }
+
     /// The allocation that made this reservation.
     pub fn by_token(&self, token: &[u8; 8]) -> Option<Id> {
         self.by_token.get(token).copied()
@@ -84,6 +111,7 @@ impl Allocations {
 
     /// Panics if the client has an allocation or the address belongs to another: the caller has asked.
     pub fn insert(&mut self, allocation: Allocation) -> Id {
+        (self.last_client, self.last_relayed) = (None, None);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
@@ -105,6 +133,7 @@ impl Allocations {
     }
 
     pub fn remove(&mut self, id: Id) -> Option<Allocation> {
+        (self.last_client, self.last_relayed) = (None, None);
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {
             return None;

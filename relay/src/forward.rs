@@ -19,7 +19,7 @@ impl Server {
             return out.counters.discard(Discard::MalformedChannelData);
         };
         let client = FiveTuple { local: datagram.local, remote: datagram.remote };
-        let id = self.allocations.by_client(&client);
+        let id = self.allocations.by_packet_of_client(&client);
         let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) else {
             return out.counters.discard(Discard::NoAllocation);
         };
@@ -73,7 +73,7 @@ impl Server {
 
     /// Peer to client (RFC 8656 §11.3 and §12.7). `relayed` is where the datagram arrived.
     pub(crate) fn handle_peer(&mut self, now: Now, relayed: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
-        let id = self.allocations.by_relayed(relayed);
+        let id = self.allocations.by_packet_of_peer(relayed);
         let Some(allocation) = id.and_then(|id| self.allocations.get(id)) else {
             return out.counters.discard(Discard::NoAllocation);
         };
