@@ -3,7 +3,6 @@ import {
   ExternalE2EEKeyProvider,
   type LocalTrack,
   type Participant,
-  type RemoteTrack,
   Room,
   RoomEvent,
   type RoomOptions,
@@ -18,6 +17,7 @@ import { icon } from './icon';
 import type { Entry } from './lobby';
 import type { Notices } from './notice';
 import { deviceSentence, endSentence, joinSentence, screenSentence } from './sentence';
+import { Sound } from './sound';
 import { Stage } from './stage';
 import type { Ticket } from './token';
 
@@ -33,7 +33,7 @@ export class Call {
   private readonly stage: Stage;
   private readonly controls: Controls;
   private readonly count = el('span', { class: 'count' });
-  private readonly sound = el('div', { class: 'unseen', 'aria-hidden': 'true' });
+  private readonly sound: Sound;
   private readonly address: Address;
   private sampler: ReturnType<typeof setInterval> | undefined;
   private updateQueued = false;
@@ -63,12 +63,13 @@ export class Call {
     invite.addEventListener('click', () => void this.copyLink());
     const nobody = el('div', { class: 'nobody' }, el('p', {}, 'Nobody else is here yet.'), invite);
 
+    this.sound = new Sound(this.room);
     this.stage = new Stage(this.room, nobody);
     const title = el('h1', {}, entry.room);
     const head = el('header', { class: 'call-head' }, title, this.count);
     if (entry.passphrase) head.append(el('span', { class: 'sealed', title: 'End-to-end encrypted' }, icon('lock'), el('span', {}, 'encrypted')));
     head.append(copy);
-    this.element = el('div', { class: 'call graphs' }, head, this.stage.element, this.controls.element, this.sound);
+    this.element = el('div', { class: 'call graphs' }, head, this.stage.element, this.controls.element, this.sound.element);
     this.listen();
   }
 
@@ -85,7 +86,10 @@ export class Call {
     }
     this.joined = true;
     this.update();
-    this.sampler = setInterval(() => void this.stage.sample(), SAMPLE_MS);
+    this.sampler = setInterval(() => {
+      this.update();
+      void this.stage.sample();
+    }, SAMPLE_MS);
     await Promise.all(this.entry.tracks.map((track) => this.publish(track)));
   }
 
@@ -127,6 +131,8 @@ export class Call {
     const { room } = this;
     const update = () => this.update();
     for (const event of [
+      RoomEvent.TrackSubscribed,
+      RoomEvent.TrackUnsubscribed,
       RoomEvent.TrackPublished,
       RoomEvent.TrackUnpublished,
       RoomEvent.TrackMuted,
@@ -146,14 +152,6 @@ export class Call {
       })
       .on(RoomEvent.ParticipantConnected, (participant) => this.announce(participant, 'joined'))
       .on(RoomEvent.ParticipantDisconnected, (participant) => this.announce(participant, 'left'))
-      .on(RoomEvent.TrackSubscribed, (track) => {
-        if (track.kind === Track.Kind.Audio) this.sound.append(track.attach());
-        this.update();
-      })
-      .on(RoomEvent.TrackUnsubscribed, (track: RemoteTrack) => {
-        if (track.kind === Track.Kind.Audio) for (const element of track.detach()) element.remove();
-        this.update();
-      })
       .on(RoomEvent.TrackSubscriptionFailed, (_sid, participant) => {
         this.notices.show('subscription', 'warning', `Something that ${nameOf(participant)} shares cannot be shown.`, { seconds: 8 });
       })
@@ -208,6 +206,7 @@ export class Call {
     queueMicrotask(() => {
       this.updateQueued = false;
       this.stage.update();
+      this.sound.update();
       const { localParticipant: me, remoteParticipants } = this.room;
       const people = remoteParticipants.size + 1;
       this.count.textContent = people === 1 ? 'only you' : `${people} people`;
@@ -280,6 +279,7 @@ export class Call {
     for (const track of this.entry.tracks) track.stop();
     this.controls.close();
     this.stage.close();
+    this.sound.close();
     this.room.removeAllListeners();
     this.element.remove();
   }

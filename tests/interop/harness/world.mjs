@@ -113,7 +113,7 @@ export class World {
       if (page.isClosed()) continue;
       const file = join(OUT, `${testName.replace(/\W+/g, '-').slice(0, 80)}-${index}.png`);
       await page.screenshot({ path: file, timeout: 5000 }).catch(() => {});
-      const events = await page.evaluate(() => globalThis.hr?.events.slice(-25)).catch(() => undefined);
+      const events = await page.evaluate(() => globalThis.hr?.events.filter((event) => event.event !== 'speakers').slice(-25)).catch(() => undefined);
       console.error(`--- page ${page.identity ?? index}: ${file}`);
       if (events) console.error(events.map((event) => JSON.stringify(event)).join('\n'));
       if (page.problems.length) console.error(page.problems.slice(-15).join('\n'));

@@ -40,13 +40,25 @@ function newRoom({ e2ee, ...options } = {}) {
     )
     .on(RoomEvent.TrackSubscribed, (track, pub, p) => {
       note('subscribed', { identity: p.identity, source: pub.source });
-      const element = track.attach();
-      if (track.kind === Track.Kind.Video) Object.assign(element.style, { width: '320px', height: '180px' });
-      document.body.append(element);
-      elements.set(`${p.identity}/${pub.source}`, element);
+      attachAll(room);
     })
     .on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
+  // livekit-client 2.23 loses TrackSubscribed for tracks that come within two seconds after a full
+  // reconnect: a page has to look as well as to listen.
+  setInterval(() => attachAll(room), 250);
   return room;
+}
+
+function attachAll(room) {
+  for (const participant of room.remoteParticipants.values()) {
+    for (const { track, source } of participant.trackPublications.values()) {
+      if (!track || track.attachedElements.length > 0) continue;
+      const element = track.attach(document.createElement(track.kind));
+      if (track.kind === Track.Kind.Video) Object.assign(element.style, { width: '320px', height: '180px' });
+      document.body.append(element);
+      elements.set(`${participant.identity}/${source}`, element);
+    }
+  }
 }
 
 /** The numbers of one stats report that tests look at, summed over its streams. */
@@ -122,7 +134,9 @@ const hr = {
     const base = { muted: publication.isMuted, subscribed: publication.isSubscribed, encrypted: publication.isEncrypted, mime: publication.mimeType };
     if (!receiver) return base;
     const { streams } = digest(await receiver.getStats());
-    return { ...base, ...streams.find((stream) => stream.direction === 'in') };
+    const element = elements.get(`${identity}/${source}`);
+    const player = element && { paused: element.paused, ready: element.readyState, connected: element.isConnected, muted: element.muted };
+    return { ...base, ...streams.find((stream) => stream.direction === 'in'), track: receiver.track.readyState, player };
   },
 
   /** What we send from `source`: one entry per layer. */
