@@ -63,6 +63,7 @@ impl Room {
         let sid = session.sid.clone();
         let info = session.info();
         let fast_publish = session.permission.can_publish;
+        tracing::info!(room = %self.sid, participant = %sid, "participant joined");
         self.sessions.insert(participant, session);
         self.command(ctx, Command::Join { room: self.id, participant });
         let response = JoinResponse {
@@ -110,6 +111,7 @@ impl Room {
             ctx.out.push(Output::Close { connection: old });
         }
         ctx.directory.connections.insert(connection, (self.id, participant));
+        tracing::info!(room = %self.sid, participant = %sid, "participant came back");
         if session.resume_trouble.silent > 0 {
             session.resume_trouble.silent -= 1;
             self.cut(ctx, participant);

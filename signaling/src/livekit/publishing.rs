@@ -61,7 +61,7 @@ impl Room {
                 };
                 let info = publication.info.clone();
                 self.tracks.insert(info.sid.clone(), (participant, id));
-                ctx.directory.tracks.insert(id, self.id);
+                ctx.directory.tracks.insert(id, (self.id, participant));
                 session.publications.insert(id, publication);
                 let message = Message::TrackPublished(TrackPublishedResponse { cid, track: Some(info) });
                 return ctx.send(connection, message);
@@ -193,7 +193,10 @@ impl Room {
         track: TrackId,
         step: impl FnOnce(&mut dynacast::Dynacast, std::time::Instant) -> bool,
     ) {
-        let Some(session) = self.sessions.values_mut().find(|session| session.publications.contains_key(&track)) else {
+        let Some((_, publisher)) = ctx.directory.tracks.get(&track) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(publisher) else {
             return;
         };
         let connection = session.connection;

@@ -26,7 +26,8 @@ const MISSED_MAX: usize = 1_000;
 pub struct Directory {
     last_id: u64,
     pub participants: BTreeMap<ParticipantId, RoomId>,
-    pub tracks: BTreeMap<TrackId, RoomId>,
+    /// Room and publisher.
+    pub tracks: BTreeMap<TrackId, (RoomId, ParticipantId)>,
     pub connections: BTreeMap<ConnectionId, (RoomId, ParticipantId)>,
 }
 
@@ -185,6 +186,7 @@ impl Room {
             ctx.directory.connections.remove(&connection);
             ctx.out.push(Output::Close { connection });
         }
+        tracing::info!(room = %self.sid, participant = %session.sid, ?reason, "participant left");
         session.state = State::Disconnected;
         session.version += 1;
         if !session.permission.hidden {

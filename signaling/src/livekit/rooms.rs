@@ -287,7 +287,7 @@ impl Rooms {
             | Event::Data { participant, .. }
             | Event::Refused { participant, .. } => ctx.directory.participants.get(participant).copied(),
             Event::Speakers { room, .. } => Some(*room),
-            Event::EncodingsWanted { track, .. } => ctx.directory.tracks.get(track).copied(),
+            Event::EncodingsWanted { track, .. } => ctx.directory.tracks.get(track).map(|(room, _)| *room),
         };
         // Events about what has ended meanwhile are normal.
         let Some(room) = room.and_then(|room| rooms.get_mut(&room)) else {
@@ -341,7 +341,7 @@ impl Rooms {
             | Timer::Activate(participant)
             | Timer::TransportLost(participant)
             | Timer::SimulatedSpeaker(participant) => ctx.directory.participants.get(&participant).copied(),
-            Timer::Dynacast(track) => ctx.directory.tracks.get(&track).copied(),
+            Timer::Dynacast(track) => ctx.directory.tracks.get(&track).map(|(room, _)| *room),
             Timer::RoomUpdate(room) | Timer::CloseRoom(room) => Some(room),
         };
         let Some(room) = room.and_then(|room| rooms.get_mut(&room)) else {

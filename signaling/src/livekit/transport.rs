@@ -15,7 +15,7 @@ use sfu::{Command, Delivery, ParticipantId, Speaker, TrackId, TransportEnd};
 use super::data::{self, Sender};
 use super::output::leave;
 use super::room::{Context, Room};
-use super::session::TransportState;
+use super::session::{Session, TransportState};
 use super::timers::Timer;
 
 /// From silence until the client is told to come back, and from there until it is gone.
@@ -101,26 +101,24 @@ impl Room {
 
     /// Everybody hears of itself and of those that it listens to.
     pub fn handle_speakers(&mut self, ctx: &mut Context<'_>, speakers: &[Speaker]) {
-        let infos: Vec<(ParticipantId, SpeakerInfo)> = speakers
+        let known: Vec<(&Session, SpeakerInfo)> = speakers
             .iter()
             .filter_map(|speaker| {
                 let session = self.sessions.get(&speaker.participant)?;
                 let info = SpeakerInfo { sid: session.sid.clone(), level: speaker.level, active: speaker.level > 0.0 };
-                Some((speaker.participant, info))
+                Some((session, info))
             })
             .collect();
-        for session in self.sessions.values() {
-            let heard: Vec<SpeakerInfo> = infos
-                .iter()
-                .filter(|(speaker, _)| {
-                    *speaker == session.id
-                        || session.subscriptions.values().any(|subscription| subscription.publisher == *speaker)
-                })
-                .map(|(_, info)| info.clone())
-                .collect();
+        for listener in self.sessions.values() {
+            let hears = |speaker: &Session| {
+                let mut tracks = speaker.publications.keys();
+                speaker.id == listener.id || tracks.any(|track| listener.subscriptions.contains_key(track))
+            };
+            let heard: Vec<SpeakerInfo> =
+                known.iter().filter(|(speaker, _)| hears(speaker)).map(|(_, info)| info.clone()).collect();
             if !heard.is_empty() {
                 let message = Message::SpeakersChanged(SpeakersChanged { speakers: heard });
-                ctx.send(session.connection, message);
+                ctx.send(listener.connection, message);
             }
         }
     }
