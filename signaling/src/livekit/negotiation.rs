@@ -13,6 +13,10 @@ use super::sdp::{Offer, SectionKind};
 const FIRST_DEBOUNCE: Duration = Duration::from_millis(10);
 const DEBOUNCE: Duration = Duration::from_millis(150);
 
+/// A client is asked for no more sections than this: a browser writes some 6 kB for each video section into every
+/// offer, and offers end at 1 MiB. Later tracks wait until a section becomes free.
+const SECTIONS_MAX: u32 = 240;
+
 /// What a section carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Carries {
@@ -162,6 +166,12 @@ impl Negotiation {
             bindable |= waiting[index] > 0 && free > 0;
             missing[index] = waiting[index].saturating_sub(free).saturating_sub(self.requested[index]);
         }
+        let known = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        let mut budget = SECTIONS_MAX.saturating_sub(known.saturating_add(self.requested.iter().sum()));
+        for missing in &mut missing {
+            *missing = (*missing).min(budget);
+            budget -= *missing;
+        }
         let ended = self.carries.values().any(|carries| *carries == Carries::Ended);
         let offer_is_coming = self.requested != [0, 0];
         if missing == [0, 0] && ((!bindable && !ended) || offer_is_coming) {
@@ -212,6 +222,14 @@ mod tests {
         assert_eq!(asked(&mut negotiation, [5, 4]), Some((0, 1)));
         negotiation.forget_requests();
         assert_eq!(asked(&mut negotiation, [5, 4]), Some((2, 1)));
+    }
+
+    #[test]
+    fn a_large_room_does_not_ask_for_an_offer_that_is_too_large() {
+        let mut negotiation = negotiation();
+        let (audios, videos) = asked(&mut negotiation, [150, 500]).unwrap();
+        assert_eq!((audios, videos), (147, 240 - 7 - 147));
+        assert_eq!(asked(&mut negotiation, [150, 600]), None);
     }
 
     #[test]
