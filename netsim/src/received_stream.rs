@@ -246,8 +246,11 @@ impl ReceivedStream {
             self.references.clear();
         }
         if let Some((_, Some(before))) = self.last_decoded {
-            let now = picture_id.expect("the stream has had picture ids");
-            assert!(picture_id_distance(now, before) > 0, "picture ids go up: {before} then {now}");
+            let next = picture_id.expect("the stream has had picture ids");
+            let distance = picture_id_distance(next, before);
+            assert!(distance > 0, "picture ids go up: {before} then {next}");
+            // A decoder waits for each picture id, so that where nothing was lost none may be left out.
+            assert!(distance == 1 || self.reception.missed > 0, "a picture id was left out: {before} then {next}");
         }
         self.references.push_back((mark.encoding, mark.frame));
         if self.references.len() > DECODED_MAX {

@@ -189,8 +189,8 @@ impl SentStream {
                     picture_id_is_long: true,
                     tl0_picture_index: self.spec.temporal.then_some(self.tl0_picture_index),
                     temporal_layer: self.spec.temporal.then_some(layer),
-                    // Each frame of layer 1 or 2 is predicted from a lower layer or its own base alone.
-                    layer_sync: self.spec.temporal && layer > 0,
+                    // Y: predicted from the base layer alone (RFC 7741 §4.2).
+                    layer_sync: layer > 0 && reference == self.last_base,
                     ..Descriptor::default()
                 };
                 let mut buffer = [0; DESCRIPTOR_LEN_MAX];

@@ -57,6 +57,30 @@ fn a_layer_switch_happens_at_a_keyframe() {
 }
 
 #[test]
+fn temporal_layers_are_left_out_and_taken_in_again_without_a_gap() {
+    let mut meeting = Meeting::new(3);
+    let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
+    let bert = meeting.join(1, "bert", Access::good([198, 51, 100, 22]));
+    meeting.connect(&[anna, bert]);
+    let camera = meeting.publish_camera(anna);
+    meeting.subscribe(bert, camera);
+    meeting.run_for(Duration::from_secs(3));
+    let keyframes = meeting.caller(anna).counters.keyframes_asked;
+    for (temporal_max, per_second) in [(7, 30.0), (0, 7.5), (1, 15.0), (2, 30.0), (0, 7.5), (7, 30.0)] {
+        meeting.set_wish(bert, camera, LayerWish { temporal_max, ..LayerWish::EVERYTHING });
+        meeting.run_for(Duration::from_millis(500));
+        let before = meeting.shown(bert, camera);
+        meeting.run_for(Duration::from_secs(4));
+        let shown = (meeting.shown(bert, camera) - before) as f64;
+        assert!((shown - 4.0 * per_second).abs() <= 3.0, "{shown} frames in 4 s with {temporal_max}");
+    }
+    let video = meeting.reception(bert, camera);
+    assert_eq!((video.reception.missed, video.reception.keyframe_requests), (0, 0));
+    assert_eq!(meeting.world.check::<Sequences>().holes(), 0);
+    assert_eq!(meeting.caller(anna).counters.keyframes_asked, keyframes, "no keyframe is needed for it");
+}
+
+#[test]
 fn a_paused_video_sends_nothing_and_comes_back_with_a_keyframe() {
     let mut meeting = Meeting::new(2);
     let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
