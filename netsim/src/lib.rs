@@ -13,5 +13,6 @@ pub mod picture;
 pub mod received_stream;
 pub mod schedule;
 pub mod sent_stream;
+pub mod swarm;
 pub mod turn_client;
 pub mod world;

@@ -1,4 +1,4 @@
-//! `netsim link`: a poor link between two network namespaces, or as a UDP proxy.
+//! `netsim link`: a poor link between two network namespaces, or as a UDP proxy. `netsim swarm`: random calls.
 
 use std::fs::{File, read_to_string};
 use std::io::{self, Write};
@@ -20,6 +20,15 @@ enum Cli {
     /// `ready` and the names of its ends on the first line of the standard output, then (without --log) a line of CSV
     /// per direction every 100 ms. SIGHUP reads the schedule again and starts it anew; SIGTERM ends it.
     Link(LinkArguments),
+    /// Random calls over random networks in virtual time; a failure names the seed that reproduces it.
+    Swarm {
+        /// The first seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds
+        #[arg(long, default_value_t = 100)]
+        runs: u64,
+    },
 }
 
 #[derive(Args)]
@@ -59,11 +68,19 @@ struct LinkArguments {
 }
 
 fn main() -> ExitCode {
-    let Cli::Link(arguments) = Cli::parse();
-    match link(&arguments) {
+    let outcome = match Cli::parse() {
+        Cli::Link(arguments) => link(&arguments),
+        Cli::Swarm { seed, runs } => {
+            for seed in seed..seed.saturating_add(runs) {
+                println!("seed {seed}: digest {:016x}", netsim::swarm::run(seed));
+            }
+            Ok(())
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("netsim link: {message}");
+            eprintln!("netsim: {message}");
             ExitCode::FAILURE
         }
     }

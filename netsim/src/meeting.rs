@@ -93,6 +93,7 @@ pub struct Meeting {
     /// Everything that the SFU told the control plane, and when.
     pub events: Vec<(Duration, Event)>,
     entropy: Entropy,
+    members: Vec<Member>,
     published: Vec<(TrackId, Member, Codec)>,
     next_id: u64,
 }
@@ -140,7 +141,7 @@ impl Meeting {
         world.add_check(Sequences::new(server));
         world.add_check(Relaying::new(server, IpAddr::from(SERVER_IP)));
         let entropy = world.entropy();
-        Meeting { world, server, events: Vec::new(), entropy, published: Vec::new(), next_id: 1 }
+        Meeting { world, server, events: Vec::new(), entropy, members: Vec::new(), published: Vec::new(), next_id: 1 }
     }
 
     fn id(&mut self) -> u64 {
@@ -213,7 +214,9 @@ impl Meeting {
             down: access.down,
         };
         let host = self.world.add_host(host, caller);
-        Member { host, id, room }
+        let member = Member { host, id, room };
+        self.members.push(member);
+        member
     }
 
     pub fn caller(&mut self, member: Member) -> &mut Caller {
@@ -308,6 +311,54 @@ impl Meeting {
         let reception = ReceptionSpec { room: publisher.room.0, track: track.0, codec, ssrc, payload_type, rtx };
         self.caller(member).receive(reception);
         self.command(Command::Subscribe { participant: member.id, track, spec });
+    }
+
+    pub fn unsubscribe(&mut self, member: Member, track: TrackId) {
+        self.command(Command::Unsubscribe { participant: member.id, track });
+        self.caller(member).received.retain(|stream| stream.spec.track != track.0);
+    }
+
+    /// Ends a track for everybody.
+    pub fn unpublish(&mut self, track: TrackId) {
+        let at = self.published.iter().position(|(known, _, _)| *known == track).expect("a published track");
+        let (_, publisher, _) = self.published.remove(at);
+        self.command(Command::Unpublish { track });
+        self.caller(publisher).sent.retain(|stream| stream.spec.track != track.0);
+        for member in self.members.clone() {
+            self.caller(member).received.retain(|stream| stream.spec.track != track.0);
+        }
+    }
+
+    /// The publisher stops sending, and everybody is told so.
+    pub fn set_muted(&mut self, track: TrackId, muted: bool) {
+        let &(_, publisher, _) =
+            self.published.iter().find(|(known, _, _)| *known == track).expect("a published track");
+        let streams = self.caller(publisher).sent.iter_mut().filter(|stream| stream.spec.track == track.0);
+        streams.for_each(|stream| stream.paused = muted);
+        self.command(Command::SetMuted { track, muted });
+    }
+
+    pub fn leave(&mut self, member: Member) {
+        let tracks: Vec<TrackId> = self
+            .published
+            .iter()
+            .filter(|(_, publisher, _)| *publisher == member)
+            .map(|(track, _, _)| *track)
+            .collect();
+        tracks.into_iter().for_each(|track| self.unpublish(track));
+        self.command(Command::Leave { participant: member.id });
+        self.caller(member).dead = true;
+        self.members.retain(|known| *known != member);
+    }
+
+    /// Everybody who is there, by the time of joining.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Every track, its publisher and its codec.
+    pub fn tracks(&self) -> &[(TrackId, Member, Codec)] {
+        &self.published
     }
 
     pub fn set_wish(&mut self, member: Member, track: TrackId, wish: LayerWish) {

@@ -150,7 +150,8 @@ impl SentStream {
         if now.instant < self.next_frame {
             return;
         }
-        self.next_frame += self.spec.interval();
+        // Frames that were due while nothing could be sent are not made up for.
+        self.next_frame = (self.next_frame + self.spec.interval()).max(now.instant + self.spec.interval() / 2);
         if self.paused {
             // What comes back after a pause begins anew.
             self.keyframe_wanted = true;
