@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use datapath::Discard;
 use netsim::check::Sequences;
 use netsim::link::Settings;
 use netsim::meeting::{Access, MEDIA_PORT, Meeting, Member, SERVER_IP};
@@ -116,4 +117,26 @@ fn the_room_is_empty_when_all_have_left() {
     let sent = call.meeting.world.counters(server).clone();
     call.meeting.run_for(Duration::from_secs(5));
     assert_eq!(call.meeting.world.counters(server).sent, sent.sent, "an empty house is silent");
+}
+
+#[test]
+fn media_that_is_still_under_way_when_its_track_ends() {
+    let mut meeting = Meeting::new(4);
+    let good = Access::good([198, 51, 100, 21]);
+    let far = Settings { delay: Duration::from_millis(200), ..good.up };
+    let anna = meeting.join(1, "anna", Access { up: far, ..good });
+    let bert = meeting.join(1, "bert", Access::good(BERT));
+    meeting.connect(&[anna, bert]);
+    let camera = meeting.publish_camera(anna);
+    meeting.subscribe(bert, camera);
+    meeting.run_for(Duration::from_secs(1));
+    meeting.unpublish(camera);
+    let before = meeting.world.counters(meeting.server).discarded(Discard::UnknownSsrc);
+    meeting.run_for(Duration::from_secs(1));
+    let unknown = meeting.world.counters(meeting.server).discarded(Discard::UnknownSsrc) - before;
+    assert!(unknown > 20, "{unknown} packets were on their way");
+    let again = meeting.publish_camera(anna);
+    meeting.subscribe(bert, again);
+    meeting.run_for(Duration::from_secs(2));
+    assert!(meeting.shown(bert, again) >= 45);
 }

@@ -99,7 +99,8 @@ impl Sfu {
         if participant.arrivals.next_feedback().is_none_or(|at| at > now.instant) {
             return;
         }
-        let Some(media_ssrc) = participant.sources.first().map(|source| source.ssrc) else { return };
+        // The field means nothing for the whole transport; there may be no source (any more) when packets still come.
+        let media_ssrc = participant.sources.first().map_or(0, |source| source.ssrc);
         let feedback_ssrc = participant.feedback_ssrc;
         loop {
             let mut buffer = [0; COMPOUND_MAX];

@@ -29,6 +29,8 @@ pub struct Settings {
     pub certificate: Certificate,
 }
 
+/// A participant is looked at no more often than this by its own timer.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// A participant without work of its own is looked at this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -205,7 +207,8 @@ impl Sfu {
         }
         let wake = [dtls.poll_timeout(), participant.data.as_ref().and_then(|data| data.poll_timeout())];
         for at in wake.into_iter().flatten() {
-            participant.due.schedule(at.max(now.instant), Timer::Participant(key), &mut self.deadlines);
+            let at = at.max(now.instant + TICK_MIN);
+            participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
         }
         match event {
             Some(DtlsEvent::Keys(keys)) => {
@@ -268,7 +271,8 @@ impl Sfu {
         }
         self.drive_secure_channel(now, key, out);
         let next = self.tick_media(now, key, out).unwrap_or(now.instant + IDLE_TICK);
-        self.wake(key, next.min(now.instant + IDLE_TICK));
+        // Never at once again: whatever cannot be done now would be tried for ever within this turn.
+        self.wake(key, next.clamp(now.instant + TICK_MIN, now.instant + IDLE_TICK));
     }
 }
 
