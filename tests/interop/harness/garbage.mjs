@@ -1,7 +1,8 @@
 // node garbage.mjs ADDRESS PORT,PORT… COUNT SEED: what strangers send to an open UDP port. Half of it is
-// noise, the rest begins like something the server reads. Prints how many datagrams came back.
+// noise, the rest begins like something the server reads. Prints how much of it came back.
 
 import { createSocket } from 'node:dgram';
+import { setImmediate as breathe, setTimeout as pause } from 'node:timers/promises';
 
 const [address, portList, countText, seedText] = process.argv.slice(2);
 const ports = portList.split(',').map(Number);
@@ -58,12 +59,19 @@ const KINDS = [
 ];
 
 const socket = createSocket('udp4');
-let answers = 0;
-socket.on('message', () => answers++);
+const traffic = { sent: count, sentBytes: 0, answers: 0, answerBytes: 0 };
+socket.on('message', (message) => {
+  traffic.answers++;
+  traffic.answerBytes += message.length;
+});
 await new Promise((resolve) => socket.bind(0, resolve));
 for (let sent = 0; sent < count; sent++) {
   const kind = random(2) === 0 ? KINDS[0] : KINDS[random(KINDS.length)];
-  await new Promise((resolve) => socket.send(kind(), ports[random(ports.length)], address, resolve));
+  const datagram = kind();
+  traffic.sentBytes += datagram.length;
+  await new Promise((resolve) => socket.send(datagram, ports[random(ports.length)], address, resolve));
+  if (sent % 16 === 0) await breathe();
 }
+await pause(300);
 socket.close();
-console.log(answers);
+console.log(JSON.stringify(traffic));

@@ -30,8 +30,9 @@ async function besideACall(world, room, attack) {
 
 scenario('garbage on the UDP ports', async (world, room) => {
   await besideACall(world, room, async () => {
-    const answers = await world.net.run(7, 'garbage.mjs', SERVER_ADDRESS_OF_MEDIA, PORTS.join(','), '20000', '42');
-    console.log(`# ${answers.trim()} answers to 20000 datagrams`);
+    const traffic = JSON.parse(await world.net.run(7, 'garbage.mjs', SERVER_ADDRESS_OF_MEDIA, PORTS.join(','), '20000', '42'));
+    console.log(`# ${JSON.stringify(traffic)}`);
+    assert.ok(traffic.answerBytes < traffic.sentBytes / 4, 'nobody can use the server to multiply what they send');
   });
 });
 
