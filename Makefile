@@ -36,8 +36,10 @@ unit: rust $(PAGE)
 
 # Real browsers and Debian's TURN client, in network namespaces: needs root.
 interop: build peers node
+	cargo build --release --locked -p netsim -p benches
 	cd tests/interop && $(NPM_CI)
-	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf npm test
+	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf \
+	    NETSIM_BIN=$(TARGET)/release/netsim BENCHES_BIN=$(TARGET)/release/benches npm test
 
 # In a network namespace of its own: needs root.
 bench: benches peers

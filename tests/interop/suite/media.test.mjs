@@ -1,6 +1,7 @@
 // Calls between bare livekit-clients: what is published, what arrives, what changes while it does.
 
 import assert from 'node:assert/strict';
+import { startLoad } from '../harness/load.mjs';
 import { until } from '../harness/until.mjs';
 import { countOf, hears, remote, sees, seesAndHears } from '../harness/world.mjs';
 import { suite } from './scenario.mjs';
@@ -23,6 +24,30 @@ scenario('five people see and hear each other, the last one late', async (world,
   // other way round drops the track.
   for (const page of pages) assert.equal(await countOf(page, 'subscriptionFailed'), 0);
 }, { seconds: 150 });
+
+scenario('two browsers and three participants of the load generator', async (world, room) => {
+  const options = ['--room', room, '--publishers', '3', '--subscribers', '0', '--publishers-subscribe', '--duration', '10'];
+  const publish = { video: { width: 320, height: 180 } };
+  const [a, b] = await Promise.all([world.join(1, room, 'anna', { publish }), world.join(2, room, 'ben', { publish })]);
+  const load = startLoad(world.net, 8, options);
+  try {
+    const others = await until('three more come', async () => {
+      const people = await a.evaluate(() => hr.people());
+      return people.length === 4 && people.map((person) => person.identity).filter((identity) => identity !== 'ben');
+    });
+    await Promise.all([seesAndHears(a, 'ben', { width: 320, height: 180 }), seesAndHears(b, 'anna', { width: 320, height: 180 })]);
+    for (const page of [a, b]) for (const other of others) await sees(page, other);
+    const report = await load.finished;
+    assert.equal(report.connected, 3);
+    // Each of the three gets sound and picture of four others.
+    assert.equal(report.tracks_flowing, 24, JSON.stringify(report));
+    assert.equal(report.bad_tags, 0);
+    assert.deepEqual(report.ended, []);
+    assert.ok(report.lost < report.video_packets / 1000, `${report.lost} of ${report.video_packets} packets lost`);
+  } finally {
+    load.stop();
+  }
+}, { seconds: 120 });
 
 scenario('three layers start, and the subscriber gets the one that fits its picture', async (world, room) => {
   const browser = { fps: 10 };
