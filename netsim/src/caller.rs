@@ -202,10 +202,15 @@ impl Caller {
         answers.iter().for_each(|answer| self.send(answer, out));
     }
 
+    /// One for a track that has ended meanwhile is no fault of the server.
     fn handle_keyframe_wish(&mut self, ssrc: u32) {
-        let stream = self.sent.iter_mut().find(|stream| stream.spec.ssrc == ssrc);
-        stream.expect("a keyframe is asked for of an SSRC that is sent").request_keyframe();
-        self.counters.keyframes_asked += 1;
+        match self.sent.iter_mut().find(|stream| stream.spec.ssrc == ssrc) {
+            Some(stream) => {
+                stream.request_keyframe();
+                self.counters.keyframes_asked += 1;
+            }
+            None => self.counters.unknown += 1,
+        }
     }
 
     fn send_rtcp(&mut self, write: impl FnOnce(&mut Writer<'_>), out: &mut Outbox) {

@@ -19,7 +19,7 @@ enum Cli {
     /// Between two network namespaces (as root, through TUN devices: everything crosses it), or as a UDP proxy. Prints
     /// `ready` and the names of its ends on the first line of the standard output, then (without --log) a line of CSV
     /// per direction every 100 ms. SIGHUP reads the schedule again and starts it anew; SIGTERM ends it.
-    Link(LinkArguments),
+    Link(Box<LinkArguments>),
     /// Random calls over random networks in virtual time; a failure names the seed that reproduces it.
     Swarm {
         /// The first seed

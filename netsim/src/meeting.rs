@@ -92,6 +92,10 @@ pub struct Meeting {
     pub server: HostId,
     /// Everything that the SFU told the control plane, and when.
     pub events: Vec<(Duration, Event)>,
+    /// Where published streams begin: close to the top, so that every run wraps around. A stream whose first rollover
+    /// the receiver does not see cannot be unprotected any more (RFC 3711 §3.3.1), so where a link may be cut from the
+    /// start it begins below 2¹⁵, as in browsers.
+    pub first_sequence: u16,
     entropy: Entropy,
     members: Vec<Member>,
     published: Vec<(TrackId, Member, Codec)>,
@@ -141,7 +145,16 @@ impl Meeting {
         world.add_check(Sequences::new(server));
         world.add_check(Relaying::new(server, IpAddr::from(SERVER_IP)));
         let entropy = world.entropy();
-        Meeting { world, server, events: Vec::new(), entropy, members: Vec::new(), published: Vec::new(), next_id: 1 }
+        Meeting {
+            world,
+            server,
+            events: Vec::new(),
+            first_sequence: 65_100,
+            entropy,
+            members: Vec::new(),
+            published: Vec::new(),
+            next_id: 1,
+        }
     }
 
     fn id(&mut self) -> u64 {
@@ -284,6 +297,7 @@ impl Meeting {
                 bitrate_bps,
                 size,
                 temporal: video,
+                first_sequence: self.first_sequence,
             };
             self.world.act(member.host, |caller: &mut Caller, now, _| caller.publish(now.instant, stream));
         }

@@ -40,6 +40,7 @@ pub struct StreamSpec {
     pub size: (u16, u16),
     /// Three temporal layers in the pattern 0 2 1 2, else one.
     pub temporal: bool,
+    pub first_sequence: u16,
 }
 
 impl StreamSpec {
@@ -92,9 +93,8 @@ pub struct TransportSequence(u16);
 impl SentStream {
     pub fn new(spec: StreamSpec, now: Instant, entropy: &mut Entropy) -> SentStream {
         SentStream {
-            // Close to the top, so that every run wraps around.
-            sequence: 65_000 + entropy.below(500),
-            rtx_sequence: entropy.below(65_536),
+            sequence: u64::from(spec.first_sequence),
+            rtx_sequence: entropy.below(1 << 15),
             first_timestamp: entropy.u32(),
             started: now,
             next_frame: now,

@@ -35,6 +35,7 @@ struct Swarm {
 /// One run; returns its digest. Panics when an invariant is broken.
 pub fn run(seed: u64) -> u64 {
     let mut meeting = Meeting::new(seed);
+    meeting.first_sequence = 1;
     let chance = meeting.world.entropy();
     let mut swarm = Swarm { meeting, chance, nats: Vec::new(), hosts: 0, subscriptions: Vec::new(), muted: Vec::new() };
     for behaviour in
