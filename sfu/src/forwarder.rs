@@ -272,6 +272,8 @@ impl Forwarder {
                 self.left_out_next = (self.left_out_next + 1) % LEFT_OUT_MAX;
                 // Receivers look for every picture id between two frames.
                 offsets.picture_id = offsets.picture_id.wrapping_sub(1);
+                // A frame before it may be missing altogether: its numbers wait for it, through a switch as well.
+                self.note_numbers(packet, offsets);
             }
             self.map.skip(packet.sequence, offsets);
             return Decision::Drop(Reason::TemporalLayer);
@@ -284,14 +286,19 @@ impl Forwarder {
                 arrival: packet.arrival,
                 encoding: packet.encoding,
             });
-            if let Some(source) = packet.vp8 {
-                self.picture_id = source.picture_id.map(|id| picture_id_add(id, offsets.picture_id));
-                self.tl0_picture_index =
-                    source.tl0_picture_index.map(|index| index.wrapping_add(offsets.tl0_picture_index));
-                self.key_index = source.key_index.map(|index| index.wrapping_add(offsets.key_index) & 0x1F);
-            }
+            self.note_numbers(packet, offsets);
         }
         Decision::Forward(rewrite(packet, number, offsets))
+    }
+
+    /// The latest picture numbers that are given out, by the latest frame that has come.
+    fn note_numbers(&mut self, packet: &MediaPacket, offsets: Offsets) {
+        if let Some(source) = packet.vp8 {
+            self.picture_id = source.picture_id.map(|id| picture_id_add(id, offsets.picture_id));
+            self.tl0_picture_index =
+                source.tl0_picture_index.map(|index| index.wrapping_add(offsets.tl0_picture_index));
+            self.key_index = source.key_index.map(|index| index.wrapping_add(offsets.key_index) & 0x1F);
+        }
     }
 
     /// Whether the frame that begins with this packet is wanted.

@@ -222,6 +222,35 @@ fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
 }
 
 #[test]
+fn a_frame_that_was_lost_whole_before_a_switch_keeps_its_picture_id() {
+    let now = start();
+    let (mut high, mut low) = (Encoder::new(1, 65_536, 0, 100), Encoder::new(0, 65_536, 0, 7));
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(1));
+    forwarder.set_temporal_max(0);
+    for packet in high.frame(true, now) {
+        forward(&mut forwarder, &packet);
+    }
+    for _ in 0..3 {
+        high.frame(false, now).iter().for_each(|packet| drop(drop_reason(&mut forwarder, packet)));
+    }
+    let lost = high.frame(false, now);
+    // The next one says that it is missing, and is itself left out.
+    high.frame(false, now).iter().for_each(|packet| drop(drop_reason(&mut forwarder, packet)));
+    forwarder.set_target(Some(0));
+    for _ in 0..5 {
+        low.frame(false, now);
+    }
+    let keyframe = forward(&mut forwarder, &low.frame(true, now)[0]);
+    let repaired = forward(&mut forwarder, &lost[0]);
+    let (keyframe, repaired) = (descriptor(&keyframe), descriptor(&repaired));
+    assert_eq!(repaired.picture_id, Some(101));
+    assert_eq!(keyframe.picture_id, Some(102));
+    let indices = [repaired, keyframe].map(|descriptor| descriptor.tl0_picture_index.unwrap());
+    assert_eq!(indices[0].wrapping_add(1), indices[1]);
+}
+
+#[test]
 fn a_keyframe_whose_first_packet_is_late_is_caught_up() {
     let now = start();
     let mut encoder = Encoder::new(0, 65_536, 0, 0);
