@@ -179,7 +179,14 @@ impl Caller {
                         stream.handle_sender_report(info);
                     }
                 }
-                Rtcp::ReceiverReport { reports, .. } => self.counters.receiver_reports += reports.count() as u64,
+                Rtcp::ReceiverReport { reports, .. } => {
+                    for report in reports {
+                        self.counters.receiver_reports += 1;
+                        if let Some(stream) = self.sent.iter_mut().find(|stream| stream.spec.ssrc == report.ssrc) {
+                            stream.acknowledged = true;
+                        }
+                    }
+                }
                 Rtcp::PictureLoss { media_ssrc, .. } => self.handle_keyframe_wish(media_ssrc),
                 Rtcp::FullIntraRequest { entries, .. } => {
                     entries.for_each(|(ssrc, _)| self.handle_keyframe_wish(ssrc));

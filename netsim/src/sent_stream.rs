@@ -17,8 +17,6 @@ use crate::picture::{MARK, Mark};
 const HISTORY: usize = 1000;
 /// Octets of one packet's payload at most.
 const PAYLOAD_MAX: usize = 1150;
-/// Packets that carry the mid and the rid (a browser sends them until it hears of the SSRC).
-const IDENTIFIED: u64 = 100;
 /// How much larger a keyframe is.
 const KEYFRAME_FACTOR: u32 = 4;
 
@@ -78,6 +76,8 @@ pub struct SentStream {
     history: VecDeque<Kept>,
     /// Nothing is encoded (dynacast, mute).
     pub paused: bool,
+    /// The server has reported about it. Until then its packets carry the mid and the rid, as a browser's do.
+    pub acknowledged: bool,
     /// −dBov of what the microphone hears.
     pub audio_level: u8,
     pub packets: u32,
@@ -107,6 +107,7 @@ impl SentStream {
             keyframe_wanted: true,
             history: VecDeque::new(),
             paused: false,
+            acknowledged: false,
             audio_level: 30,
             packets: 0,
             octets: 0,
@@ -284,7 +285,7 @@ impl SentStream {
         if let Some(id) = ids.abs_send_time {
             header.extension(id, &abs_send_time(now.unix));
         }
-        if self.packets < IDENTIFIED as u32 || rtx.is_some() {
+        if !self.acknowledged || rtx.is_some() {
             if let Some(id) = ids.mid {
                 header.extension(id, self.spec.mid.as_bytes());
             }
