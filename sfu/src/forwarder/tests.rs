@@ -231,12 +231,14 @@ fn a_frame_that_was_lost_whole_before_a_switch_keeps_its_picture_id() {
     for packet in high.frame(true, now) {
         forward(&mut forwarder, &packet);
     }
-    for _ in 0..3 {
-        high.frame(false, now).iter().for_each(|packet| drop(drop_reason(&mut forwarder, packet)));
+    for packet in (0..3).flat_map(|_| high.frame(false, now)).collect::<Vec<_>>() {
+        assert_eq!(drop_reason(&mut forwarder, &packet), Reason::TemporalLayer);
     }
     let lost = high.frame(false, now);
     // The next one says that it is missing, and is itself left out.
-    high.frame(false, now).iter().for_each(|packet| drop(drop_reason(&mut forwarder, packet)));
+    for packet in high.frame(false, now) {
+        assert_eq!(drop_reason(&mut forwarder, &packet), Reason::TemporalLayer);
+    }
     forwarder.set_target(Some(0));
     for _ in 0..5 {
         low.frame(false, now);
