@@ -37,6 +37,7 @@ pub struct LossAndRemb {
     grown: Option<Instant>,
     hold: Duration,
     remb_low_since: Option<Instant>,
+    remb_bps: u64,
 }
 
 impl Default for LossAndRemb {
@@ -49,6 +50,7 @@ impl Default for LossAndRemb {
             grown: None,
             hold: HOLD_MIN,
             remb_low_since: None,
+            remb_bps: 0,
         }
     }
 }
@@ -79,7 +81,11 @@ impl LossAndRemb {
     /// The subscriber's REMB in bit/s, while `sent_bps` was sent.
     pub fn handle_remb(&mut self, now: Instant, remb_bps: u64, sent_bps: u64) {
         self.handle_timeout(now);
-        if remb_bps as f64 >= sent_bps as f64 * REMB_LOW {
+        let before = std::mem::replace(&mut self.remb_bps, remb_bps);
+        // One that rises follows what is sent, by 8 % a second (draft-ietf-rmcat-gcc-02 §5.5): after a larger encoding
+        // was chosen it stays below for many seconds, and nothing is wrong.
+        let rises = before > 0 && remb_bps > before;
+        if rises || remb_bps as f64 >= sent_bps as f64 * REMB_LOW {
             self.remb_low_since = None;
             return;
         }
@@ -181,6 +187,20 @@ mod tests {
         estimate.handle_remb(now + SECOND, 380_000, 300_000);
         estimate.handle_remb(now + SECOND, 280_000, 300_000);
         assert_eq!(estimate.available_bps(), 380_000);
+    }
+
+    #[test]
+    fn a_low_remb_that_rises_is_catching_up() {
+        let now = start();
+        let mut estimate = LossAndRemb::default();
+        for second in 0..8u32 {
+            estimate.handle_remb(now + SECOND * second, 400_000 + 32_000 * u64::from(second), 1_000_000);
+        }
+        assert_eq!(estimate.available_bps(), u64::MAX);
+        // It stops rising far below.
+        estimate.handle_remb(now + SECOND * 8, 600_000, 1_000_000);
+        estimate.handle_remb(now + SECOND * 9, 600_000, 1_000_000);
+        assert_eq!(estimate.available_bps(), 600_000);
     }
 
     #[test]
