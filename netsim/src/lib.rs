@@ -1,4 +1,12 @@
 //! A virtual world for the packet plane, and a real-time emulator of poor links for real clients.
+//!
+//! - [`link`] is the one model of a link: loss, a serialiser with a drop-tail queue, a delay. [`schedule`] reads what it
+//!   does when from a file. [`emulator`] runs it in real time (`netsim link`), [`world`] in virtual time.
+//! - [`world::World`] runs [`datapath::Node`]s on hosts, behind [`nat`]s where wanted. One seed is one run, down to the
+//!   last octet: [`world::World::digest`].
+//! - [`meeting::Meeting`] is a world with the real server in it, and the control plane that signalling would be. Its
+//!   [`caller`]s publish payloads that tell whose they are, and decode what they are given.
+//! - [`check`] holds the invariants of the wire, which every meeting is judged by; [`swarm`] makes random meetings.
 
 pub mod caller;
 pub mod check;
