@@ -103,7 +103,7 @@ export class Tile {
     if (!videoWidth || !videoHeight) return;
     const tile = this.element.clientWidth / Math.max(1, this.element.clientHeight);
     const ratio = videoWidth / videoHeight / tile;
-    this.element.classList.toggle('whole', this.kind === 'screen' || ratio < 0.6 || ratio > 1.9);
+    this.element.classList.toggle('whole', this.kind === 'screen' || ratio < 0.5 || ratio > 2.3);
   }
 
   async sample(): Promise<void> {

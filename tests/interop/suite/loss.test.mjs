@@ -69,5 +69,7 @@ scenario('a link that becomes narrow gets a smaller picture, and a larger one wh
   await sees(b, 'anna', { frames: 20 });
   await hears(b, 'anna');
   link.change('seed = 7\n[[both]]\ndelay_ms = 20\nrate_kbps = 20000\nqueue_ms = 200\n');
+  const wide = Date.now();
   await sees(b, 'anna', { width: 1280, seconds: 60 });
+  console.log(`# large again after ${((Date.now() - wide) / 1000).toFixed(1)} s`);
 }, { seconds: 200 });
