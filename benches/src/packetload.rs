@@ -142,6 +142,7 @@ pub fn relay(options: &RelayOptions) -> Result<Report> {
     let server = SocketAddr::V4(options.server);
     let credentials = options.user.clone().zip(options.password.clone());
     let credentials = credentials.map(|(user, password)| Credentials { user, password });
+    let mut allocations = Vec::new();
     for index in 0..options.allocations {
         let client = load.open(SocketAddr::new(options.bind, 0))?;
         let peer = load.open(SocketAddr::new(options.peer, 0))?;
@@ -150,8 +151,10 @@ pub fn relay(options: &RelayOptions) -> Result<Report> {
         let (number, relayed) = match &credentials {
             Some(credentials) => {
                 let allocation = Allocation::new(&load.sockets[client], server, credentials)?;
-                allocation.bind_channel(FIRST_CHANNEL, peer_address.into())?;
-                (FIRST_CHANNEL, v4(allocation.relayed)?)
+                allocation.bind_channel(&load.sockets[client], FIRST_CHANNEL, peer_address.into())?;
+                let relayed = v4(allocation.relayed)?;
+                allocations.push((client, allocation));
+                (FIRST_CHANNEL, relayed)
             }
             None => {
                 if index == 0 {
@@ -171,7 +174,11 @@ pub fn relay(options: &RelayOptions) -> Result<Report> {
         load.flow(client, options.server, packet, options.packets_per_frame);
         load.flow(peer, relayed, vec![0x5A; options.size], options.packets_per_frame);
     }
-    load.measure(&options.measurement)
+    let report = load.measure(&options.measurement);
+    for (client, allocation) in &allocations {
+        allocation.release(&load.sockets[*client])?;
+    }
+    report
 }
 
 fn v4(address: SocketAddr) -> Result<SocketAddrV4> {

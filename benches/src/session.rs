@@ -102,7 +102,9 @@ impl Session {
             (0..sdp::FIRST_SECTIONS / 2).for_each(|_| negotiation.append(kind, None));
         }
         let mut socket = self.connect(&negotiation).await?;
-        let mut ping = tokio::time::interval(Duration::from_secs(5));
+        // Not all at once: clients that joined one after the other would ping within the same instant for ever.
+        let offset = Duration::from_millis(self.client as u64 * 977 % 5000);
+        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + offset, Duration::from_secs(5));
         loop {
             tokio::select! {
                 frame = socket.next() => {

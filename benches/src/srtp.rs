@@ -67,13 +67,20 @@ impl Srtp {
         Some(header..header + plain.len())
     }
 
-    /// RFC 7714 §8.1.
+    /// RFC 7714 §8.1, in integers: the cipher reads it back at once, and from octets written one by one it could not
+    /// until they have left the store buffer.
     fn rtp_nonce(&self, packet: &[u8], rollover: u32) -> Option<Nonce> {
+        let ssrc = u32::from_be_bytes(*packet.get(8..12)?.first_chunk()?);
+        let number = u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]);
+        let first = u64::from(ssrc) << 16 | u64::from(rollover >> 16);
+        let last = rollover << 16 | u32::from(number);
+        let (first_salt, last_salt) = self.rtp_salt.split_at(8);
+        let first_salt = u64::from_be_bytes(*first_salt.first_chunk()?);
+        let last_salt = u32::from_be_bytes(*last_salt.first_chunk()?);
         let mut nonce = [0; 12];
-        nonce[2..6].copy_from_slice(packet.get(8..12)?);
-        nonce[6..10].copy_from_slice(&rollover.to_be_bytes());
-        nonce[10..].copy_from_slice(packet.get(2..4)?);
-        Some(masked(nonce, &self.rtp_salt))
+        nonce[..8].copy_from_slice(&(first_salt ^ first).to_be_bytes());
+        nonce[8..].copy_from_slice(&(last_salt ^ last).to_be_bytes());
+        Some(Nonce::assume_unique_for_key(nonce))
     }
 
     /// RFC 7714 §9: the compound packet becomes header, sealed rest, E bit and index.

@@ -7,6 +7,7 @@ use aws_lc_rs::hmac;
 
 pub const BINDING: u16 = 0x001;
 pub const ALLOCATE: u16 = 0x003;
+pub const REFRESH: u16 = 0x004;
 pub const CHANNEL_BIND: u16 = 0x009;
 
 const MAGIC_COOKIE: u32 = 0x2112_A442;
@@ -16,6 +17,7 @@ const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
 const CHANNEL_NUMBER: u16 = 0x000C;
+const LIFETIME: u16 = 0x000D;
 const XOR_PEER_ADDRESS: u16 = 0x0012;
 const REALM: u16 = 0x0014;
 const NONCE: u16 = 0x0015;
@@ -104,6 +106,11 @@ impl Writer {
 
     pub fn requested_transport_udp(mut self) -> Writer {
         self.attribute(REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        self
+    }
+
+    pub fn lifetime(mut self, seconds: u32) -> Writer {
+        self.attribute(LIFETIME, &seconds.to_be_bytes());
         self
     }
 

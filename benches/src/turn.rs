@@ -15,7 +15,6 @@ pub struct Credentials {
 
 /// One allocation, made and authenticated.
 pub struct Allocation<'a> {
-    socket: &'a UdpSocket,
     server: SocketAddr,
     credentials: &'a Credentials,
     realm: String,
@@ -24,34 +23,39 @@ pub struct Allocation<'a> {
 }
 
 impl<'a> Allocation<'a> {
-    pub fn new(socket: &'a UdpSocket, server: SocketAddr, credentials: &'a Credentials) -> Result<Allocation<'a>> {
+    pub fn new(socket: &UdpSocket, server: SocketAddr, credentials: &'a Credentials) -> Result<Allocation<'a>> {
         let request = || Writer::new(Class::Request, stun::ALLOCATE, stun::transaction_id()).requested_transport_udp();
         // RFC 8656 §7.1: the first one learns realm and nonce.
         let refusal = transact(socket, server, &request().unauthenticated())?;
         ensure!(refusal.error == Some(401), "an Allocate without credentials got {refusal:?}");
         let mut allocation = Allocation {
-            socket,
             server,
             credentials,
             realm: refusal.realm.context("a 401 without REALM")?,
             nonce: refusal.nonce.context("a 401 without NONCE")?,
             relayed: server,
         };
-        let response = allocation.request(request())?;
+        let response = allocation.request(socket, request())?;
         allocation.relayed = response.relayed.context("no IPv4 XOR-RELAYED-ADDRESS")?;
         Ok(allocation)
     }
 
-    pub fn bind_channel(&self, number: u16, peer: SocketAddr) -> Result<()> {
+    pub fn bind_channel(&self, socket: &UdpSocket, number: u16, peer: SocketAddr) -> Result<()> {
         let writer = Writer::new(Class::Request, stun::CHANNEL_BIND, stun::transaction_id());
-        self.request(writer.channel(number).peer(peer)).map(|_| ())
+        self.request(socket, writer.channel(number).peer(peer)).map(|_| ())
     }
 
-    fn request(&self, writer: Writer) -> Result<Message> {
+    /// RFC 8656 §3.2: a Refresh with a lifetime of 0 ends it, so that the next run may have the same port.
+    pub fn release(&self, socket: &UdpSocket) -> Result<()> {
+        let writer = Writer::new(Class::Request, stun::REFRESH, stun::transaction_id());
+        self.request(socket, writer.lifetime(0)).map(|_| ())
+    }
+
+    fn request(&self, socket: &UdpSocket, writer: Writer) -> Result<Message> {
         let Credentials { user, password } = self.credentials;
         let key = Md5::digest(format!("{user}:{}:{password}", self.realm));
         let bytes = writer.authenticated(user, &self.realm, &self.nonce, &key);
-        let response = transact(self.socket, self.server, &bytes)?;
+        let response = transact(socket, self.server, &bytes)?;
         ensure!(response.class == Class::Success, "the TURN server refused: {response:?}");
         Ok(response)
     }
