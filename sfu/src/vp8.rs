@@ -77,10 +77,13 @@ impl Descriptor {
 
     /// Writes the descriptor, a picture id always with fifteen bits, and returns its length.
     pub fn write(&self, buffer: &mut [u8; DESCRIPTOR_LEN_MAX]) -> usize {
-        let mut present = 0;
+        // Put together in a register: octets written one by one would have to be written out before the copy of a packet
+        // could read them as one.
+        let mut octets = 0u64;
+        let mut present = 0u8;
         let mut len = 2;
         let mut put = |octet: u8| {
-            buffer[len] = octet;
+            octets |= u64::from(octet) << (8 * len);
             len += 1;
         };
         if let Some(picture_id) = self.picture_id {
@@ -104,11 +107,12 @@ impl Descriptor {
             }
             put(layers);
         }
-        buffer[0] = u8::from(self.non_reference) << 5
+        let first = u8::from(self.non_reference) << 5
             | u8::from(self.start) << 4
             | self.partition & 0x07
             | if present != 0 { 0x80 } else { 0 };
-        buffer[1] = present;
+        octets |= u64::from(first) | u64::from(present) << 8;
+        buffer.copy_from_slice(&octets.to_le_bytes()[..DESCRIPTOR_LEN_MAX]);
         if present != 0 { len } else { 1 }
     }
 

@@ -165,19 +165,26 @@ fn xor(octets: &mut [u8], value: &[u8]) {
     }
 }
 
-/// RFC 7714 §8.1.
+/// RFC 7714 §8.1: two octets of zero, the SSRC and the 48-bit index.
 fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
-    let mut nonce = *salt;
-    xor(&mut nonce[2..6], &ssrc.to_be_bytes());
-    xor(&mut nonce[6..], &index.to_be_bytes()[2..]);
-    Nonce::assume_unique_for_key(nonce)
+    gcm_nonce(salt, u64::from(ssrc) << 16 | index >> 32, index as u32)
 }
 
-/// RFC 7714 §9.1.
+/// RFC 7714 §9.1: two octets of zero, the SSRC, two more and the 31-bit index.
 fn gcm_rtcp_nonce(salt: &[u8; 12], ssrc: u32, index: u32) -> Nonce {
-    let mut nonce = *salt;
-    xor(&mut nonce[2..6], &ssrc.to_be_bytes());
-    xor(&mut nonce[8..], &index.to_be_bytes());
+    gcm_nonce(salt, u64::from(ssrc) << 16, index)
+}
+
+/// Masks with the salt. In integers as wide as the reads of the cipher: octets written one by one could not be forwarded
+/// to it from the store buffer, and it would wait until the packet before the nonce is written out (a tenth of the time
+/// of a copy).
+fn gcm_nonce(salt: &[u8; 12], first: u64, last: u32) -> Nonce {
+    let (first_salt, last_salt) = salt.split_at(8);
+    let first_salt = u64::from_be_bytes(first_salt.try_into().expect("eight octets"));
+    let last_salt = u32::from_be_bytes(last_salt.try_into().expect("four octets"));
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&(first_salt ^ first).to_be_bytes());
+    nonce[8..].copy_from_slice(&(last_salt ^ last).to_be_bytes());
     Nonce::assume_unique_for_key(nonce)
 }
 
