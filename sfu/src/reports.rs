@@ -19,6 +19,17 @@ const COMPOUND_MAX: usize = 1100;
 /// Sequence numbers asked for at once.
 const NACKS_MAX: usize = 128;
 
+/// What is regular and not urgent happens at multiples of this: a worker wakes up once for everybody who is due, not for
+/// each of them.
+const GRID: Duration = Duration::from_millis(50);
+
+/// The first moment on the grid that is at least `after` from now.
+pub(crate) fn on_grid(now: Now, after: Duration) -> Instant {
+    let past = (now.unix + after).as_nanos() % GRID.as_nanos();
+    let missing = (GRID.as_nanos() - past) % GRID.as_nanos();
+    now.instant + after + Duration::from_nanos(missing as u64)
+}
+
 impl Sfu {
     /// Asks the publisher for a keyframe of an encoding, as often as the throttle lets it, until it comes.
     pub(crate) fn request_keyframe(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
@@ -34,7 +45,7 @@ impl Sfu {
     pub(crate) fn tick_media(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
         self.participants[key].sender.as_ref()?;
         if !self.participants[key].sinks.is_empty() && self.participants[key].allocation_due <= now.instant {
-            self.participants[key].allocation_due = now.instant + ALLOCATION_INTERVAL;
+            self.participants[key].allocation_due = on_grid(now, ALLOCATION_INTERVAL);
             self.allocate(now, key, out);
         }
         for at in 0..self.participants[key].tracks.len() {
@@ -45,7 +56,7 @@ impl Sfu {
         }
         self.send_transport_feedback(now, key, out);
         if self.participants[key].report_due <= now.instant {
-            self.participants[key].report_due = now.instant + REPORT_INTERVAL;
+            self.participants[key].report_due = on_grid(now, REPORT_INTERVAL);
             self.send_sender_reports(now, key, out);
             self.send_receiver_report(now, key, out);
         }
@@ -181,4 +192,21 @@ fn send_rtcp(participant: &mut Participant, plain: &[u8], out: &mut Outbox) {
         Some(sent)
     });
     out.counters.sent(Traffic::Rtcp, sent);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock;
+
+    #[test]
+    fn regular_work_of_all_falls_on_the_same_moments() {
+        let start = test_clock::start();
+        let at =
+            |ms: u64| Now { instant: start + Duration::from_millis(ms), unix: Duration::from_millis(1_000_003 + ms) };
+        let after = Duration::from_millis(250);
+        assert_eq!(on_grid(at(0), after), start + Duration::from_millis(297), "1,000,300 ms since the epoch");
+        assert_eq!(on_grid(at(47), after), start + Duration::from_millis(297), "exactly on it");
+        assert_eq!(on_grid(at(48), after), start + Duration::from_millis(347));
+    }
 }

@@ -15,6 +15,7 @@ use crate::congestion::VideoDemand;
 use crate::deadlines::{Deadlines, Due, Timer};
 use crate::participant::{Connection, Participant};
 use crate::published_track::PublishedTrack;
+use crate::reports::on_grid;
 use crate::room::Room;
 use crate::routes::Routes;
 use crate::rtp;
@@ -270,9 +271,10 @@ impl Sfu {
             self.events.push_back(Event::Disconnected { participant: participant.id, end });
         }
         self.drive_secure_channel(now, key, out);
-        let next = self.tick_media(now, key, out).unwrap_or(now.instant + IDLE_TICK);
+        let latest = on_grid(now, IDLE_TICK);
+        let next = self.tick_media(now, key, out).unwrap_or(latest);
         // Never at once again: whatever cannot be done now would be tried for ever within this turn.
-        self.wake(key, next.clamp(now.instant + TICK_MIN, now.instant + IDLE_TICK));
+        self.wake(key, next.clamp(now.instant + TICK_MIN, latest));
     }
 }
 
