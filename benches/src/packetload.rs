@@ -176,7 +176,7 @@ pub fn relay(options: &RelayOptions) -> Result<Report> {
     }
     let report = load.measure(&options.measurement);
     for (client, allocation) in &allocations {
-        allocation.release(&load.sockets[*client])?;
+        allocation.release(&load.sockets[*client]);
     }
     report
 }

@@ -46,9 +46,10 @@ impl<'a> Allocation<'a> {
     }
 
     /// RFC 8656 §3.2: a Refresh with a lifetime of 0 ends it, so that the next run may have the same port.
-    pub fn release(&self, socket: &UdpSocket) -> Result<()> {
+    pub fn release(&self, socket: &UdpSocket) {
         let writer = Writer::new(Class::Request, stun::REFRESH, stun::transaction_id());
-        self.request(socket, writer.lifetime(0)).map(|_| ())
+        // Its answer may be lost behind relayed traffic; then the repeated request meets no allocation any more.
+        let _ = self.request(socket, writer.lifetime(0));
     }
 
     fn request(&self, socket: &UdpSocket, writer: Writer) -> Result<Message> {
@@ -65,14 +66,16 @@ impl<'a> Allocation<'a> {
 fn transact(socket: &UdpSocket, server: SocketAddr, request: &[u8]) -> Result<Message> {
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(Duration::from_millis(300)))?;
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_536];
     let mut response = None;
-    for _ in 0..10 {
+    'tries: for _ in 0..10 {
         socket.send_to(request, server)?;
-        let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
-        response = Message::parse(&buffer[..length]).filter(|message| message.transaction == request[8..20]);
-        if response.is_some() {
-            break;
+        // What relayed traffic is still on its way comes before the response.
+        while let Ok((length, _)) = socket.recv_from(&mut buffer) {
+            response = Message::parse(&buffer[..length]).filter(|message| message.transaction == request[8..20]);
+            if response.is_some() {
+                break 'tries;
+            }
         }
     }
     socket.set_nonblocking(true)?;
