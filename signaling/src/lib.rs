@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod http;
 pub mod livekit;
+pub mod matrix;
 mod metrics;
 mod options;
 mod page;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::matrix::Member;
+
 /// Clocks may differ by this much (seconds).
 const LEEWAY: u64 = 60;
 
@@ -34,6 +36,9 @@ pub struct Claims {
     pub video: Option<VideoGrant>,
     #[serde(rename = "roomConfig", skip_serializing_if = "Option::is_none")]
     pub room_config: Option<serde_json::Value>,
+    /// Our own: whom a homeserver vouched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<Member>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
