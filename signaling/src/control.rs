@@ -200,6 +200,7 @@ impl State {
                         complete &= self.command(now, worker, command);
                     }
                     Output::Send { connection, message } => self.send(now, connection, message),
+                    Output::Presence { .. } => {}
                     Output::Close { connection } => {
                         self.connections.remove(&connection);
                     }

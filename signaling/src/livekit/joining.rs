@@ -50,14 +50,21 @@ impl Join {
 impl Room {
     pub fn join(&mut self, ctx: &mut Context<'_>, connection: ConnectionId, join: Join) {
         let identity = join.claims.identity().to_owned();
+        let mut present = false;
         if let Some(old) = self.identities.get(&identity).copied() {
+            // To the Matrix side they are one.
+            present = self.sessions.get_mut(&old).is_some_and(|old| std::mem::take(&mut old.present));
             // Others hear of the old one's end before they hear of the new one: they know participants by identity.
             self.remove(ctx, old, DisconnectReason::DuplicateIdentity, Some(Action::Disconnect));
         }
         ctx.timers.cancel(Timer::CloseRoom(self.id));
         let participant = ParticipantId(ctx.directory.next_id());
-        let session = new_session(ctx, participant, connection, join.claims, &join.request);
+        let mut session = new_session(ctx, participant, connection, join.claims, &join.request);
+        session.present = present;
         ctx.directory.participants.insert(participant, self.id);
+        if let Some(member) = &session.claims.matrix {
+            ctx.directory.members.insert((member.clone(), participant));
+        }
         ctx.directory.connections.insert(connection, (self.id, participant));
         self.identities.insert(identity, participant);
         let sid = session.sid.clone();
@@ -111,6 +118,7 @@ impl Room {
             ctx.out.push(Output::Close { connection: old });
         }
         ctx.directory.connections.insert(connection, (self.id, participant));
+        session.heard = ctx.now.instant;
         tracing::info!(room = %self.sid, participant = %sid, "participant came back");
         if session.resume_trouble.silent > 0 {
             session.resume_trouble.silent -= 1;
@@ -252,6 +260,8 @@ fn new_session(
         state: State::Joined,
         version: 1,
         transport: TransportState::Connecting,
+        heard: ctx.now.instant,
+        present: false,
         connection: Some(connection),
         negotiation: Negotiation::new(ctx.entropy),
         publications: Default::default(),

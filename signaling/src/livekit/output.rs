@@ -4,6 +4,8 @@ use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request::Action};
 use sfu::Command;
 
+use crate::matrix::{Presence, Seat};
+
 /// One WebSocket; a participant that resumes gets another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -18,6 +20,11 @@ pub enum Output {
     Send {
         connection: ConnectionId,
         message: Message,
+    },
+    /// How a participant for whom a homeserver vouched stands now. Not told of others.
+    Presence {
+        seat: Seat,
+        presence: Presence,
     },
     /// After everything sent before; the client is not to hear anything more.
     Close {

@@ -23,6 +23,9 @@ const SIMULATED_SPEAKER_MAX_S: i32 = 60;
 
 impl Room {
     pub fn handle_request(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: Request) {
+        if let Some(session) = self.sessions.get_mut(&participant) {
+            session.heard = ctx.now.instant;
+        }
         let message = match request {
             Request::Offer { id, offer } => {
                 return self.handle_offer(ctx, participant, id, offer);

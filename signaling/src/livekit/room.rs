@@ -1,6 +1,6 @@
 //! One room: who is in it, and what everybody is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use datapath::{Entropy, Now};
@@ -15,6 +15,7 @@ use super::output::{ConnectionId, Output, leave};
 use super::session::Session;
 use super::settings::Settings;
 use super::timers::{Timer, Timers};
+use crate::matrix::{Member, Presence};
 
 /// The numbers of a room are told at most this often.
 const ROOM_UPDATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ pub struct Directory {
     /// Room and publisher.
     pub tracks: BTreeMap<TrackId, (RoomId, ParticipantId)>,
     pub connections: BTreeMap<ConnectionId, (RoomId, ParticipantId)>,
+    /// Those for whom a homeserver vouched.
+    pub members: BTreeSet<(Member, ParticipantId)>,
 }
 
 impl Directory {
@@ -169,11 +172,24 @@ impl Room {
             self.identities.remove(&session.identity);
         }
         ctx.directory.participants.remove(&participant);
+        if let Some(member) = session.claims.matrix.clone() {
+            ctx.directory.members.remove(&(member, participant));
+        }
+        if std::mem::take(&mut session.present)
+            && let Some(seat) = session.seat(&self.name)
+        {
+            let presence = match action {
+                Some(Action::Reconnect) => Presence::Returning,
+                _ => Presence::Absent,
+            };
+            ctx.out.push(Output::Presence { seat, presence });
+        }
         for timer in [
             Timer::Negotiate(participant),
             Timer::RefreshToken(participant),
             Timer::Activate(participant),
             Timer::TransportLost(participant),
+            Timer::Away(participant),
             Timer::SimulatedSpeaker(participant),
         ] {
             ctx.timers.cancel(timer);

@@ -15,6 +15,7 @@ use super::room::{Context, Directory, Room};
 use super::settings::{ATTRIBUTES_LIMIT, METADATA_LIMIT, NAME_LIMIT, Settings};
 use super::timers::{Timer, Timers};
 use super::token::{Claims, TokenError};
+use crate::matrix::Member;
 
 /// A join that comes to nothing, as an HTTP status and a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,6 +341,7 @@ impl Rooms {
             | Timer::RefreshToken(participant)
             | Timer::Activate(participant)
             | Timer::TransportLost(participant)
+            | Timer::Away(participant)
             | Timer::SimulatedSpeaker(participant) => ctx.directory.participants.get(&participant).copied(),
             Timer::Dynacast(track) => ctx.directory.tracks.get(&track).map(|(room, _)| *room),
             Timer::RoomUpdate(room) | Timer::CloseRoom(room) => Some(room),
@@ -355,6 +357,7 @@ impl Rooms {
                 room.remove(ctx, participant, DisconnectReason::JoinFailure, Some(Action::Disconnect))
             }
             Timer::TransportLost(participant) => room.handle_transport_lost(ctx, participant),
+            Timer::Away(participant) => room.handle_away_timeout(ctx, participant),
             Timer::SimulatedSpeaker(participant) => {
                 room.simulated_speaker(ctx, participant, 0.0);
             }
@@ -362,6 +365,26 @@ impl Rooms {
             Timer::RoomUpdate(_) => room.send_update(ctx),
             Timer::CloseRoom(_) => {}
         }
+    }
+
+    /// Ends the sessions of a user who is no longer in a Matrix room, all of its devices and identities. Returns how many.
+    pub fn remove_member(&mut self, now: Now, room_id: &str, user_id: &str) -> usize {
+        let (mut ctx, rooms) = self.at(now);
+        let first = Member { room_id: room_id.to_owned(), user_id: user_id.to_owned(), device_id: String::new() };
+        let sessions: Vec<ParticipantId> = ctx
+            .directory
+            .members
+            .range((first, ParticipantId(0))..)
+            .take_while(|(member, _)| member.room_id == room_id && member.user_id == user_id)
+            .map(|(_, participant)| *participant)
+            .collect();
+        for participant in &sessions {
+            let room = ctx.directory.participants.get(participant).copied();
+            if let Some(room) = room.and_then(|room| rooms.get_mut(&room)) {
+                room.remove(&mut ctx, *participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
+            }
+        }
+        sessions.len()
     }
 
     /// Sends everybody away so that they come back to whoever serves next. Nobody is let in any more.

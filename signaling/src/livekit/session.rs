@@ -1,7 +1,7 @@
 //! One participant as the signalling knows it, from its join until it has left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
 use livekit_protocol::{
@@ -14,6 +14,7 @@ use super::output::ConnectionId;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::token::{Claims, VideoGrant};
+use crate::matrix::Seat;
 
 /// What a client said of single tracks, by their sid, may outlive the tracks.
 const CHOICES_MAX: usize = 10_000;
@@ -73,6 +74,10 @@ pub struct Session {
     /// Grows with every change that others are told.
     pub version: u32,
     pub transport: TransportState,
+    /// When the client last said something on its socket.
+    pub heard: Instant,
+    /// Whether the Matrix side was told that it is here.
+    pub present: bool,
     /// None while the client is away.
     pub connection: Option<ConnectionId>,
     pub negotiation: Negotiation,
@@ -92,6 +97,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// The seat that it has for a homeserver.
+    pub fn seat(&self, call: &str) -> Option<Seat> {
+        let member = self.claims.matrix.clone()?;
+        Some(Seat { member, call: call.to_owned(), identity: self.identity.clone() })
+    }
+
     pub fn info(&self) -> ParticipantInfo {
         let live = || self.publications.values().filter(|publication| publication.live.is_some());
         ParticipantInfo {

@@ -14,6 +14,8 @@ pub enum Timer {
     Activate(ParticipantId),
     /// The next step after its transport fell silent.
     TransportLost(ParticipantId),
+    /// A participant whose transport is silent is away, unless its socket is alive.
+    Away(ParticipantId),
     /// A simulated speaker falls silent.
     SimulatedSpeaker(ParticipantId),
     /// Fewer encodings of the track are wanted.

@@ -13,14 +13,21 @@ use livekit_protocol::{
 use sfu::{Command, Delivery, ParticipantId, Speaker, TrackId, TransportEnd};
 
 use super::data::{self, Sender};
-use super::output::leave;
+use super::output::{Output, leave};
 use super::room::{Context, Room};
 use super::session::{Session, TransportState};
 use super::timers::Timer;
+use crate::matrix::Presence;
 
 /// From silence until the client is told to come back, and from there until it is gone.
 const FAILED_AFTER: Duration = Duration::from_secs(5);
 const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// From silence until the Matrix side takes the participant for absent. The SFU reports silence 10 to 11 s after the last
+/// packet, and 15 s after it the participant is to be gone from the state of its room.
+const AWAY_AFTER: Duration = Duration::from_millis(2_500);
+/// A client pings every [`super::settings::PING_INTERVAL`]; one that has not for this long has no socket any more.
+const SOCKET_SILENCE_MAX: Duration = Duration::from_secs(8);
 
 impl Room {
     pub fn handle_connected(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
@@ -29,7 +36,13 @@ impl Room {
         };
         session.transport = TransportState::Connected;
         ctx.timers.cancel(Timer::TransportLost(participant));
+        ctx.timers.cancel(Timer::Away(participant));
         ctx.timers.cancel(Timer::Activate(participant));
+        if !std::mem::replace(&mut session.present, true)
+            && let Some(seat) = session.seat(&self.name)
+        {
+            ctx.out.push(Output::Presence { seat, presence: Presence::Present });
+        }
         if session.state != State::Active {
             session.state = State::Active;
             self.announce(ctx, participant, true);
@@ -46,6 +59,7 @@ impl Room {
                     session.transport = TransportState::Silent;
                     let at = ctx.now.instant + FAILED_AFTER;
                     ctx.timers.set(Timer::TransportLost(participant), at);
+                    ctx.timers.set(Timer::Away(participant), ctx.now.instant + AWAY_AFTER);
                 }
             }
             // Nobody is left at the other end of a closed association but a client that is about to say more.
@@ -84,6 +98,22 @@ impl Room {
                 self.remove(ctx, participant, DisconnectReason::ConnectionTimeout, Some(Action::Reconnect))
             }
             TransportState::Connecting | TransportState::Connected => {}
+        }
+    }
+
+    /// Its media has been silent for long. If its socket is as well, the Matrix room is not to show it any longer; the
+    /// session waits on for a client that comes back.
+    pub fn handle_away_timeout(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
+        let Some(session) = self.sessions.get_mut(&participant) else {
+            return;
+        };
+        let socket_lives = session.connection.is_some()
+            && ctx.now.instant.saturating_duration_since(session.heard) < SOCKET_SILENCE_MAX;
+        if !socket_lives
+            && std::mem::take(&mut session.present)
+            && let Some(seat) = session.seat(&self.name)
+        {
+            ctx.out.push(Output::Presence { seat, presence: Presence::Absent });
         }
     }
 

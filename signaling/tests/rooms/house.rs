@@ -10,6 +10,7 @@ use livekit_protocol::{ConnectionSettings, JoinRequest, SessionDescription};
 use sfu::{Command, Event, Fingerprint, ParticipantId};
 use signaling::livekit::token::{Claims, VideoGrant};
 use signaling::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Settings};
+use signaling::matrix::{Member, Presence};
 use signaling::{Limits, RoomDefaults, Turn};
 
 use crate::client::Client;
@@ -24,6 +25,8 @@ pub struct House {
     pub commands: Vec<Command>,
     /// What was told to whom, in order over all clients.
     pub log: Vec<(ConnectionId, Told)>,
+    /// What the Matrix side was told.
+    pub presences: Vec<(String, Presence)>,
 }
 
 pub fn settings() -> Settings {
@@ -59,6 +62,13 @@ pub fn claims(identity: &str) -> Claims {
     }
 }
 
+/// Claims for a user of the Matrix room `!kitchen`.
+pub fn member_claims(user: &str, device: &str) -> Claims {
+    let user_id = format!("@{user}:example.org");
+    let member = Member { room_id: "!kitchen".into(), user_id: user_id.clone(), device_id: device.into() };
+    Claims { matrix: Some(member), ..claims(&format!("{user_id}:{device}")) }
+}
+
 pub fn request() -> JoinRequest {
     JoinRequest {
         connection_settings: Some(ConnectionSettings {
@@ -86,6 +96,7 @@ impl House {
             closed: BTreeSet::new(),
             commands: Vec::new(),
             log: Vec::new(),
+            presences: Vec::new(),
         }
     }
 
@@ -121,6 +132,7 @@ impl House {
                     self.log.push((connection, message.clone()));
                     self.inboxes.entry(connection).or_default().push(message);
                 }
+                Output::Presence { seat, presence } => self.presences.push((seat.identity, presence)),
                 Output::Close { connection } => {
                     assert!(self.closed.insert(connection), "closed twice");
                 }

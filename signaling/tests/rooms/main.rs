@@ -6,6 +6,7 @@ mod data;
 mod house;
 mod joining;
 mod leaving;
+mod presence;
 mod publishing;
 mod resuming;
 mod service;
