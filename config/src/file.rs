@@ -14,6 +14,7 @@ pub struct File {
     pub listen: Listen,
     pub api_keys: BTreeMap<String, Secret>,
     pub rooms: Rooms,
+    pub matrix: Matrix,
     pub relay: Relay,
     pub limits: Limits,
 }
@@ -26,6 +27,7 @@ impl Default for File {
             listen: Listen::default(),
             api_keys: BTreeMap::new(),
             rooms: Rooms::default(),
+            matrix: Matrix::default(),
             relay: Relay::default(),
             limits: Limits::default(),
         }
@@ -58,6 +60,86 @@ impl Default for Rooms {
     fn default() -> Rooms {
         Rooms { auto_create: true, empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Matrix {
+    pub homeserver: String,
+    pub server_name: String,
+    pub url: String,
+    pub as_token: Secret,
+    pub hs_token: Secret,
+    pub store: String,
+    pub membership_unknown: String,
+    pub policy: MatrixPolicy,
+    pub federation: Federation,
+}
+
+impl Default for Matrix {
+    fn default() -> Matrix {
+        Matrix {
+            homeserver: String::new(),
+            server_name: String::new(),
+            url: String::new(),
+            as_token: Secret::new(""),
+            hs_token: Secret::new(""),
+            store: "/var/lib/hausruf/matrix.redb".into(),
+            membership_unknown: "refuse".into(),
+            policy: MatrixPolicy::default(),
+            federation: Federation::default(),
+        }
+    }
+}
+
+/// Patterns: `*` stands for any characters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MatrixPolicy {
+    /// Servers whose users may have tokens.
+    pub servers: Vec<String>,
+    /// Servers whose users may open a call; the homeserver's own users always may.
+    pub opening_servers: Vec<String>,
+    /// Matrix room ids with calls.
+    pub rooms: Vec<String>,
+    /// Matrix user ids that may publish sound, camera or screen.
+    pub microphone: Vec<String>,
+    pub camera: Vec<String>,
+    pub screen: Vec<String>,
+}
+
+impl Default for MatrixPolicy {
+    fn default() -> MatrixPolicy {
+        let everything = || vec!["*".to_owned()];
+        MatrixPolicy {
+            servers: everything(),
+            opening_servers: Vec::new(),
+            rooms: everything(),
+            microphone: everything(),
+            camera: everything(),
+            screen: everything(),
+        }
+    }
+}
+
+impl MatrixPolicy {
+    pub(crate) fn named(&self) -> [(&'static str, &[String]); 6] {
+        [
+            ("servers", &self.servers),
+            ("opening_servers", &self.opening_servers),
+            ("rooms", &self.rooms),
+            ("microphone", &self.microphone),
+            ("camera", &self.camera),
+            ("screen", &self.screen),
+        ]
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Federation {
+    pub ca_file: String,
+    pub allowed_addresses: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,11 +2,13 @@
 //! the fix; nothing is opened before all of them are right. `example.toml` documents every key.
 
 mod file;
+mod matrix;
 mod prefix;
 mod problem;
 mod secret;
 
-pub use file::{Limits, RelayLimits};
+pub use file::{Limits, MatrixPolicy, RelayLimits};
+pub use matrix::{Federation, Matrix, MembershipUnknown};
 pub use prefix::Prefix;
 pub use problem::{Error, Problem};
 pub use secret::Secret;
@@ -28,6 +30,8 @@ pub struct Config {
     /// Key → secret of those who may sign tokens.
     pub api_keys: BTreeMap<String, Secret>,
     pub rooms: Rooms,
+    /// `None` without `matrix.homeserver`.
+    pub matrix: Option<Matrix>,
     pub relay: Relay,
     pub limits: Limits,
 }
@@ -89,6 +93,7 @@ impl Config {
                 departure_timeout: Duration::from_secs(file.rooms.departure_timeout_s.into()),
                 max_participants: file.rooms.max_participants,
             },
+            matrix: problems.matrix(file.matrix),
             relay: problems.relay(file.relay),
             limits: file.limits,
         };
@@ -105,7 +110,7 @@ fn without_secrets(text: &str, error: &toml::de::Error) -> String {
     let line = [before.lines().last().unwrap_or_default(), after.lines().next().unwrap_or_default()].concat();
     let table = before.lines().rev().find(|line| line.trim_start().starts_with('[')).unwrap_or_default();
     let concerns = |word| line.contains(word) || table.contains(word);
-    if !["secret", "password", "api_keys", "users"].into_iter().any(concerns) {
+    if !["secret", "password", "api_keys", "users", "token"].into_iter().any(concerns) {
         return message;
     }
     let place = message.lines().next().unwrap_or_default();

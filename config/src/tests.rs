@@ -26,6 +26,9 @@ fn what_the_example_suggests_is_valid() {
     assert_eq!(config.api_keys.len(), 1);
     assert_eq!(config.relay.secrets.len(), 1);
     assert_eq!(config.relay.users.len(), 1);
+    let matrix = config.matrix.as_ref().unwrap();
+    assert_eq!(matrix.policy.camera, ["@*:example.org"]);
+    assert_eq!(matrix.federation.allowed_addresses.len(), 1);
     assert_eq!(config.relay.allowed_peers[0].to_string(), "192.168.7.0/24");
     assert_eq!(config.relay.denied_peers.len(), 2);
 }
