@@ -1,4 +1,5 @@
 # make demo         builds everything and serves a page for calls on this machine
+# make demo-matrix  a Synapse, this server and Element Call on this machine, with two users and an encrypted room
 # make test         everything that CI checks
 # make bench        CPU per packet beside a bare forwarder
 # make bench-peers  the same, with LiveKit's server in the same run (installs it from the Go module proxy)
@@ -9,13 +10,18 @@ NPM_CI := npm ci --no-audit --no-fund
 LIVEKIT := github.com/livekit/livekit-server/cmd/server@v1.11.0
 GOBIN := $(or $(shell command -v go >/dev/null && go env GOBIN),$(HOME)/go/bin)
 
+MATRIX := demo/matrix
+
 PAGE := signaling/web/dist/index.html
 PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/static/*)
 
-.PHONY: demo build test check unit interop bench bench-peers benches rust node peers
+.PHONY: demo demo-matrix build test check unit interop bench bench-peers benches rust node peers matrix-peers
 
 demo: build
 	$(TARGET)/release/hausruf demo
+
+demo-matrix: build matrix-peers
+	@HAUSRUF_BIN=$(TARGET)/release/hausruf node $(MATRIX)/demo.mjs
 
 build: rust $(PAGE)
 	cargo build --release --locked
@@ -35,7 +41,7 @@ unit: rust $(PAGE)
 	cd signaling/web && npm test
 
 # Real browsers and Debian's TURN client, in network namespaces: needs root.
-interop: build peers node
+interop: build peers matrix-peers node
 	cargo build --release --locked -p netsim -p benches
 	cd tests/interop && $(NPM_CI)
 	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf \
@@ -64,6 +70,18 @@ rust:
 
 node:
 	@command -v npm >/dev/null || { echo "Node.js is missing (20 or later): https://nodejs.org/"; exit 1; }
+
+matrix-peers: $(MATRIX)/.venv/installed $(MATRIX)/node_modules/.package-lock.json
+
+$(MATRIX)/.venv/installed: $(MATRIX)/requirements.txt
+	@python3 -c "import ensurepip" 2>/dev/null && command -v openssl >/dev/null || \
+	    $(SUDO) sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-venv openssl"
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(MATRIX)/node_modules/.package-lock.json: $(MATRIX)/package-lock.json | node
+	cd $(MATRIX) && $(NPM_CI)
 
 # Each tool with the Debian package that has it. RUNLEVEL=1 keeps the packages from starting services.
 peers:
