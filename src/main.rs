@@ -40,8 +40,8 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
     let config = load(path)?;
     if serve.check_config {
         println!("{} is valid.", path.display());
-        if config.api_keys.is_empty() {
-            println!("There are no [api_keys]: nobody can join a call.");
+        if config.api_keys.is_empty() && config.matrix.is_none() {
+            println!("There are no [api_keys] and no [matrix]: nobody can join a call.");
         }
         return Ok(());
     }

@@ -42,6 +42,7 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
     let addresses = Addresses::find(&config.advertise, is_demo)?;
     let mut entropy = Entropy::from_seed(seed()?);
     let certificate = Certificate::generate().context("cannot make a certificate for DTLS")?;
+    let matrix = settings::matrix(config)?;
     let turn_secret = settings::turn_secret(config, &mut entropy);
     let (events, received_events) = mpsc::channel(config.limits.queue);
     let workers = start_workers(config, &addresses, &certificate, &turn_secret, &mut entropy, &events)?;
@@ -53,6 +54,7 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
             turn_secret,
             fingerprint: certificate.fingerprint(),
             counters: workers.iter().map(|worker| worker.counters.clone()).collect(),
+            matrix,
             entropy: entropy.fork(),
             is_demo,
         },
@@ -118,8 +120,8 @@ fn start_workers(
 }
 
 fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {
-    if config.api_keys.is_empty() {
-        warn!("there are no [api_keys]: nobody can join a call");
+    if config.api_keys.is_empty() && config.matrix.is_none() {
+        warn!("there are no [api_keys] and no [matrix]: nobody can join a call");
     }
     if options.media_candidates.is_empty() {
         warn!("no advertised address belongs to the first UDP listener: no call will have media");

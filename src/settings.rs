@@ -1,13 +1,16 @@
 //! From the configuration to what each part is made with.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use config::{Config, Prefix};
 use datapath::Entropy;
 use datapath::shared_counters::SharedCounters;
 use relay::{Credentials, PeerPolicy};
 use sfu::transport::Certificate;
+use signaling::matrix::{MembershipUnknown, Patterns, Policy};
 
 use crate::addresses::{Addresses, turn_urls};
 use crate::demo;
@@ -67,8 +70,8 @@ pub fn relay(
     for secret in &configured.secrets {
         credentials = credentials.with_secret(secret.reveal().as_bytes());
     }
-    // Without API keys there are no clients of calls, and so nobody who could know a secret of this run.
-    if configured.secrets.is_empty() && !config.api_keys.is_empty() {
+    // Without API keys and a homeserver there are no clients of calls, and so nobody who could know a secret of this run.
+    if configured.secrets.is_empty() && (!config.api_keys.is_empty() || config.matrix.is_some()) {
         credentials = credentials.with_secret(turn_secret.as_bytes());
     }
     if configured.strict_expiry {
@@ -107,6 +110,7 @@ pub struct Signaling {
     pub turn_secret: String,
     pub fingerprint: sfu::Fingerprint,
     pub counters: Vec<Arc<SharedCounters>>,
+    pub matrix: Option<signaling::Matrix>,
     pub entropy: Entropy,
     pub is_demo: bool,
 }
@@ -145,6 +149,46 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
         drain: signaling::Drain::default(),
         metrics: Arc::new(move || counters.iter().map(|counters| counters.snapshot()).collect()),
         demo_key: parts.is_demo.then(|| demo::API_KEY.to_owned()),
+        matrix: parts.matrix,
         entropy: parts.entropy,
     }
+}
+
+/// The homeserver beside us, if there is one.
+pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
+    let Some(matrix) = &config.matrix else {
+        return Ok(None);
+    };
+    let extra = matrix.federation.ca_file.as_deref();
+    let authorities = signaling::Authorities::load(extra)
+        .with_context(|| format!("matrix.federation.ca_file = {:?} cannot be used", extra.unwrap_or(Path::new(""))))?;
+    let allowed = matrix.federation.allowed_addresses.iter().copied().map(prefix).collect();
+    // What TURN clients may not reach, a stranger's server name may not lead us to; but other servers may well be
+    // behind an address of our own.
+    let addresses = PeerPolicy::new(allowed, Vec::new(), Vec::new());
+    let policy = &matrix.policy;
+    Ok(Some(signaling::Matrix {
+        settings: signaling::matrix::Settings {
+            server_name: matrix.server_name.clone(),
+            homeserver: matrix.homeserver.clone(),
+            service_url: matrix.url.clone(),
+            websocket_url: matrix.websocket_url(),
+            as_token: matrix.as_token.reveal().to_owned(),
+            hs_token: matrix.hs_token.reveal().to_owned(),
+            policy: Arc::new(Policy {
+                servers: Patterns::new(&policy.servers),
+                opening_servers: Patterns::new(&policy.opening_servers),
+                rooms: Patterns::new(&policy.rooms),
+                microphone: Patterns::new(&policy.microphone),
+                camera: Patterns::new(&policy.camera),
+                screen: Patterns::new(&policy.screen),
+                membership_unknown: match matrix.membership_unknown {
+                    config::MembershipUnknown::Refuse => MembershipUnknown::Refuse,
+                    config::MembershipUnknown::Trust => MembershipUnknown::Trust,
+                },
+            }),
+        },
+        authorities,
+        may_ask: Arc::new(move |ip| addresses.admits(ip)),
+    }))
 }

@@ -10,6 +10,7 @@ use sfu::{Command, Event};
 use tokio::sync::{Notify, mpsc};
 
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms};
+use crate::matrix::{self, Answer, Ask, AskId, Service};
 use crate::options::CommandSink;
 
 /// How soon a command that found its queue full is offered again.
@@ -24,6 +25,9 @@ pub struct Control {
 
 struct State {
     rooms: Rooms,
+    matrix: Option<Service>,
+    /// To whoever asks the homeserver; a full queue is a homeserver that does not answer.
+    asks: mpsc::Sender<(AskId, Ask)>,
     workers: Vec<CommandSink>,
     /// Commands that end something: losing one would keep it alive in the SFU for ever.
     backlog: VecDeque<(usize, Command)>,
@@ -58,11 +62,19 @@ pub fn now() -> Now {
 }
 
 impl Control {
-    pub fn new(rooms: Rooms, workers: Vec<CommandSink>) -> Control {
+    /// What `matrix` asks goes into `asks`, and its answers come back through [`Control::step_matrix`].
+    pub fn new(
+        rooms: Rooms,
+        workers: Vec<CommandSink>,
+        matrix: Option<Service>,
+        asks: mpsc::Sender<(AskId, Ask)>,
+    ) -> Control {
         let queued_messages = rooms.settings().limits.queued_messages;
         Control {
             state: Mutex::new(State {
                 rooms,
+                matrix,
+                asks,
                 workers,
                 backlog: VecDeque::new(),
                 connections: BTreeMap::new(),
@@ -80,12 +92,21 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one step of the state machine and does what it wants done.
+    /// Runs one step of the rooms and does what they want done.
     pub fn step<R>(&self, step: impl FnOnce(&mut Rooms, Now) -> R) -> R {
+        self.step_state(|state, now| step(&mut state.rooms, now))
+    }
+
+    /// Runs one step of the Matrix side, which may act on the rooms; `None` if there is no homeserver.
+    pub fn step_matrix<R>(&self, step: impl FnOnce(&mut Service, &mut Rooms, Now) -> R) -> Option<R> {
+        self.step_state(|state, now| Some(step(state.matrix.as_mut()?, &mut state.rooms, now)))
+    }
+
+    fn step_state<R>(&self, step: impl FnOnce(&mut State, Now) -> R) -> R {
         let now = now();
         let mut state = self.lock();
         let before = state.deadline(now.instant);
-        let result = step(&mut state.rooms, now);
+        let result = step(&mut state, now);
         state.dispatch(now);
         let after = state.deadline(now.instant);
         drop(state);
@@ -161,7 +182,7 @@ impl Control {
                     tokio::select! {
                         () = self.deadline_moved.notified() => {}
                         () = tokio::time::sleep_until(at.into()) => {
-                            self.step(|rooms, now| rooms.handle_timeout(now));
+                            self.step_state(State::handle_timeout);
                         }
                     }
                 }
@@ -173,11 +194,16 @@ impl Control {
 impl State {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let rooms = self.rooms.poll_timeout();
-        if self.backlog.is_empty() {
-            return rooms;
+        let matrix = self.matrix.as_ref().and_then(Service::poll_timeout);
+        let retry = (!self.backlog.is_empty()).then(|| now + RETRY);
+        [rooms, matrix, retry].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.rooms.handle_timeout(now);
+        if let Some(matrix) = &mut self.matrix {
+            matrix.handle_timeout(now);
         }
-        let retry = now + RETRY;
-        Some(rooms.map_or(retry, |at| at.min(retry)))
     }
 
     /// False if a command was lost.
@@ -190,8 +216,9 @@ impl State {
             }
         }
         loop {
+            let asked = self.dispatch_matrix(now);
             let outputs = self.rooms.take_outputs();
-            if outputs.is_empty() {
+            if outputs.is_empty() && !asked {
                 return complete;
             }
             for output in outputs {
@@ -207,6 +234,25 @@ impl State {
                 }
             }
         }
+    }
+
+    /// False if the Matrix side wanted nothing.
+    fn dispatch_matrix(&mut self, now: Now) -> bool {
+        let Some(service) = &mut self.matrix else {
+            return false;
+        };
+        let outputs = service.take_outputs();
+        let any = !outputs.is_empty();
+        for output in outputs {
+            match output {
+                matrix::Output::Ask { id, ask } => {
+                    if self.asks.try_send((id, ask)).is_err() {
+                        service.handle_answer(now, id, &Answer::Unreachable);
+                    }
+                }
+            }
+        }
+        any
     }
 
     fn offer(&mut self, worker: usize, command: Command) -> bool {

@@ -19,10 +19,12 @@ pub mod livekit;
 pub mod matrix;
 mod metrics;
 mod options;
+mod outbound;
 mod page;
 mod server;
 
-pub use options::{CommandSink, Drain, Limits, MetricsSource, Options, RoomDefaults, Turn};
+pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
+pub use outbound::Authorities;
 pub use server::serve;
 
 #[doc(hidden)]

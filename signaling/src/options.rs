@@ -1,12 +1,15 @@
 //! What the program decides about the control plane.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use datapath::shared_counters::Snapshot;
 use sfu::{Command, Fingerprint};
+
+use crate::matrix;
+use crate::outbound::Authorities;
 
 /// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
 pub type CommandSink = Box<dyn FnMut(Command) -> bool + Send>;
@@ -28,8 +31,20 @@ pub struct Options {
     pub metrics: MetricsSource,
     /// API key that `POST /demo/token` signs with; `None` switches the endpoint off.
     pub demo_key: Option<String>,
+    /// The homeserver whose rooms get calls.
+    pub matrix: Option<Matrix>,
     /// Seeds everything that has to be unguessable: ids, ICE passwords, SSRCs.
     pub entropy: datapath::Entropy,
+}
+
+/// Judges the address of a server that is to be asked.
+pub type AddressPolicy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+pub struct Matrix {
+    pub settings: matrix::Settings,
+    pub authorities: Authorities,
+    /// Whether another server may be asked at this address: a stranger chose the name that led to it.
+    pub may_ask: AddressPolicy,
 }
 
 /// TURN for clients that cannot reach the media candidates.

@@ -12,14 +12,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::control::Control;
+use crate::control::{Control, now};
 use crate::http::{self, App};
 use crate::livekit::{Rooms, Settings};
+use crate::matrix::{ISSUER, Service};
 use crate::options::{CommandSink, Options};
+use crate::outbound::homeserver::{self, Homeserver};
 
 /// A request's head: the join request of a browser stands in its first line.
 const HEAD_LIMIT: usize = 256 << 10;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Questions to the homeserver that wait for their turn.
+const ASKS: usize = 1024;
 /// After an error of accept (out of descriptors, mostly) there is no use in trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,8 +38,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut entropy = options.entropy;
+    let mut api_keys = options.api_keys;
+    if let Some(matrix) = &options.matrix {
+        api_keys.insert(ISSUER.to_owned(), matrix.settings.token_secret());
+    }
     let settings = Settings {
-        api_keys: options.api_keys,
+        api_keys,
         candidates: options.media_candidates,
         fingerprint: options.fingerprint,
         turn: options.turn,
@@ -44,10 +52,19 @@ pub async fn serve(
         node_id: crate::livekit::node_id(&mut entropy),
         limits: options.limits.clone(),
     };
-    let control = Arc::new(Control::new(Rooms::new(settings.clone(), entropy), workers));
+    let rooms = Rooms::new(settings.clone(), entropy);
+    let service = options.matrix.as_ref().map(|matrix| Service::new(now(), matrix.settings.clone()));
+    let (asks, asked) = mpsc::channel(ASKS);
+    let control = Arc::new(Control::new(rooms, workers, service, asks));
+    let homeserver = options.matrix.as_ref().and_then(|matrix| {
+        Homeserver::new(&matrix.settings.homeserver, &matrix.settings.as_token, matrix.authorities.clone())
+    });
     let app =
         Arc::new(App { control: Arc::clone(&control), settings, metrics: options.metrics, demo_key: options.demo_key });
     let mut background = JoinSet::new();
+    if let Some(homeserver) = homeserver {
+        background.spawn(homeserver::run(homeserver, Arc::clone(&control), asked));
+    }
     let events_control = Arc::clone(&control);
     background.spawn(async move { events_control.run_events(events).await });
     let timers_control = Arc::clone(&control);

@@ -1,11 +1,26 @@
 //! The Matrix side of the house as values: what homeserver and clients say goes in, what is to be done comes out.
+//! Matrix' words do not leave this module; sockets are in [`crate::http`] and [`crate::outbound`].
+//!
+//! [`Service`] is what outlives a request. `Control` holds it under the same lock as the rooms, runs its timer, carries
+//! its [`Ask`]s to the homeserver and brings the [`Answer`]s.
 
+mod ask;
 pub mod delayed_leave;
 mod delegation;
+pub mod identity;
 mod member;
+mod policy;
 mod seat;
+mod server_name;
+mod service;
+mod settings;
 
+pub use ask::{Answer, Ask, AskId, Method, segment};
 pub use delayed_leave::DelayedLeaves;
 pub use delegation::{Delegation, DelegationError};
 pub use member::Member;
+pub use policy::{MembershipUnknown, Patterns, Policy};
 pub use seat::{Presence, Seat};
+pub use server_name::{ServerName, is_device_id, is_room_id, server_of};
+pub use service::{Output, Service};
+pub use settings::{ISSUER, Settings};

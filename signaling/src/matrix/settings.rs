@@ -1,0 +1,37 @@
+//! What the program decides about the Matrix side.
+
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+
+use super::Policy;
+
+/// The name under which tokens for Matrix users are signed. No operator's API key has a colon in front of it.
+pub const ISSUER: &str = ":matrix";
+
+#[derive(Clone)]
+pub struct Settings {
+    /// What stands behind the colon of the homeserver's user ids.
+    pub server_name: String,
+    /// Base address of the homeserver's client API, without a slash at the end.
+    pub homeserver: String,
+    /// Our own public base address (`livekit_service_url`), without a slash at the end.
+    pub service_url: String,
+    /// The address of the signalling that tokens are handed out with.
+    pub websocket_url: String,
+    pub as_token: String,
+    pub hs_token: String,
+    pub policy: Arc<Policy>,
+}
+
+impl Settings {
+    /// The secret of [`ISSUER`]. Made of both tokens of the registration, so that a token outlives a restart of ours:
+    /// clients come back with the one that they have.
+    pub fn token_secret(&self) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.as_token.as_bytes());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(b"access tokens of calls\0");
+        context.update(self.hs_token.as_bytes());
+        context.sign().as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+}

@@ -1,0 +1,7 @@
+//! What we ask others over HTTP: the configured homeserver, and other users' servers who they are.
+
+mod authorities;
+mod fetch;
+pub mod homeserver;
+
+pub use authorities::Authorities;
