@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use config::{Config, Prefix};
+use config::Config;
 use datapath::Entropy;
 use datapath::shared_counters::SharedCounters;
 use relay::{Credentials, PeerPolicy};
@@ -77,13 +77,12 @@ pub fn relay(
     if configured.strict_expiry {
         credentials = credentials.with_strict_expiry();
     }
-    let prefixes = |prefixes: &[Prefix]| prefixes.iter().copied().map(prefix).collect();
     let limits = &configured.limits;
     relay::Settings {
         credentials,
         peer_policy: PeerPolicy::new(
-            prefixes(&configured.allowed_peers),
-            prefixes(&configured.denied_peers),
+            configured.allowed_peers.clone(),
+            configured.denied_peers.clone(),
             addresses.own.clone(),
         ),
         relayed: addresses.advertised.clone(),
@@ -99,10 +98,6 @@ pub fn relay(
             ..relay::Limits::default()
         },
     }
-}
-
-fn prefix(prefix: Prefix) -> relay::Prefix {
-    relay::Prefix::new(prefix.address, prefix.length).expect("the configuration checks prefixes in the same way")
 }
 
 /// What the control plane is made with, but for what the program itself provides.

@@ -3,13 +3,11 @@
 
 mod file;
 mod matrix;
-mod prefix;
 mod problem;
 mod secret;
 
 pub use file::{Limits, MatrixPolicy, RelayLimits};
 pub use matrix::{Federation, Matrix, MembershipUnknown};
-pub use prefix::Prefix;
 pub use problem::{Error, Problem};
 pub use secret::Secret;
 
@@ -18,6 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Everything that an operator decides. [`Config::default`] is the empty file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub struct Relay {
     pub secrets: Vec<Secret>,
     pub strict_expiry: bool,
     pub ports: RangeInclusive<u16>,
-    pub allowed_peers: Vec<Prefix>,
-    pub denied_peers: Vec<Prefix>,
+    pub allowed_peers: Vec<IpNet>,
+    pub denied_peers: Vec<IpNet>,
     /// Name → password.
     pub users: BTreeMap<String, Secret>,
     pub limits: RelayLimits,
@@ -266,10 +266,10 @@ impl Problems {
         })
     }
 
-    fn prefixes(&mut self, key: &str, texts: &[String]) -> Vec<Prefix> {
+    fn prefixes(&mut self, key: &str, texts: &[String]) -> Vec<IpNet> {
         let mut prefixes = Vec::new();
         for text in texts {
-            match Prefix::parse(text) {
+            match prefix(text) {
                 Ok(prefix) => prefixes.push(prefix),
                 Err(fix) => self.add(key, format!("{text:?}"), fix),
             }
@@ -306,6 +306,21 @@ impl Problems {
             }
         }
     }
+}
+
+/// The prefix, or what is to be written instead. A single address is its own prefix.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let example = r#"write a prefix such as "192.168.7.0/24" or "2001:db8::/32""#;
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().map_err(|_| format!("no IP address; {example}"))?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(bits), |length| length.parse().ok());
+    let prefix = length.and_then(|length| IpNet::new(address, length).ok());
+    let prefix = prefix.ok_or_else(|| format!("the number behind the slash goes from 0 to {bits}; {example}"))?;
+    if prefix.trunc() != prefix {
+        return Err(format!(r#"bits are set behind the prefix; write "{}""#, prefix.trunc()));
+    }
+    Ok(prefix)
 }
 
 #[cfg(test)]

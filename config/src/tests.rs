@@ -137,3 +137,26 @@ fn a_missing_file_is_named() {
     let message = Config::load(Path::new("/nowhere/hausruf.toml")).unwrap_err().to_string();
     assert!(message.contains("/nowhere/hausruf.toml") && message.contains("--config"), "{message}");
 }
+
+#[test]
+fn prefixes_are_read_and_written() {
+    for text in ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.1/32", "::/0", "2001:db8::/32"] {
+        assert_eq!(prefix(text).unwrap().to_string(), text);
+    }
+    assert_eq!(prefix("192.0.2.1").unwrap().prefix_len(), 32);
+    assert_eq!(prefix("::1").unwrap().prefix_len(), 128);
+}
+
+#[test]
+fn a_wrong_prefix_is_explained() {
+    for (text, word) in [
+        ("here", "no IP address"),
+        ("192.0.2.0/33", "0 to 32"),
+        ("::/-1", "0 to 128"),
+        ("192.0.2.1/24", r#""192.0.2.0/24""#),
+        ("2001:db8::1/32", r#""2001:db8::/32""#),
+    ] {
+        let message = prefix(text).unwrap_err();
+        assert!(message.contains(word), "{text}: {message}");
+    }
+}

@@ -40,6 +40,10 @@ pub enum SocketEvent {
     Failed { relayed: SocketAddr },
     /// An ICMP error arrived for a datagram sent from `relayed` to `remote` (types and codes of RFC 792 / RFC 4443).
     IcmpError { relayed: SocketAddr, remote: SocketAddr, kind: u8, code: u8 },
+    /// The address asked about with [`crate::Order::ProbeRelay`] can be bound.
+    Free { relayed: SocketAddr },
+    /// It cannot.
+    Taken { relayed: SocketAddr },
     /// The relay socket is gone.
     Closed { relayed: SocketAddr },
 }

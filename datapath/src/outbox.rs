@@ -40,6 +40,13 @@ pub enum Order {
     CloseRelay {
         relayed: SocketAddr,
     },
+    /// Find out whether this address could be bound now, and report [`crate::SocketEvent::Free`] or `Taken`: other
+    /// programs have ports too, and a client must not be told of one that is theirs.
+    ProbeRelay {
+        relayed: SocketAddr,
+        /// The next higher port is needed as well.
+        with_next: bool,
+    },
 }
 
 /// The output of a turn.

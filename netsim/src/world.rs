@@ -355,6 +355,7 @@ impl World {
                         events.push(SocketEvent::Failed { relayed });
                     }
                 }
+                Order::ProbeRelay { relayed, .. } => events.push(SocketEvent::Free { relayed }),
                 Order::CloseRelay { relayed } => {
                     host.relays.retain(|&open| open != relayed);
                     events.push(SocketEvent::Closed { relayed });

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use datapath::Endpoint;
 use datapath::stun::TransactionId;
 
+use crate::allocations::Id;
 use crate::channel::Channels;
 use crate::permission::Permissions;
+use crate::ports::Parity;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
 use crate::wish::Held;
 
 /// RFC 8656 §7.2: a reserved port waits at least thirty seconds.
@@ -60,6 +64,12 @@ pub struct Allocation {
     pub permissions: Permissions,
     pub channels: Channels,
     pub reservation: Option<Reservation>,
+    /// The allocation of the other address family that the same request made (RFC 8656 §5).
+    pub sibling: Option<Id>,
+    /// Why there is no sibling although one was asked for (ADDRESS-ERROR-CODE).
+    pub sibling_refused: Option<Refusal>,
+    /// The answer to the request that made it, as long as it waits for the probing of ports.
+    pub unanswered: Option<Box<Reply>>,
 }
 
 /// The next higher port, kept for a second allocation (RFC 8656 §7.2).
@@ -70,9 +80,21 @@ pub struct Reservation {
     pub expires: Instant,
 }
 
+impl Allocation {
+    /// Whether peers of this address belong to the allocation.
+    pub fn is_of_family(&self, peer: IpAddr) -> bool {
+        self.relayed.is_ipv4() == peer.is_ipv4()
+    }
+}
+
 /// The allocation's socket at the kernel.
 #[derive(Debug)]
 pub enum RelaySocket {
+    /// The port is asked after at the kernel, and up to so many others if it is taken: nobody has been told of it.
+    Probing {
+        parity: Parity,
+        tries_left: u8,
+    },
     /// Not needed so far.
     Closed,
     /// Ordered; these requests wait for the outcome.

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use datapath::Entropy;
@@ -44,9 +44,10 @@ enum Tenant {
 
 impl Allocations {
     pub fn len(&self) -> usize {
-        self.by_client.len()
+        self.slots.len() - self.free.len()
     }
 
+    /// The client's allocation; of two siblings the first.
     pub fn by_client(&self, client: &FiveTuple) -> Option<Id> {
         self.by_client.get(client).copied()
     }
@@ -82,6 +83,12 @@ impl Allocations {
         }
     }
 
+    /// The allocation itself or its sibling: whichever has the address family of `peer`.
+    pub fn of_family(&self, id: Id, peer: IpAddr) -> Option<Id> {
+        let allocation = self.get(id)?;
+        if allocation.is_of_family(peer) { Some(id) } else { allocation.sibling }
+    }
+
     /// The allocation that made this reservation.
     pub fn by_token(&self, token: &[u8; 8]) -> Option<Id> {
         self.by_token.get(token).copied()
@@ -109,7 +116,7 @@ impl Allocations {
         }
     }
 
-    /// Panics if the client has an allocation or the address belongs to another: the caller has asked.
+    /// Panics if the client has an allocation that is no sibling, or the address belongs to another: the caller has asked.
     pub fn insert(&mut self, allocation: Allocation) -> Id {
         (self.last_client, self.last_relayed) = (None, None);
         let index = self.free.pop().unwrap_or_else(|| {
@@ -124,12 +131,38 @@ impl Allocations {
             self.by_relayed.insert(reservation.relayed, Tenant::Reservation(id));
             self.by_token.insert(reservation.token, id);
         }
-        let former = self.by_client.insert(allocation.client, id);
-        assert!(former.is_none(), "one allocation per five-tuple");
+        match allocation.sibling {
+            Some(first) => self.get_mut(first).expect("a sibling lives").sibling = Some(id),
+            None => {
+                let former = self.by_client.insert(allocation.client, id);
+                assert!(former.is_none(), "one request makes the allocations of a five-tuple");
+            }
+        }
         let former = self.by_relayed.insert(allocation.relayed, Tenant::Allocation(id));
         assert!(former.is_none(), "one allocation per relayed address");
         self.slots[index as usize].allocation = Some(allocation);
         id
+    }
+
+    /// Gives the allocation another relayed address, which nobody holds.
+    pub fn rehome(&mut self, id: Id, relayed: SocketAddr, reserved: Option<SocketAddr>) {
+        (self.last_client, self.last_relayed) = (None, None);
+        self.clear_reservation(relayed);
+        reserved.into_iter().for_each(|reserved| self.clear_reservation(reserved));
+        let Some(allocation) = self.get_mut(id) else { return };
+        let former = std::mem::replace(&mut allocation.relayed, relayed);
+        let reservation = allocation.reservation.as_mut().zip(reserved);
+        let former_reserved =
+            reservation.map(|(reservation, reserved)| std::mem::replace(&mut reservation.relayed, reserved));
+        self.by_relayed.remove(&former);
+        if let Some(former) = former_reserved {
+            self.by_relayed.remove(&former);
+        }
+        let replaced = self.by_relayed.insert(relayed, Tenant::Allocation(id));
+        assert!(replaced.is_none(), "one allocation per relayed address");
+        if let Some(reserved) = reserved {
+            self.by_relayed.insert(reserved, Tenant::Reservation(id));
+        }
     }
 
     pub fn remove(&mut self, id: Id) -> Option<Allocation> {
@@ -141,7 +174,13 @@ impl Allocations {
         let allocation = slot.allocation.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
-        self.by_client.remove(&allocation.client);
+        match allocation.sibling {
+            Some(sibling) => {
+                self.get_mut(sibling).expect("a sibling lives").sibling = None;
+                self.by_client.insert(allocation.client, sibling);
+            }
+            None => _ = self.by_client.remove(&allocation.client),
+        }
         self.by_relayed.remove(&allocation.relayed);
         if let Some(reservation) = allocation.reservation {
             self.by_token.remove(&reservation.token);

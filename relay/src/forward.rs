@@ -19,7 +19,12 @@ impl Server {
             return out.counters.discard(Discard::MalformedChannelData);
         };
         let client = FiveTuple { local: datagram.local, remote: datagram.remote };
-        let id = self.allocations.by_packet_of_client(&client);
+        let first = self.allocations.by_packet_of_client(&client);
+        let id = first.and_then(|id| {
+            let first = self.allocations.get(id)?;
+            let number = channel_data.number;
+            first.sibling.filter(|_| first.channels.by_number(number).is_none()).or(Some(id))
+        });
         let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) else {
             return out.counters.discard(Discard::NoAllocation);
         };
@@ -53,9 +58,11 @@ impl Server {
         if !unknown.is_empty() {
             return out.counters.discard(Discard::UnexpectedStun);
         }
-        let Some(id) = self.allocations.by_client(&client) else {
+        let Some(first) = self.allocations.by_client(&client) else {
             return out.counters.discard(Discard::NoAllocation);
         };
+        // Where no allocation has the peer's family there is no permission either.
+        let id = self.allocations.of_family(first, peer.ip()).unwrap_or(first);
         let reach = self.reach(peer);
         let Some(allocation) = self.allocations.get_mut(id) else {
             return out.counters.discard(Discard::NoAllocation);

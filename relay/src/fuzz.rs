@@ -36,6 +36,8 @@ struct History {
     relayed: Vec<SocketAddr>,
     policy: PeerPolicy,
     transactions: u32,
+    /// How many of the next probed ports other programs have.
+    taken: usize,
 }
 
 impl History {
@@ -63,6 +65,7 @@ impl History {
             relayed: Vec::new(),
             policy,
             transactions: 0,
+            taken: 0,
         };
         let mut challenge = [0; 20];
         Writer::new(&mut challenge, Class::Request, Method::ALLOCATE, TransactionId::default()).finish();
@@ -97,6 +100,10 @@ impl History {
                 let event = match what & 3 {
                     0 => SocketEvent::Opened { relayed },
                     1 => SocketEvent::Failed { relayed },
+                    2 if what & 4 != 0 => {
+                        self.taken = usize::from(*code % 12);
+                        return;
+                    }
                     2 => SocketEvent::Closed { relayed },
                     _ => SocketEvent::IcmpError { relayed, remote: peer_address(*peer), kind: what >> 2, code: *code },
                 };
@@ -150,17 +157,32 @@ impl History {
                     if let Some(nonce) = message.and_then(|message| message.nonce()) {
                         self.nonce = nonce.to_vec();
                     }
-                    self.relayed.extend(message.and_then(|message| message.xor_relayed_address()));
+                    self.relayed.extend(message.iter().flat_map(|message| message.xor_relayed_addresses()));
                 }
             }
         }
-        for order in self.out.take_orders() {
-            let (Order::OpenRelay { relayed } | Order::CloseRelay { relayed }) = order;
-            assert!(self.relayed.contains(&relayed));
+        let orders = self.out.take_orders();
+        self.out.clear();
+        for order in orders {
+            match order {
+                Order::OpenRelay { relayed } | Order::CloseRelay { relayed } => {
+                    assert!(self.relayed.contains(&relayed));
+                }
+                Order::ProbeRelay { relayed, .. } => {
+                    let event = match self.taken.checked_sub(1) {
+                        None => SocketEvent::Free { relayed },
+                        Some(rest) => {
+                            self.taken = rest;
+                            SocketEvent::Taken { relayed }
+                        }
+                    };
+                    self.server.handle_event(self.now, event, &mut self.out);
+                    self.look(usize::MAX);
+                }
+            }
         }
         assert!(self.server.allocations() <= ALLOCATIONS);
         assert_eq!(self.server.allocations() == 0, self.server.poll_timeout().is_none());
-        self.out.clear();
     }
 
     fn relayed_address(&self, selector: usize) -> SocketAddr {

@@ -6,8 +6,7 @@
 //! memory.
 //!
 //! # Deviations
-//! - No TCP allocations (RFC 6062), no mobility (RFC 8016), no ADDITIONAL-ADDRESS-FAMILY (a comprehension-optional
-//!   attribute, ignored): a client that wants both families allocates twice.
+//! - No TCP allocations (RFC 6062), no mobility (RFC 8016).
 //! - DONT-FRAGMENT is not supported: 420 in Allocate, a discard in Send (RFC 8656 §7.2 and §11.2 allow both).
 //! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15).
 //! - A reserved port (EVEN-PORT with the R bit) lasts 30 seconds, and no longer than the allocation that reserved it.
@@ -16,6 +15,7 @@
 //!   beyond the pre-authentication rate of their source get none either.
 //! - ICMP errors are passed on without the next-hop MTU (RFC 8656 §18.13): the driver does not report it.
 
+mod allocate;
 mod allocation;
 mod allocations;
 mod channel;
@@ -28,7 +28,6 @@ mod nonce;
 mod peer_policy;
 mod permission;
 mod ports;
-mod prefix;
 mod quota;
 mod rate;
 mod refusal;
@@ -41,6 +40,5 @@ mod wish;
 pub use credential::{Credentials, rest_password};
 pub use peer_policy::PeerPolicy;
 pub use ports::partition;
-pub use prefix::{Prefix, PrefixError};
 pub use server::Server;
 pub use settings::{Limits, RateLimits, Settings};

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::Prefix;
+use ipnet::IpNet;
 
 /// The IANA IPv4 special-purpose registry (RFC 6890), multicast and class E. What it calls globally reachable is left
 /// out, but for 192.88.99.0/24, the deprecated 6to4 relays.
@@ -49,14 +49,14 @@ const SIX_TO_FOUR: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0),
 /// decides (deny wins a tie); where none matches, special-purpose addresses and this host's own are forbidden.
 #[derive(Clone, Debug, Default)]
 pub struct PeerPolicy {
-    allow: Vec<Prefix>,
-    deny: Vec<Prefix>,
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
     local: Vec<IpAddr>,
 }
 
 impl PeerPolicy {
     /// `local` is every address of this host, public ones in front of a NAT included.
-    pub fn new(allow: Vec<Prefix>, deny: Vec<Prefix>, local: Vec<IpAddr>) -> PeerPolicy {
+    pub fn new(allow: Vec<IpNet>, deny: Vec<IpNet>, local: Vec<IpAddr>) -> PeerPolicy {
         PeerPolicy { allow, deny, local }
     }
 
@@ -81,8 +81,8 @@ impl PeerPolicy {
     }
 }
 
-fn longest(prefixes: &[Prefix], ip: IpAddr) -> Option<u8> {
-    prefixes.iter().filter(|prefix| prefix.contains(ip)).map(|prefix| prefix.length()).max()
+fn longest(prefixes: &[IpNet], ip: IpAddr) -> Option<u8> {
+    prefixes.iter().filter(|prefix| prefix.contains(&ip)).map(IpNet::prefix_len).max()
 }
 
 fn is_special(ip: IpAddr) -> bool {
@@ -138,8 +138,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn prefixes(texts: &[&str]) -> Vec<Prefix> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn prefixes(texts: &[&str]) -> Vec<IpNet> {
+        let prefix = |text: &&str| text.parse().unwrap_or_else(|_| IpNet::from(ip(text)));
+        texts.iter().map(prefix).collect()
     }
 
     #[test]
@@ -256,6 +257,25 @@ mod tests {
     }
 
     proptest! {
+        /// Ranges compared per octet have let addresses through: a prefix is compared bit by bit, whatever its length.
+        #[test]
+        fn a_prefix_is_compared_bit_by_bit(a: [u8; 16], b: [u8; 16], shared in 0usize..=128, length in 0u8..=128) {
+            let bit = |octets: &[u8; 16], i: usize| octets[i / 8] >> (7 - i % 8) & 1;
+            let mut b = b;
+            for i in 0..shared {
+                let mask = 0x80 >> (i % 8);
+                b[i / 8] = (b[i / 8] & !mask) | (a[i / 8] & mask);
+            }
+            let (a_ip, b_ip) = (IpAddr::from(a), IpAddr::from(b));
+            let prefix = IpNet::new(a_ip, length).unwrap().trunc();
+            let same = (0..usize::from(length)).all(|i| bit(&a, i) == bit(&b, i));
+            prop_assert_eq!(PeerPolicy::new(vec![prefix], vec![], vec![]).admits_form(b_ip), same || {
+                PeerPolicy::default().admits_form(b_ip)
+            });
+            let everything = vec!["::/0".parse().unwrap()];
+            prop_assert_eq!(PeerPolicy::new(everything, vec![prefix], vec![]).admits_form(b_ip), !same);
+        }
+
         /// Whatever carries an IPv4 address is never admitted where that address is not.
         #[test]
         fn no_disguise_helps(v4: [u8; 4], rest: [u8; 16], form in 0usize..6) {

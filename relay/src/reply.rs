@@ -4,8 +4,8 @@ use datapath::{Counters, Outbox, Traffic};
 use crate::allocation::FiveTuple;
 use crate::refusal::Refusal;
 
-/// Octets of the longest response: Allocate's, with two IPv6 addresses, is 136.
-const RESPONSE_LEN_MAX: usize = 192;
+/// More octets than the longest response has: Allocate's, with three addresses, a token and a ticket.
+const RESPONSE_LEN_MAX: usize = 256;
 
 /// Where the answer to a request goes and what it must look like.
 #[derive(Clone, Debug)]

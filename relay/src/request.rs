@@ -1,52 +1,18 @@
-//! What clients ask for. Binding, Allocate and Refresh are answered here, CreatePermission and ChannelBind in `wish.rs`.
+//! What clients ask for. Binding and Refresh are answered here, Allocate in `allocate.rs`, CreatePermission and
+//! ChannelBind in `wish.rs`.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use datapath::stun::{AttributeType, Message, Method, Writer};
-use datapath::{Discard, Endpoint, Now, Outbox};
+use datapath::{Discard, Now, Outbox};
 
-use crate::allocation::{Allocation, FiveTuple, RESERVATION_LIFETIME, RelaySocket, Reservation};
+use crate::allocate::Family;
+use crate::allocation::FiveTuple;
 use crate::allocations::Id;
-use crate::channel::Channels;
 use crate::credential::Authenticated;
-use crate::permission::Permissions;
-use crate::ports::{self, Parity};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
-use crate::wish::Wish;
-
-/// The IP protocol number of UDP.
-const UDP: u8 = 17;
-
-/// REQUESTED-ADDRESS-FAMILY (RFC 8656 §18.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn of(ip: IpAddr) -> Family {
-        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    /// The requested one; IPv4 where nothing is said (RFC 8656 §7.2).
-    fn requested(message: &Message<'_>) -> Result<Family, Refusal> {
-        match message.requested_address_family() {
-            None | Some(1) => Ok(Family::V4),
-            Some(2) => Ok(Family::V6),
-            Some(_) => Err(Refusal::AddressFamilyNotSupported),
-        }
-    }
-}
-
-/// The relayed address that an allocation gets, and the one that is kept for another.
-struct Chosen {
-    relayed: SocketAddr,
-    reserve: Option<SocketAddr>,
-}
 
 impl Server {
     pub(crate) fn handle_request(&mut self, now: Now, client: FiveTuple, message: &Message<'_>, out: &mut Outbox) {
@@ -144,122 +110,18 @@ impl Server {
         match message.method() {
             Method::REFRESH => self.refresh(now, id, reply, who, message, out),
             Method::CREATE_PERMISSION => {
-                let wish = Wish::permissions(message, allocation)?;
+                let (id, wish) = self.wish_for_permissions(message, id)?;
                 self.handle_wish(now, id, reply, wish, out)
             }
             _ => {
-                let wish = Wish::channel(message, allocation)?;
+                let (id, wish) = self.wish_for_channel(message, id)?;
                 self.handle_wish(now, id, reply, wish, out)
             }
         }
     }
 
-    /// RFC 8656 §7.2: the same request again gets the same answer, any other 437.
-    fn allocate_again(&self, id: Id, reply: &Reply, who: &Authenticated<'_>, out: &mut Outbox) -> Result<(), Refusal> {
-        let again = self.allocations.get(id).filter(|allocation| {
-            allocation.transaction_id == reply.transaction_id && *allocation.username == *who.username
-        });
-        answer_allocate(again.ok_or(Refusal::AllocationMismatch)?, reply, out);
-        Ok(())
-    }
-
-    /// RFC 8656 §7.2.
-    fn allocate(
-        &mut self,
-        now: Now,
-        reply: &Reply,
-        who: &Authenticated<'_>,
-        message: &Message<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), Refusal> {
-        match message.requested_transport() {
-            None => return Err(Refusal::BadRequest),
-            Some(UDP) => (),
-            Some(_) => return Err(Refusal::UnsupportedTransportProtocol),
-        }
-        let chosen = self.choose_relayed(now, &reply.client, who, message)?;
-        let source = reply.client.remote.ip();
-        if !self.quotas.take(who.user, source, &self.settings.limits) {
-            return Err(Refusal::AllocationQuotaReached);
-        }
-        let lifetime = self.lifetime(now, who, message);
-        let reservation = chosen.reserve.map(|relayed| Reservation {
-            token: self.allocations.new_token(&mut self.entropy),
-            relayed,
-            expires: now.instant + RESERVATION_LIFETIME,
-        });
-        let expires = now.instant + lifetime;
-        let id = self.allocations.insert(Allocation {
-            client: reply.client,
-            relayed: chosen.relayed,
-            username: who.username.into(),
-            user: who.user.into(),
-            transaction_id: reply.transaction_id,
-            lifetime_granted: lifetime.as_secs() as u32,
-            expires,
-            wake_at: expires,
-            socket: RelaySocket::Closed,
-            permissions: Permissions::default(),
-            channels: Channels::default(),
-            reservation,
-        });
-        self.deadlines.set(expires, id);
-        if let Some(allocation) = self.allocations.get(id) {
-            answer_allocate(allocation, reply, out);
-        }
-        Ok(())
-    }
-
-    fn choose_relayed(
-        &mut self,
-        now: Now,
-        client: &FiveTuple,
-        who: &Authenticated<'_>,
-        message: &Message<'_>,
-    ) -> Result<Chosen, Refusal> {
-        let even_port = message.even_port();
-        if let Some(token) = message.reservation_token() {
-            if even_port.is_some() || message.requested_address_family().is_some() {
-                return Err(Refusal::BadRequest);
-            }
-            return self.reserved(now, &token, who).ok_or(Refusal::InsufficientCapacity);
-        }
-        let family = Family::requested(message)?;
-        let ip = self.relayed_ip(client, family).ok_or(Refusal::AddressFamilyNotSupported)?;
-        let parity = match even_port {
-            None => Parity::Any,
-            Some(false) => Parity::Even,
-            Some(true) => Parity::EvenWithNext,
-        };
-        let allocations = &self.allocations;
-        let is_free = |port| allocations.is_free(SocketAddr::new(ip, port), now.instant);
-        let port = ports::choose(&self.settings.ports, parity, &mut self.entropy, is_free)
-            .ok_or(Refusal::InsufficientCapacity)?;
-        Ok(Chosen {
-            relayed: SocketAddr::new(ip, port),
-            reserve: (parity == Parity::EvenWithNext).then(|| SocketAddr::new(ip, port + 1)),
-        })
-    }
-
-    /// The address behind a token, if it still waits and is claimed by the user who has it.
-    fn reserved(&self, now: Now, token: &[u8; 8], who: &Authenticated<'_>) -> Option<Chosen> {
-        let owner = self.allocations.get(self.allocations.by_token(token)?)?;
-        let reservation = owner.reservation.filter(|reservation| now.instant < reservation.expires)?;
-        (*owner.user == *who.user).then_some(Chosen { relayed: reservation.relayed, reserve: None })
-    }
-
-    /// The address that the client talks to, if peers see us there too, else the first of the family.
-    fn relayed_ip(&self, client: &FiveTuple, family: Family) -> Option<IpAddr> {
-        let mut ips = self.settings.relayed.iter().copied().filter(|ip| Family::of(*ip) == family);
-        let here = match client.local {
-            Endpoint::Listener { ip, .. } => ips.clone().find(|relayed| *relayed == ip),
-            Endpoint::Relay { .. } | Endpoint::Memory { .. } => None,
-        };
-        here.or_else(|| ips.next())
-    }
-
     /// RFC 8656 §7.2: what is asked for, within the limits. With strict expiry no longer than the credential.
-    fn lifetime(&self, now: Now, who: &Authenticated<'_>, message: &Message<'_>) -> Duration {
+    pub(crate) fn lifetime(&self, now: Now, who: &Authenticated<'_>, message: &Message<'_>) -> Duration {
         let limits = &self.settings.limits;
         let asked = Duration::from_secs(message.lifetime().unwrap_or(0).into());
         let lifetime = asked.min(limits.lifetime_max).max(limits.lifetime_default);
@@ -283,19 +145,29 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
-        if message.requested_address_family().is_some()
-            && Family::requested(message) != Ok(Family::of(allocation.relayed.ip()))
-        {
-            return Err(Refusal::PeerAddressFamilyMismatch);
+        // RFC 8656 §8.2: with REQUESTED-ADDRESS-FAMILY one of two siblings, else both.
+        let mut chosen = [Some(id), allocation.sibling];
+        if message.requested_address_family().is_some() {
+            let family = Family::requested(message).map_err(|_| Refusal::PeerAddressFamilyMismatch)?;
+            for one in &mut chosen {
+                *one = one
+                    .filter(|id| self.allocations.get(*id).is_some_and(|one| Family::of(one.relayed.ip()) == family));
+            }
+            if chosen == [None, None] {
+                return Err(Refusal::PeerAddressFamilyMismatch);
+            }
         }
-        let lifetime = if message.lifetime() == Some(0) {
-            self.remove(id, out);
-            Duration::ZERO
-        } else {
-            let lifetime = self.lifetime(now, who, message);
-            self.set_expiry(id, now.instant + lifetime);
-            lifetime
+        let lifetime = match message.lifetime() {
+            Some(0) => Duration::ZERO,
+            _ => self.lifetime(now, who, message),
         };
+        for id in chosen.into_iter().flatten() {
+            if lifetime.is_zero() {
+                self.remove(id, out);
+            } else {
+                self.set_expiry(id, now.instant + lifetime);
+            }
+        }
         reply.success(out, |writer| {
             writer.lifetime(lifetime.as_secs() as u32);
         });
@@ -324,15 +196,4 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
         )
     });
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::UnknownAttributes(unknown)) }
-}
-
-fn answer_allocate(allocation: &Allocation, reply: &Reply, out: &mut Outbox) {
-    reply.success(out, |writer| {
-        writer.xor_relayed_address(allocation.relayed);
-        writer.lifetime(allocation.lifetime_granted);
-        writer.xor_mapped_address(allocation.client.remote);
-        if let Some(reservation) = allocation.reservation {
-            writer.reservation_token(reservation.token);
-        }
-    });
 }

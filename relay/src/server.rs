@@ -103,7 +103,7 @@ impl Server {
             return;
         };
         self.quotas.give_back(&allocation.user, allocation.client.remote.ip());
-        if !matches!(allocation.socket, RelaySocket::Closed) {
+        if !matches!(allocation.socket, RelaySocket::Closed | RelaySocket::Probing { .. }) {
             let relayed = allocation.relayed;
             out.order(Order::CloseRelay { relayed });
         }
@@ -195,10 +195,12 @@ impl Server {
             }
         };
         for held in held {
-            let outcome = if opened { self.fulfil(now, id, &held.wish) } else { Err(Refusal::InsufficientCapacity) };
-            match outcome {
-                Ok(()) => held.reply.success(out, |_| ()),
-                Err(refusal) => held.reply.refuse(refusal, out),
+            let outcome = match opened {
+                true => self.fulfil_and_answer(now, id, &held.reply, held.wish, out),
+                false => Err(Refusal::InsufficientCapacity),
+            };
+            if let Err(refusal) = outcome {
+                held.reply.refuse(refusal, out);
             }
         }
     }
@@ -222,6 +224,8 @@ impl Node for Server {
         match event {
             SocketEvent::Opened { relayed } => self.handle_socket(now, relayed, true, out),
             SocketEvent::Failed { relayed } => self.handle_socket(now, relayed, false, out),
+            SocketEvent::Free { relayed } => self.handle_probe(now, relayed, true, out),
+            SocketEvent::Taken { relayed } => self.handle_probe(now, relayed, false, out),
             SocketEvent::IcmpError { relayed, remote, kind, code } => {
                 self.handle_icmp(now, relayed, remote, (kind, code), out)
             }

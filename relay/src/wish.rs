@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use datapath::stun::{Message, channel_data};
 use datapath::{Discard, Now, Order, Outbox};
 
-use crate::allocation::{Allocation, RelaySocket};
+use crate::allocation::RelaySocket;
 use crate::allocations::Id;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -24,39 +24,43 @@ pub struct Held {
 /// What a request asks of an allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
-    Permit { peers: Vec<IpAddr> },
-    Bind { number: u16, peer: SocketAddr },
+    /// `of_sibling` have the other address family: the sibling permits them afterwards.
+    Permit {
+        peers: Vec<IpAddr>,
+        of_sibling: Vec<IpAddr>,
+    },
+    Bind {
+        number: u16,
+        peer: SocketAddr,
+    },
 }
 
-impl Wish {
-    /// RFC 8656 §10.2.
-    pub fn permissions(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
-        let peers: Vec<IpAddr> = message.xor_peer_addresses().map(|peer| peer.ip()).collect();
-        if peers.is_empty() {
-            return Err(Refusal::BadRequest);
+impl Server {
+    /// RFC 8656 §10.2. Also whose wish it is: that of the allocation or of its sibling.
+    pub(crate) fn wish_for_permissions(&self, message: &Message<'_>, id: Id) -> Result<(Id, Wish), Refusal> {
+        let first = message.xor_peer_address().ok_or(Refusal::BadRequest)?;
+        let of_family = |peer| self.allocations.of_family(id, peer).ok_or(Refusal::PeerAddressFamilyMismatch);
+        let owner = of_family(first.ip())?;
+        let mut wish = (Vec::new(), Vec::new());
+        for peer in message.xor_peer_addresses() {
+            let list = if of_family(peer.ip())? == owner { &mut wish.0 } else { &mut wish.1 };
+            list.push(peer.ip());
         }
-        if peers.iter().any(|peer| peer.is_ipv4() != allocation.relayed.is_ipv4()) {
-            return Err(Refusal::PeerAddressFamilyMismatch);
-        }
-        Ok(Wish::Permit { peers })
+        Ok((owner, Wish::Permit { peers: wish.0, of_sibling: wish.1 }))
     }
 
-    /// RFC 8656 §12.2.
-    pub fn channel(message: &Message<'_>, allocation: &Allocation) -> Result<Wish, Refusal> {
+    /// RFC 8656 §12.2. Also whose wish it is.
+    pub(crate) fn wish_for_channel(&self, message: &Message<'_>, id: Id) -> Result<(Id, Wish), Refusal> {
         let (Some(number), Some(peer)) = (message.channel_number(), message.xor_peer_address()) else {
             return Err(Refusal::BadRequest);
         };
         if !channel_data::NUMBERS.contains(&number) {
             return Err(Refusal::BadRequest);
         }
-        if peer.is_ipv4() != allocation.relayed.is_ipv4() {
-            return Err(Refusal::PeerAddressFamilyMismatch);
-        }
-        Ok(Wish::Bind { number, peer })
+        let owner = self.allocations.of_family(id, peer.ip()).ok_or(Refusal::PeerAddressFamilyMismatch)?;
+        Ok((owner, Wish::Bind { number, peer }))
     }
-}
 
-impl Server {
     /// Fulfils the wish and answers, or holds the answer until the relay socket is open that the wish needs.
     pub(crate) fn handle_wish(
         &mut self,
@@ -68,6 +72,11 @@ impl Server {
     ) -> Result<(), Refusal> {
         let reach = self.reach_of(&wish).ok_or(Refusal::Forbidden)?;
         self.has_room(now, id, &wish)?;
+        if let Wish::Permit { of_sibling, .. } = &wish
+            && !of_sibling.iter().all(|peer| self.reach_ip(*peer).is_some())
+        {
+            return Err(Refusal::Forbidden);
+        }
         let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
         let held = || Held { reply: reply.clone(), wish: wish.clone() };
         match &mut allocation.socket {
@@ -89,18 +98,41 @@ impl Server {
                 }
                 return Ok(());
             }
+            // Nobody has been told of this allocation yet.
+            RelaySocket::Probing { .. } => return Err(Refusal::AllocationMismatch),
             _ => (),
         }
+        self.fulfil_and_answer(now, id, reply, wish, out)
+    }
+
+    /// Fulfils the wish; then the sibling's part of it, or answers.
+    pub(crate) fn fulfil_and_answer(
+        &mut self,
+        now: Now,
+        id: Id,
+        reply: &Reply,
+        wish: Wish,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
         self.fulfil(now, id, &wish)?;
-        reply.success(out, |_| ());
-        Ok(())
+        match wish {
+            Wish::Permit { of_sibling, .. } if !of_sibling.is_empty() => {
+                let sibling = self.allocations.get(id).and_then(|allocation| allocation.sibling);
+                let rest = Wish::Permit { peers: of_sibling, of_sibling: Vec::new() };
+                self.handle_wish(now, sibling.ok_or(Refusal::PeerAddressFamilyMismatch)?, reply, rest, out)
+            }
+            _ => {
+                reply.success(out, |_| ());
+                Ok(())
+            }
+        }
     }
 
     /// `None` if a peer is forbidden.
     fn reach_of(&self, wish: &Wish) -> Option<Reach> {
         match wish {
             Wish::Bind { peer, .. } => self.reach(*peer),
-            Wish::Permit { peers } => peers.iter().try_fold(Reach::Memory, |reach, peer| {
+            Wish::Permit { peers, .. } => peers.iter().try_fold(Reach::Memory, |reach, peer| {
                 let of_peer = self.reach_ip(*peer)?;
                 Some(if reach == Reach::Outside { reach } else { of_peer })
             }),
@@ -112,9 +144,15 @@ impl Server {
         let limits = &self.settings.limits;
         let peer_ip;
         let peers = match wish {
-            Wish::Permit { peers } => &peers[..],
+            Wish::Permit { peers, .. } => &peers[..],
             Wish::Bind { number, peer } => {
                 allocation.channels.may_bind(*number, *peer, now.instant, limits.channels)?;
+                // RFC 8656 §12: a number stands for one peer, whichever family it has.
+                let sibling = allocation.sibling.and_then(|sibling| self.allocations.get(sibling));
+                let other = sibling.and_then(|sibling| sibling.channels.by_number(*number));
+                if other.is_some_and(|channel| channel.is_bound(now.instant)) {
+                    return Err(Refusal::BadRequest);
+                }
                 peer_ip = [peer.ip()];
                 &peer_ip
             }
@@ -139,7 +177,7 @@ impl Server {
             Ok(until)
         };
         match wish {
-            Wish::Permit { peers } => {
+            Wish::Permit { peers, .. } => {
                 for peer in peers {
                     permit(*peer)?;
                 }

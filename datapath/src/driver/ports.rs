@@ -143,6 +143,11 @@ impl Ports {
                 }
                 SocketEvent::Closed { relayed }
             }
+            Order::ProbeRelay { relayed, with_next } => {
+                let next = with_next.then(|| SocketAddr::new(relayed.ip(), relayed.port().wrapping_add(1)));
+                let free = std::iter::once(relayed).chain(next).all(|address| self.is_free(address));
+                if free { SocketEvent::Free { relayed } } else { SocketEvent::Taken { relayed } }
+            }
         }
     }
 
@@ -154,17 +159,25 @@ impl Ports {
         let socket = match UdpSocket::relay(relayed, bytes) {
             // Behind 1:1 NAT the advertised address is not ours: the NAT maps port to port.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                let any: IpAddr = match relayed {
-                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-                };
-                UdpSocket::relay(SocketAddr::new(any, relayed.port()), bytes)?
+                UdpSocket::relay(SocketAddr::new(unspecified(relayed.ip()), relayed.port()), bytes)?
             }
             socket => socket?,
         };
         let slot = self.add(socket, Role::Relay { relayed })?;
         self.relays.insert(relayed, slot);
         Ok(())
+    }
+
+    fn is_free(&self, relayed: SocketAddr) -> bool {
+        if self.relays.contains_key(&relayed) {
+            return false;
+        }
+        match UdpSocket::probe(relayed) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                UdpSocket::probe(SocketAddr::new(unspecified(relayed.ip()), relayed.port())).is_ok()
+            }
+            probed => probed.is_ok(),
+        }
     }
 
     fn add(&mut self, socket: UdpSocket, role: Role) -> io::Result<usize> {
@@ -275,6 +288,14 @@ fn take_errors(socket: &UdpSocket, relayed: SocketAddr, events: &mut Vec<SocketE
             Ok(Some(None)) => {}
             Ok(None) | Err(_) => break,
         }
+    }
+}
+
+/// Every address of the same family.
+fn unspecified(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

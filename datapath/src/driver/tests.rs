@@ -248,6 +248,18 @@ fn a_relay_socket_opens_works_and_closes() {
         out.send(local, to, b"late");
     });
     assert_eq!(node.events, [SocketEvent::Failed { relayed: taken }, SocketEvent::Closed { relayed }]);
+    node.events.clear();
+
+    // Whether a port is free is known without opening it; of a pair, both must be.
+    let before = SocketAddr::new(taken.ip(), taken.port() - 1);
+    driver.act(&mut node, |_, _, out| {
+        out.order(Order::ProbeRelay { relayed, with_next: false });
+        out.order(Order::ProbeRelay { relayed: taken, with_next: false });
+        out.order(Order::ProbeRelay { relayed: before, with_next: true });
+    });
+    let expected =
+        [SocketEvent::Free { relayed }, SocketEvent::Taken { relayed: taken }, SocketEvent::Taken { relayed: before }];
+    assert_eq!(node.events, expected);
     assert_eq!(driver.out.counters.discarded(Discard::NoRelaySocket), 1);
     assert_eq!(driver.out.counters.relay_sockets_opened, 1);
     PlainSocket::bind(relayed).expect("the port is free again");

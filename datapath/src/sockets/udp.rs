@@ -51,6 +51,15 @@ impl UdpSocket {
         socket.bound(address)
     }
 
+    /// Whether this address can be bound at the moment.
+    pub fn probe(address: SocketAddr) -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())
+    }
+
     fn new(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;

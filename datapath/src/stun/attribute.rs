@@ -73,6 +73,9 @@ impl AttributeType {
             AttributeType::ERROR_CODE => {
                 (4..=4 + 763).contains(&length) && (3..=6).contains(&(value[2] & 7)) && value[3] < 100
             }
+            AttributeType::ADDRESS_ERROR_CODE => {
+                (4..=4 + 763).contains(&length) && (3..=6).contains(&(value[2] & 7)) && value[3] < 100
+            }
             AttributeType::UNKNOWN_ATTRIBUTES => length.is_multiple_of(2),
             _ => true,
         }

@@ -286,6 +286,20 @@ impl<'a> Message<'a> {
         Some(ErrorCode(u16::from(value[2] & 7) * 100 + u16::from(value[3])))
     }
 
+    /// ADDRESS-ERROR-CODE: a family (1 is IPv4, 2 is IPv6) and why there is no relayed address of it.
+    pub fn address_error_code(&self) -> Option<(u8, ErrorCode)> {
+        let value = self.attribute(AttributeType::ADDRESS_ERROR_CODE)?;
+        Some((value[0], ErrorCode(u16::from(value[2] & 7) * 100 + u16::from(value[3]))))
+    }
+
+    /// Every XOR-RELAYED-ADDRESS: two where both families were asked for (RFC 8656 §7.3).
+    pub fn xor_relayed_addresses(&self) -> impl Iterator<Item = SocketAddr> + use<'a> {
+        let id = self.transaction_id();
+        self.attributes()
+            .filter(|attribute| attribute.kind == AttributeType::XOR_RELAYED_ADDRESS)
+            .filter_map(move |attribute| decode_xored(attribute.value, id))
+    }
+
     /// The types in UNKNOWN-ATTRIBUTES.
     pub fn unknown_attributes(&self) -> impl Iterator<Item = AttributeType> + use<'a> {
         self.attribute(AttributeType::UNKNOWN_ATTRIBUTES)
@@ -301,6 +315,7 @@ impl<'a> Message<'a> {
         let _ = (self.lifetime(), self.channel_number(), self.requested_transport(), self.dont_fragment());
         let _ = (self.requested_address_family(), self.additional_address_family(), self.reservation_token());
         let _ = (self.error_code(), self.unknown_attributes().count(), self.xor_peer_addresses().count());
+        let _ = (self.address_error_code(), self.xor_relayed_addresses().count());
         let _ = self.unknown_required(|_| false);
     }
 

@@ -125,6 +125,17 @@ impl<'a> Writer<'a> {
         self.attribute(AttributeType::ERROR_CODE, &value)
     }
 
+    /// Why there is no relayed address of this family (1 is IPv4, 2 is IPv6), without a reason phrase.
+    pub fn address_error_code(&mut self, family: u8, code: ErrorCode) -> &mut Self {
+        let value = [family, 0, (code.0 / 100) as u8, (code.0 % 100) as u8];
+        self.attribute(AttributeType::ADDRESS_ERROR_CODE, &value)
+    }
+
+    /// 1 is IPv4, 2 is IPv6.
+    pub fn additional_address_family(&mut self, family: u8) -> &mut Self {
+        self.attribute(AttributeType::ADDITIONAL_ADDRESS_FAMILY, &[family, 0, 0, 0])
+    }
+
     pub fn unknown_attributes(&mut self, unknown: &UnknownAttributes) -> &mut Self {
         let mut value = [0; 2 * UnknownAttributes::MAX];
         let types = unknown.types();

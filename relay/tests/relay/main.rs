@@ -4,8 +4,9 @@ mod allocate;
 mod attack;
 mod channel;
 mod client;
+mod dual;
 mod memory;
 mod model;
-
 mod permission;
+mod probe;
 mod world;

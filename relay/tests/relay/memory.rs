@@ -74,7 +74,7 @@ fn a_packet_from_outside_cannot_pass_for_one_of_ours() {
 #[test]
 fn an_address_of_ours_that_the_policy_allows_is_reached_through_the_kernel() {
     let mut world = World::with(|settings| {
-        let allow = vec!["5.5.5.5".parse().unwrap()];
+        let allow = vec!["5.5.5.5/32".parse().unwrap()];
         settings.peer_policy = relay::PeerPolicy::new(allow, vec![], vec![]);
     });
     let mut bob = Client::bob().allocated(&mut world);

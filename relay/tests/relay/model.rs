@@ -314,6 +314,7 @@ fn effects(turn: &Turn, clients: &[Client]) -> Vec<Effect> {
     let orders = turn.orders.iter().map(|order| match *order {
         Order::OpenRelay { relayed } => Effect::Open { relayed },
         Order::CloseRelay { relayed } => Effect::Close { relayed },
+        Order::ProbeRelay { .. } => unreachable!("the world answers these"),
     });
     let sent = turn.sent.iter().map(|sent| match sent.local {
         Endpoint::Relay { address } => Effect::ToPeer { relayed: address, peer: sent.remote, outside: true },

@@ -55,6 +55,10 @@ impl Turn {
 pub struct World {
     pub server: Server,
     pub now: Now,
+    /// Ports that other programs have.
+    pub taken: Vec<u16>,
+    /// Ports that were asked after at the kernel.
+    pub probed: Vec<u16>,
     out: Outbox,
 }
 
@@ -80,7 +84,13 @@ impl World {
         let mut settings = settings();
         change(&mut settings);
         let now = Now { instant: Instant::now(), unix: UNIX };
-        World { server: Server::new(settings, Entropy::from_seed([3; 32]), now), now, out: Outbox::new() }
+        World {
+            server: Server::new(settings, Entropy::from_seed([3; 32]), now),
+            now,
+            taken: Vec::new(),
+            probed: Vec::new(),
+            out: Outbox::new(),
+        }
     }
 
     /// One datagram arrives.
@@ -165,8 +175,21 @@ impl World {
                 .concat(),
             })
             .collect();
-        let orders = self.out.take_orders();
+        let (probes, orders) =
+            self.out.take_orders().into_iter().partition(|order| matches!(order, Order::ProbeRelay { .. }));
         self.out.clear();
-        Turn { sent, orders }
+        let mut turn = Turn { sent, orders };
+        let probes: Vec<Order> = probes;
+        for probe in probes {
+            let Order::ProbeRelay { relayed, with_next } = probe else { unreachable!() };
+            let ports = relayed.port()..=relayed.port() + u16::from(with_next);
+            self.probed.push(relayed.port());
+            let taken = ports.clone().any(|port| self.taken.contains(&port));
+            let event = if taken { SocketEvent::Taken { relayed } } else { SocketEvent::Free { relayed } };
+            let then = self.event(event);
+            turn.sent.extend(then.sent);
+            turn.orders.extend(then.orders);
+        }
+        turn
     }
 }
