@@ -157,7 +157,7 @@ pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
     let extra = matrix.federation.ca_file.as_deref();
     let authorities = signaling::Authorities::load(extra)
         .with_context(|| format!("matrix.federation.ca_file = {:?} cannot be used", extra.unwrap_or(Path::new(""))))?;
-    let allowed = matrix.federation.allowed_addresses.iter().copied().map(prefix).collect();
+    let allowed = matrix.federation.allowed_addresses.clone();
     // What TURN clients may not reach, a stranger's server name may not lead us to; but other servers may well be
     // behind an address of our own.
     let addresses = PeerPolicy::new(allowed, Vec::new(), Vec::new());

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::file::{self, MatrixPolicy};
-use crate::{Prefix, Problems, Secret};
+use ipnet::IpNet;
+
+use crate::{Problems, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
@@ -42,7 +44,7 @@ pub struct Federation {
     /// PEM, besides the system's authorities.
     pub ca_file: Option<PathBuf>,
     /// Addresses that are asked although they are no public ones.
-    pub allowed_addresses: Vec<Prefix>,
+    pub allowed_addresses: Vec<IpNet>,
 }
 
 const HOMESERVER: &str = "http://127.0.0.1:8008";
