@@ -133,13 +133,13 @@ export class Synapse {
     return this.request('POST', '/_matrix/client/v3/login', { body });
   }
 
-  /** An encrypted room in which everybody may take part in calls; answers its id. */
-  async createRoom(token, { name, invite = [] }) {
+  /** A room in which everybody may take part in calls; answers its id. */
+  async createRoom(token, { name, invite = [], encrypted = true }) {
     const body = {
       name,
       invite,
       preset: 'private_chat',
-      initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
+      initial_state: encrypted ? [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }] : [],
       power_level_content_override: { events: { 'org.matrix.msc3401.call.member': 0 } },
     };
     return (await this.request('POST', '/_matrix/client/v3/createRoom', { token, body })).room_id;

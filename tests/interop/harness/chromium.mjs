@@ -5,9 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { speechLike } from './voice.mjs';
 import { chromium } from 'playwright-core';
-import { BASE_URL } from './server.mjs';
+import { movingPicture } from './picture.mjs';
+import { BASE_URL, SERVER_ADDRESS_OF_MEDIA } from './server.mjs';
 
 const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
+/** Where harnesses serve Element Call: one for each homeserver. */
+export const ELEMENT_CALL_URLS = [8080, 8081].map((port) => `http://${SERVER_ADDRESS_OF_MEDIA}:${port}`);
 
 const FLAGS = [
   '--no-sandbox',
@@ -20,7 +24,7 @@ const FLAGS = [
   '--autoplay-policy=no-user-gesture-required',
   '--use-fake-ui-for-media-stream',
   // A page counts as secure although it came over http from an address that is not loopback.
-  `--unsafely-treat-insecure-origin-as-secure=${BASE_URL}`,
+  `--unsafely-treat-insecure-origin-as-secure=${BASE_URL},${ELEMENT_CALL_URLS.join()}`,
   // A test looks at several tabs at once; none of them is in the background.
   '--disable-background-timer-throttling',
   '--disable-backgrounding-occluded-windows',
@@ -30,9 +34,9 @@ const FLAGS = [
 
 /**
  * `devices`: 'fake' (camera with a moving picture, microphone that speaks now and then), 'none', or 'blocked' (the
- * person says no).
+ * person says no). `camera`: `{width, height}` of a small camera, where sizes do not matter; default: 720p and more.
  */
-export async function launchChromium(namespace, { devices = 'fake', fps = 15, flags = [] } = {}) {
+export async function launchChromium(namespace, { devices = 'fake', camera, fps = 15, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'hr-chromium-'));
   const wrapper = join(folder, 'chromium.sh');
   writeFileSync(wrapper, `#!/bin/sh\necho $$ > ${folder}/pid\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
@@ -42,6 +46,11 @@ export async function launchChromium(namespace, { devices = 'fake', fps = 15, fl
     const voice = join(folder, 'voice.wav');
     writeFileSync(voice, speechLike());
     all.push(`--use-fake-device-for-media-stream=fps=${fps}`, `--use-file-for-fake-audio-capture=${voice}`);
+    if (camera) {
+      const picture = join(folder, 'picture.y4m');
+      writeFileSync(picture, movingPicture({ ...camera, fps }));
+      all.push(`--use-file-for-fake-video-capture=${picture}`);
+    }
   }
   const browser = await chromium.launch({
     executablePath: wrapper,

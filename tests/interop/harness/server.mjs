@@ -14,6 +14,7 @@ export const OUT = process.env.HAUSRUF_OUT ?? fileURLToPath(new URL('../out/', i
 
 export const PEER = process.env.PEER ?? 'hausruf';
 export const HTTP_PORT = 7880;
+export const HAUSRUF_BIN = process.env.HAUSRUF_BIN ?? join(ROOT, 'target/release/hausruf');
 export const BASE_URL = `http://${SERVER_ADDRESS}:${HTTP_PORT}`;
 export { SERVER_ADDRESS as SERVER_ADDRESS_OF_MEDIA };
 export const WS_URL = `ws://${SERVER_ADDRESS}:${HTTP_PORT}`;
@@ -29,26 +30,28 @@ room: { auto_create: true, enabled_codecs: [{mime: audio/opus}, {mime: video/VP8
 turn: { enabled: true, udp_port: 3479, domain: "", relay_range_start: 40000, relay_range_end: 40100 }
 `;
 
-function command() {
+function demoCommand() {
   if (PEER === 'livekit') {
     const binary = process.env.LIVEKIT_BIN ?? join(homedir(), 'go/bin/server');
     return [binary, ['--config-body', LIVEKIT_CONFIG]];
   }
-  const binary = process.env.HAUSRUF_BIN ?? join(ROOT, 'target/release/hausruf');
-  return [binary, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS]];
+  return [HAUSRUF_BIN, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS]];
 }
 
 export class Server {
   #net;
   #name;
+  #command;
   #child;
   #starts = 0;
   #exited = Promise.resolve();
   expectExit = false;
 
-  constructor(net, name) {
+  /** `command`: answers the program and its arguments at every start. */
+  constructor(net, name, command = demoCommand) {
     this.#net = net;
     this.#name = name;
+    this.#command = command;
     mkdirSync(OUT, { recursive: true });
   }
 
@@ -61,7 +64,7 @@ export class Server {
   }
 
   async start() {
-    const [binary, args] = command();
+    const [binary, args] = this.#command();
     if (!existsSync(binary)) throw new Error(`${binary} is not there: build it first`);
     const log = createWriteStream(this.logFile, { flags: this.#starts++ === 0 ? 'w' : 'a' });
     // `ip netns exec` replaces itself by the program: the child's pid is the server's.

@@ -22,14 +22,18 @@ export class World {
   }
 
   static async open(name) {
-    const world = new World(name);
+    const world = new this(name);
     try {
-      await world.server.start();
+      await world.start();
     } catch (error) {
       await world.close();
       throw error;
     }
     return world;
+  }
+
+  async start() {
+    await this.server.start();
   }
 
   /** The browser of client `index`; starts when it is first asked for, then serves the whole file. */
@@ -55,12 +59,13 @@ export class World {
     this.#browsers.delete(index);
   }
 
-  async #page(index, { browser: browserOptions, context: contextOptions, route }) {
+  /** A page of `origin` in the browser of client `index`, in a context of its own. */
+  async page(index, { browser: browserOptions, context: contextOptions, origin = BASE_URL, route }) {
     const browser = await this.browser(index, browserOptions);
     const context = await browser.newContext(contextOptions);
     // Chromium cannot know that a page which the harness served came from the same machine as the
     // server, and would refuse it the way there.
-    await context.grantPermissions(['local-network-access'], { origin: BASE_URL });
+    await context.grantPermissions(['local-network-access'], { origin });
     await route(context);
     const page = await context.newPage();
     page.problems = [];
@@ -73,13 +78,13 @@ export class World {
   }
 
   async demoPage(index, { path = '/', ...options } = {}) {
-    const page = await this.#page(index, { ...options, route: routeDemoPage });
+    const page = await this.page(index, { ...options, route: routeDemoPage });
     await page.goto(`${BASE_URL}${path}`);
     return page;
   }
 
   async barePage(index, options = {}) {
-    const page = await this.#page(index, { ...options, route: routeBarePage });
+    const page = await this.page(index, { ...options, route: routeBarePage });
     await page.goto(`${BASE_URL}/bare/`);
     await page.waitForFunction(() => globalThis.hr !== undefined);
     return page;

@@ -1,4 +1,4 @@
-// What every test file shares: one world for the file, and a report when a test fails.
+// What every test file shares: one world (of the given kind) for the file, and a report when a test fails.
 
 import { after, before, test } from 'node:test';
 import { World } from '../harness/world.mjs';
@@ -7,11 +7,11 @@ import { World } from '../harness/world.mjs';
  * `const scenario = suite('media')`, then `scenario('a title', async (world, room) => {…})`. Each
  * scenario gets a room name of its own.
  */
-export function suite(name) {
+export function suite(name, Kind = World) {
   let world;
   let rooms = 0;
   before(async () => {
-    world = await World.open(name);
+    world = await Kind.open(name);
   });
   after(async () => {
     await world?.close();
