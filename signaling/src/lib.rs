@@ -29,3 +29,5 @@ pub use server::serve;
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};
+#[doc(hidden)]
+pub use matrix::transaction::fuzz_transaction;

@@ -27,6 +27,11 @@ fn sessions() {
     replay("session", signaling::fuzz_session);
 }
 
+#[test]
+fn transactions() {
+    replay("transaction", signaling::fuzz_transaction);
+}
+
 /// Every prefix of a real offer, and every real offer with one line missing, is refused or answered.
 #[test]
 fn damaged_offers() {

@@ -91,18 +91,20 @@ pub struct Record {
     pub expires: Duration,
 }
 
-/// What is to be done, in order.
+/// What the homeserver is to be asked; the answer goes to [`DelayedLeaves::handle_answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Ask the homeserver, and bring the answer to [`DelayedLeaves::handle_answer`].
-    Call {
-        job: JobId,
-        delay_id: String,
-        action: Action,
-    },
-    /// In place of what was saved for the seat before.
-    Save(Record),
-    Erase(Seat),
+pub struct Call {
+    pub job: JobId,
+    pub delay_id: String,
+    pub action: Action,
+}
+
+/// What is to be kept for a seat from now on, in place of what was kept before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub seat: Seat,
+    /// `None`: nothing.
+    pub record: Option<Record>,
 }
 
 /// How jobs ended, for the metrics.
@@ -138,13 +140,8 @@ struct Job {
     /// When something is to be done next. While a request is under way, its answer decides.
     due: Option<Instant>,
     retry: Duration,
-    call: Option<Call>,
-}
-
-#[derive(Clone, Copy)]
-struct Call {
-    action: Action,
-    since: Instant,
+    /// The request under way, and since when it is.
+    asked: Option<(Action, Instant)>,
 }
 
 /// All delegated leaves. Holds at most as many as it was made for.
@@ -157,12 +154,15 @@ pub struct DelayedLeaves {
     present: BTreeSet<Seat>,
     due: BTreeSet<(Instant, JobId)>,
     last_job: u64,
-    calls: usize,
+    /// Requests under way.
+    asked: usize,
     /// A homeserver that limits us limits all of our requests.
     held_until: Option<Instant>,
     draining: bool,
     outcomes: Outcomes,
-    out: Vec<Output>,
+    calls: Vec<Call>,
+    /// Whose record is not what is kept.
+    changed: BTreeSet<Seat>,
 }
 
 impl DelayedLeaves {
@@ -175,11 +175,12 @@ impl DelayedLeaves {
             present: BTreeSet::new(),
             due: BTreeSet::new(),
             last_job: 0,
-            calls: 0,
+            asked: 0,
             held_until: None,
             draining: false,
             outcomes: Outcomes::default(),
-            out: Vec::new(),
+            calls: Vec::new(),
+            changed: BTreeSet::new(),
         };
         for record in records {
             let (stage, due) = match record.stage {
@@ -191,8 +192,19 @@ impl DelayedLeaves {
         leaves
     }
 
-    pub fn take_outputs(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.out)
+    /// To be asked after [`DelayedLeaves::take_changes`] is kept.
+    pub fn take_calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
+    }
+
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|seat| Change { record: self.record(&seat), seat }).collect()
+    }
+
+    fn record(&self, seat: &Seat) -> Option<Record> {
+        let job = self.jobs.get(self.seats.get(seat)?)?;
+        Some(Record { seat: seat.clone(), delegation: job.delegation.clone(), stage: job.stage, expires: job.expires })
     }
 
     pub fn outcomes(&self) -> Outcomes {
@@ -215,7 +227,7 @@ impl DelayedLeaves {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.calls >= CALLS_MAX {
+        if self.asked >= CALLS_MAX {
             return None;
         }
         let (first, _) = *self.due.first()?;
@@ -299,18 +311,18 @@ impl DelayedLeaves {
     }
 
     pub fn handle_answer(&mut self, now: Now, id: JobId, answer: Answer) {
-        self.calls = self.calls.saturating_sub(1);
+        self.asked = self.asked.saturating_sub(1);
         // A job that was replaced meanwhile has nothing more to learn.
         if let Some(job) = self.jobs.get_mut(&id)
-            && let Some(call) = job.call.take()
+            && let Some((action, since)) = job.asked.take()
         {
             match answer {
-                Answer::Done if call.action == Action::Restart => {
+                Answer::Done if action == Action::Restart => {
                     job.retry = RETRY_FIRST;
                     job.expires = now.unix + job.delegation.timeout();
                     // Unless the participant went meanwhile.
                     let due = match job.stage {
-                        Stage::Present => call.since + job.delegation.timeout() * 4 / 5,
+                        Stage::Present => since + job.delegation.timeout() * 4 / 5,
                         Stage::Expected => job.wait_until,
                         Stage::Leaving => now.instant,
                     };
@@ -342,7 +354,7 @@ impl DelayedLeaves {
         if self.held_until.is_some_and(|held| held <= now.instant) {
             self.held_until = None;
         }
-        while self.held_until.is_none() && self.calls < CALLS_MAX {
+        while self.held_until.is_none() && self.asked < CALLS_MAX {
             let Some(&(at, id)) = self.due.first() else { return };
             if at > now.instant {
                 return;
@@ -369,10 +381,10 @@ impl DelayedLeaves {
             job.stage = Stage::Leaving;
         }
         let action = if job.stage == Stage::Present { Action::Restart } else { Action::Send };
-        job.call = Some(Call { action, since: now.instant });
-        self.calls += 1;
+        job.asked = Some((action, now.instant));
+        self.asked += 1;
         let delay_id = job.delegation.delay_id().to_owned();
-        self.out.push(Output::Call { job: id, delay_id, action });
+        self.calls.push(Call { job: id, delay_id, action });
         if was_expected {
             self.save(id);
         }
@@ -383,7 +395,7 @@ impl DelayedLeaves {
         let id = JobId(self.last_job);
         self.seats.insert(seat.clone(), id);
         let retry = RETRY_FIRST;
-        let job = Job { seat, delegation, stage, expires, wait_until: due, due: None, retry, call: None };
+        let job = Job { seat, delegation, stage, expires, wait_until: due, due: None, retry, asked: None };
         self.jobs.insert(id, job);
         self.schedule(id, due);
         id
@@ -404,7 +416,7 @@ impl DelayedLeaves {
 
     /// Not while a request is under way: the answer comes first.
     fn schedule(&mut self, id: JobId, at: Instant) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.call.is_none()) else {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.asked.is_none()) else {
             return;
         };
         if let Some(old) = job.due.replace(at) {
@@ -415,19 +427,14 @@ impl DelayedLeaves {
 
     fn save(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(&id) {
-            self.out.push(Output::Save(Record {
-                seat: job.seat.clone(),
-                delegation: job.delegation.clone(),
-                stage: job.stage,
-                expires: job.expires,
-            }));
+            self.changed.insert(job.seat.clone());
         }
     }
 
     fn finish(&mut self, id: JobId, outcome: impl FnOnce(&mut Outcomes) -> &mut u64) {
         *outcome(&mut self.outcomes) += 1;
         if let Some(seat) = self.forget(id) {
-            self.out.push(Output::Erase(seat));
+            self.changed.insert(seat);
         }
     }
 

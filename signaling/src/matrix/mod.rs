@@ -4,17 +4,23 @@
 //! [`Service`] is what outlives a request. `Control` holds it under the same lock as the rooms, runs its timer, carries
 //! its [`Ask`]s to the homeserver and brings the [`Answer`]s.
 
+mod appservice;
 mod ask;
 pub mod delayed_leave;
 mod delegation;
+mod ghosts;
 pub mod identity;
 mod member;
 mod policy;
+mod room_names;
 mod seat;
+mod seen_members;
 mod server_name;
 mod service;
 mod settings;
+pub mod transaction;
 
+pub use appservice::{Appservice, Census, Limits};
 pub use ask::{Answer, Ask, AskId, Method, segment};
 pub use delayed_leave::DelayedLeaves;
 pub use delegation::{Delegation, DelegationError};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use datapath::Now;
-use signaling::matrix::delayed_leave::{Action, Answer, JobId, Output, Record};
+use signaling::matrix::delayed_leave::{Action, Answer, Call, JobId, Record};
 use signaling::matrix::{DelayedLeaves, Delegation, Member, Presence, Seat};
 
 /// How long a request takes.
@@ -151,20 +151,21 @@ impl House {
     }
 
     fn collect(&mut self) {
-        for output in self.leaves.take_outputs() {
-            match output {
-                Output::Call { job, delay_id, action } => {
-                    self.requests.push((self.elapsed, delay_id.clone(), action));
-                    let takes = if self.away { GIVE_UP } else { ROUND_TRIP };
-                    self.calls.push_back((self.elapsed + takes, job, delay_id, action));
-                }
-                Output::Save(record) => {
+        for change in self.leaves.take_changes() {
+            match change.record {
+                Some(record) => {
+                    assert_eq!(record.seat, change.seat);
                     self.store.insert(record.seat.clone(), record);
                 }
-                Output::Erase(seat) => {
-                    assert!(self.store.remove(&seat).is_some(), "erased what was not saved");
+                None => {
+                    self.store.remove(&change.seat);
                 }
             }
+        }
+        for Call { job, delay_id, action } in self.leaves.take_calls() {
+            self.requests.push((self.elapsed, delay_id.clone(), action));
+            let takes = if self.away { GIVE_UP } else { ROUND_TRIP };
+            self.calls.push_back((self.elapsed + takes, job, delay_id, action));
         }
     }
 
