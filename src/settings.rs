@@ -10,6 +10,7 @@ use datapath::Entropy;
 use datapath::shared_counters::SharedCounters;
 use relay::{Credentials, PeerPolicy};
 use sfu::transport::Certificate;
+use signaling::LeaveStore;
 use signaling::matrix::{MembershipUnknown, Patterns, Policy};
 
 use crate::addresses::{Addresses, turn_urls};
@@ -161,6 +162,10 @@ pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
     // What TURN clients may not reach, a stranger's server name may not lead us to; but other servers may well be
     // behind an address of our own.
     let addresses = PeerPolicy::new(allowed, Vec::new(), Vec::new());
+    let store = &matrix.store;
+    let leave_store = LeaveStore::open(store)
+        .with_context(|| format!("matrix.store = {store:?} cannot be used; is another instance running?"))?;
+    let leaves = leave_store.load().with_context(|| format!("matrix.store = {store:?} cannot be read"))?;
     let policy = &matrix.policy;
     Ok(Some(signaling::Matrix {
         settings: signaling::matrix::Settings {
@@ -185,5 +190,7 @@ pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
         },
         authorities,
         may_ask: Arc::new(move |ip| addresses.admits(ip)),
+        leaves,
+        leave_store: Some(leave_store),
     }))
 }

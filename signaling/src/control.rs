@@ -7,19 +7,26 @@ use std::time::{Duration, Instant};
 use datapath::Now;
 use livekit_protocol::signal_response::Message;
 use sfu::{Command, Event};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms};
-use crate::matrix::{self, Answer, Ask, AskId, Service};
+use crate::matrix::delayed_leave::Change;
+use crate::matrix::{self, Answer, Ask, AskId, Delegation, Seat, Service};
 use crate::options::CommandSink;
 
 /// How soon a command that found its queue full is offered again.
 const RETRY: Duration = Duration::from_millis(20);
+/// A disk that has not taken a delegated leave by then does not take it.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Control {
     state: Mutex<State>,
     /// A deadline moved: the timer task is to look again.
     deadline_moved: Notify,
+    /// A delegated leave is not as it was last kept.
+    leaves_changed: Notify,
+    /// The changes up to this generation are kept.
+    leaves_kept: watch::Sender<u64>,
     queued_messages: usize,
 }
 
@@ -28,6 +35,8 @@ struct State {
     matrix: Option<Service>,
     /// To whoever asks the homeserver; a full queue is a homeserver that does not answer.
     asks: mpsc::Sender<(AskId, Ask)>,
+    /// How often changes of delegated leaves were taken.
+    leaves_generation: u64,
     workers: Vec<CommandSink>,
     /// Commands that end something: losing one would keep it alive in the SFU for ever.
     backlog: VecDeque<(usize, Command)>,
@@ -46,13 +55,25 @@ pub struct Inbox {
 }
 
 /// For `/metrics`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Census {
     pub rooms: usize,
     pub participants: usize,
     pub connections: usize,
     pub commands_lost: u64,
     pub slow_clients: u64,
+    /// `None` without a homeserver.
+    pub matrix: Option<matrix::Census>,
+}
+
+/// A delegated leave that is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelegateRefusal {
+    NoHomeserver,
+    /// There are too many.
+    Full,
+    /// It would not survive a restart.
+    NotKept,
 }
 
 /// The program's edge: the clocks are read here and handed down.
@@ -75,6 +96,7 @@ impl Control {
                 rooms,
                 matrix,
                 asks,
+                leaves_generation: 0,
                 workers,
                 backlog: VecDeque::new(),
                 connections: BTreeMap::new(),
@@ -83,6 +105,8 @@ impl Control {
                 slow_clients: 0,
             }),
             deadline_moved: Notify::new(),
+            leaves_changed: Notify::new(),
+            leaves_kept: watch::Sender::new(u64::MAX),
             queued_messages,
         }
     }
@@ -109,7 +133,11 @@ impl Control {
         let result = step(&mut state, now);
         state.dispatch(now);
         let after = state.deadline(now.instant);
+        let leaves_changed = state.matrix.as_ref().is_some_and(Service::leaves_changed);
         drop(state);
+        if leaves_changed {
+            self.leaves_changed.notify_one();
+        }
         if after < before || before.is_none() && after.is_some() {
             self.deadline_moved.notify_one();
         }
@@ -131,7 +159,11 @@ impl Control {
             state.rooms.handle_connection_lost(now, connection);
             state.dispatch(now);
         }
+        let leaves_changed = state.matrix.as_ref().is_some_and(Service::leaves_changed);
         drop(state);
+        if leaves_changed {
+            self.leaves_changed.notify_one();
+        }
         self.deadline_moved.notify_one();
         joined?;
         if !complete {
@@ -157,7 +189,54 @@ impl Control {
             connections: state.connections.len(),
             commands_lost: state.commands_lost,
             slow_clients: state.slow_clients,
+            matrix: state.matrix.as_ref().map(Service::census),
         }
+    }
+
+    /// Takes over a delayed leave. Returns when it will survive a restart of ours.
+    #[allow(dead_code)] // For whoever serves the clients' requests.
+    pub async fn delegate(&self, seat: Seat, delegation: Delegation) -> Result<(), DelegateRefusal> {
+        let delegated = self.step_state(|state, now| {
+            let service = state.matrix.as_mut()?;
+            let delegated = service.appservice(|appservice| appservice.leaves.delegate(now, seat, delegation));
+            Some((delegated, state.leaves_generation + 1))
+        });
+        let generation = match delegated {
+            None => return Err(DelegateRefusal::NoHomeserver),
+            Some((Err(_), _)) => return Err(DelegateRefusal::Full),
+            Some((Ok(()), generation)) => generation,
+        };
+        let mut kept = self.leaves_kept.subscribe();
+        let waited = tokio::time::timeout(KEEP_TIMEOUT, kept.wait_for(|kept| *kept >= generation)).await;
+        if matches!(waited, Ok(Ok(_))) { Ok(()) } else { Err(DelegateRefusal::NotKept) }
+    }
+
+    /// From now on somebody keeps what [`Control::leave_changes`] tells.
+    pub fn keep_leaves(&self) {
+        self.leaves_kept.send_replace(0);
+    }
+
+    /// What is to be kept next, as soon as there is something, with its generation.
+    pub async fn leave_changes(&self) -> (u64, Vec<Change>) {
+        loop {
+            let taken = self.step_state(|state, _| {
+                let changes = state.matrix.as_mut()?.take_leave_changes();
+                state.leaves_generation += u64::from(!changes.is_empty());
+                (!changes.is_empty()).then_some((state.leaves_generation, changes))
+            });
+            match taken {
+                Some(taken) => return taken,
+                None => self.leaves_changed.notified().await,
+            }
+        }
+    }
+
+    pub fn leaves_kept(&self, generation: u64) {
+        self.leaves_kept.send_replace(generation);
+    }
+
+    pub fn leaves_not_kept(&self, seats: Vec<Seat>) {
+        self.step_matrix(|service, _, _| service.retake_leave_changes(seats));
     }
 
     /// Feeds the SFU's events in, until there are no more.
@@ -227,7 +306,11 @@ impl State {
                         complete &= self.command(now, worker, command);
                     }
                     Output::Send { connection, message } => self.send(now, connection, message),
-                    Output::Presence { .. } => {}
+                    Output::Presence { seat, presence } => {
+                        if let Some(service) = &mut self.matrix {
+                            service.appservice(|appservice| appservice.handle_presence(now, &seat, presence));
+                        }
+                    }
                     Output::Close { connection } => {
                         self.connections.remove(&connection);
                     }
@@ -249,6 +332,10 @@ impl State {
                     if self.asks.try_send((id, ask)).is_err() {
                         service.handle_answer(now, id, &Answer::Unreachable);
                     }
+                }
+                matrix::Output::Depart { room_id, user_id } => {
+                    let sessions = self.rooms.remove_member(now, &room_id, &user_id);
+                    service.appservice(|appservice| appservice.count_removed(sessions));
                 }
             }
         }

@@ -15,6 +15,7 @@
 mod connection;
 mod control;
 mod http;
+mod leave_store;
 pub mod livekit;
 pub mod matrix;
 mod metrics;
@@ -23,6 +24,7 @@ mod outbound;
 mod page;
 mod server;
 
+pub use leave_store::LeaveStore;
 pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
 pub use outbound::Authorities;
 pub use server::serve;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use datapath::shared_counters::Snapshot;
 use datapath::{Discard, Traffic};
-use prometheus::{CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, Encoder, Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::control::Census;
+use crate::matrix;
 
 /// The text of a scrape; `None` only if two metrics have one name, which is our own mistake.
 pub fn render(workers: &[Snapshot], census: Census) -> Option<String> {
@@ -41,6 +42,9 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     counter("hausruf_slow_clients_total", "Signalling connections cut off because the client did not read", &[])?
         .with_label_values::<&str>(&[])
         .inc_by(census.slow_clients);
+    if let Some(matrix) = &census.matrix {
+        build_matrix(registry, matrix)?;
+    }
 
     let labels = ["worker", "direction", "kind"];
     let packets = counter("hausruf_packets_total", "Packets by kind of traffic", &labels)?;
@@ -90,6 +94,54 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     Ok(())
 }
 
+fn build_matrix(registry: &Registry, census: &matrix::Census) -> Result<(), prometheus::Error> {
+    let counter = |name: &str, help: &str, label: &str, values: &[(&str, u64)]| {
+        let labels: &[&str] = if label.is_empty() { &[] } else { &[label] };
+        let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
+        for (value, count) in values {
+            let labels: &[&str] = if label.is_empty() { &[] } else { &[value] };
+            vector.with_label_values(labels).inc_by(*count);
+        }
+        registry.register(Box::new(vector))
+    };
+    let gauge = |name: &str, help: &str, value: f64| {
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        registry.register(Box::new(gauge))
+    };
+    let transactions = [("new", census.transactions), ("repeated", census.repeated), ("refused", census.refused)];
+    let name = "hausruf_appservice_transactions_total";
+    counter(name, "Transactions that the homeserver pushed", "kind", &transactions)?;
+    let events = [("read", census.events), ("malformed", census.malformed)];
+    counter("hausruf_appservice_events_total", "Events in them", "kind", &events)?;
+    if let Some(lag) = census.lag {
+        let help = "From the newest event of the last transaction until it came";
+        gauge("hausruf_appservice_lag_seconds", help, seconds(lag))?;
+    }
+    if let Some(at) = census.last_transaction {
+        let name = "hausruf_appservice_last_transaction_timestamp_seconds";
+        gauge(name, "When the last transaction came (Unix time)", seconds(at))?;
+    }
+    let help = "Delegated leaves that are over, by outcome";
+    counter("hausruf_delayed_leaves_total", help, "outcome", &census.outcomes.named())?;
+    let help = "Delegated leaves that are not over";
+    gauge("hausruf_delayed_leaves_pending", help, census.leaves_pending as f64)?;
+    let help = "Of the pending ones, those of participants who are gone";
+    gauge("hausruf_delayed_leaves_overdue", help, census.leaves_overdue as f64)?;
+    let help = "Call memberships of the homeserver's users that name this server";
+    gauge("hausruf_call_memberships", help, census.call_memberships as f64)?;
+    let help = "Of these, those that have had no participant for a minute";
+    gauge("hausruf_ghosts", help, census.ghosts as f64)?;
+    let help = "Ghosts for which a delegated leave was sent";
+    counter("hausruf_ghosts_ended_total", help, "", &[("", census.ghosts_ended)])?;
+    let help = "Participants removed because they left the Matrix room or were removed from it";
+    counter("hausruf_members_removed_total", help, "", &[("", census.removed)])?;
+    let help = "Events of calls between two (m.call.*) that were seen; those of encrypted rooms cannot be";
+    counter("hausruf_legacy_calls_total", help, "event", &census.legacy_calls)?;
+    let help = "Pairs of user and room whose membership is known from events";
+    gauge("hausruf_seen_members", help, census.members as f64)
+}
+
 fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
@@ -97,6 +149,7 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::delayed_leave::Outcomes;
 
     #[test]
     fn a_scrape_names_what_was_counted() {
@@ -104,13 +157,24 @@ mod tests {
         snapshot.counters.received(Traffic::Rtp, 1200);
         snapshot.counters.discard(Discard::UnknownSsrc);
         snapshot.counters.relay_sockets_opened = 3;
-        let census = Census { rooms: 1, participants: 2, connections: 2, commands_lost: 0, slow_clients: 0 };
+        let matrix = matrix::Census {
+            lag: Some(Duration::from_millis(120)),
+            outcomes: Outcomes { sent: 4, ..Outcomes::default() },
+            legacy_calls: vec![("invite", 5)],
+            ghosts: 6,
+            ..matrix::Census::default()
+        };
+        let census = Census { rooms: 1, participants: 2, connections: 2, matrix: Some(matrix), ..Census::default() };
         let text = render(&[snapshot], census).unwrap();
         for line in [
             "hausruf_participants 2",
             "hausruf_bytes_total{direction=\"in\",kind=\"rtp\",worker=\"0\"} 1200",
             "hausruf_discards_total{reason=\"unknown_ssrc\",worker=\"0\"} 1",
             "hausruf_relay_sockets_opened_total{worker=\"0\"} 3",
+            "hausruf_appservice_lag_seconds 0.12",
+            "hausruf_delayed_leaves_total{outcome=\"sent\"} 4",
+            "hausruf_legacy_calls_total{event=\"invite\"} 5",
+            "hausruf_ghosts 6",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

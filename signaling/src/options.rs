@@ -8,7 +8,8 @@ use std::time::Duration;
 use datapath::shared_counters::Snapshot;
 use sfu::{Command, Fingerprint};
 
-use crate::matrix;
+use crate::leave_store::LeaveStore;
+use crate::matrix::{self, delayed_leave::Record};
 use crate::outbound::Authorities;
 
 /// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
@@ -45,6 +46,10 @@ pub struct Matrix {
     pub authorities: Authorities,
     /// Whether another server may be asked at this address: a stranger chose the name that led to it.
     pub may_ask: AddressPolicy,
+    /// What an earlier run owed: [`LeaveStore::load`].
+    pub leaves: Vec<Record>,
+    /// `None`: a restart forgets what clients delegated.
+    pub leave_store: Option<LeaveStore>,
 }
 
 /// TURN for clients that cannot reach the media candidates.

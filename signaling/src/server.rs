@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::control::{Control, now};
 use crate::http::{self, App};
+use crate::leave_store;
 use crate::livekit::{Rooms, Settings};
 use crate::matrix::{ISSUER, Service};
 use crate::options::{CommandSink, Options};
@@ -32,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `events` brings the events of all workers.
 pub async fn serve(
     listener: TcpListener,
-    options: Options,
+    mut options: Options,
     workers: Vec<CommandSink>,
     events: mpsc::Receiver<Event>,
     shutdown: impl Future<Output = ()>,
@@ -53,7 +54,11 @@ pub async fn serve(
         limits: options.limits.clone(),
     };
     let rooms = Rooms::new(settings.clone(), entropy);
-    let service = options.matrix.as_ref().map(|matrix| Service::new(now(), matrix.settings.clone()));
+    let mut leave_store = None;
+    let service = options.matrix.as_mut().map(|matrix| {
+        leave_store = matrix.leave_store.take();
+        Service::new(now(), matrix.settings.clone(), std::mem::take(&mut matrix.leaves))
+    });
     let (asks, asked) = mpsc::channel(ASKS);
     let control = Arc::new(Control::new(rooms, workers, service, asks));
     let homeserver = options.matrix.as_ref().and_then(|matrix| {
@@ -64,6 +69,10 @@ pub async fn serve(
     let mut background = JoinSet::new();
     if let Some(homeserver) = homeserver {
         background.spawn(homeserver::run(homeserver, Arc::clone(&control), asked));
+    }
+    if let Some(store) = leave_store {
+        control.keep_leaves();
+        background.spawn(leave_store::run(Arc::clone(&control), store));
     }
     let events_control = Arc::clone(&control);
     background.spawn(async move { events_control.run_events(events).await });
@@ -86,6 +95,7 @@ pub async fn serve(
     }
     // Who asks now gets "connection refused" and tries again, which is what is wanted.
     drop(listener);
+    control.step_matrix(|service, _, _| service.appservice(|appservice| appservice.leaves.drain()));
     control.step(|rooms, now| rooms.drain(now));
     let _ = tokio::time::timeout(options.drain.timeout, http::until_idle(&control)).await;
     background.shutdown().await;

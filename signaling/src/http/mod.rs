@@ -1,5 +1,6 @@
 //! What is asked over HTTP, path by path.
 
+mod appservice;
 mod cors;
 mod demo;
 mod rtc;
@@ -76,6 +77,9 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
             if let Some(method) = other.strip_prefix("/twirp/livekit.RoomService/") {
                 let method = method.to_owned();
                 return twirp::call(&app, &method, &parts, body).await;
+            }
+            if let Some(path) = other.strip_prefix("/_matrix/app/v1/") {
+                return appservice::call(&app, path, &parts, body).await;
             }
             let file = if reads { page::file(other) } else { None };
             file.unwrap_or_else(|| text(StatusCode::NOT_FOUND, ""))

@@ -41,6 +41,8 @@ pub struct Census {
     pub transactions: u64,
     /// Transactions that had come before.
     pub repeated: u64,
+    /// Requests without the right hs_token.
+    pub refused: u64,
     pub events: u64,
     /// Events that could not be read.
     pub malformed: u64,
@@ -165,6 +167,11 @@ impl Appservice {
         std::mem::take(&mut self.departures)
     }
 
+    /// Somebody asked without the right hs_token.
+    pub fn count_refused(&mut self) {
+        self.counts.refused += 1;
+    }
+
     /// So many sessions ended by departures.
     pub fn count_removed(&mut self, sessions: usize) {
         self.counts.removed += sessions as u64;
@@ -203,9 +210,9 @@ impl Appservice {
             leaves_pending,
             leaves_overdue,
             outcomes: self.leaves.outcomes(),
-            call_memberships: self.ghosts.len(),
+            call_memberships: self.ghosts.count_all(),
             ghosts: self.ghosts.count(),
-            members: self.members.len(),
+            members: self.members.count_all(),
             ..self.counts.clone()
         }
     }

@@ -56,15 +56,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Of an HTTP status, its `Retry-After` (seconds) and the body's `retry_after_ms`.
-    pub fn from_status(status: u16, retry_after_s: Option<u64>, retry_after_ms: Option<u64>) -> Answer {
+    /// Of an HTTP status, and of how long the homeserver asks us to wait.
+    pub fn from_status(status: u16, retry_after: Option<Duration>) -> Answer {
         match status {
             200..=299 => Answer::Done,
             404 => Answer::Gone,
-            429 => {
-                let wait = retry_after_s.map(Duration::from_secs).or(retry_after_ms.map(Duration::from_millis));
-                Answer::Limited(wait.unwrap_or(RETRY_FIRST))
-            }
+            429 => Answer::Limited(retry_after.unwrap_or(RETRY_FIRST)),
             _ => Answer::Failed,
         }
     }
@@ -200,6 +197,16 @@ impl DelayedLeaves {
     pub fn take_changes(&mut self) -> Vec<Change> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().map(|seat| Change { record: self.record(&seat), seat }).collect()
+    }
+
+    /// Whether [`DelayedLeaves::take_changes`] has any.
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// What was taken could not be kept, and is to be taken again.
+    pub fn retake_changes(&mut self, seats: Vec<Seat>) {
+        self.changed.extend(seats);
     }
 
     fn record(&self, seat: &Seat) -> Option<Record> {

@@ -6,6 +6,7 @@
 
 mod appservice;
 mod ask;
+mod bearer;
 pub mod delayed_leave;
 mod delegation;
 mod ghosts;
@@ -22,6 +23,7 @@ pub mod transaction;
 
 pub use appservice::{Appservice, Census, Limits};
 pub use ask::{Answer, Ask, AskId, Method, segment};
+pub use bearer::is_bearer;
 pub use delayed_leave::DelayedLeaves;
 pub use delegation::{Delegation, DelegationError};
 pub use member::Member;

@@ -18,12 +18,8 @@ impl SeenMembers {
         SeenMembers { capacity: capacity.max(1), joined: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count_all(&self) -> usize {
         self.joined.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.joined.is_empty()
     }
 
     pub fn set(&mut self, room_id: &str, user_id: &str, joined: bool) {
@@ -62,6 +58,6 @@ mod tests {
         seen.set("!s", "@a:hs", true);
         assert_eq!(seen.is_joined("!r", "@a:hs"), None);
         assert_eq!(seen.is_joined("!s", "@a:hs"), Some(true));
-        assert_eq!(seen.len(), 2);
+        assert_eq!(seen.count_all(), 2);
     }
 }

@@ -5,16 +5,21 @@ use std::time::{Duration, Instant};
 
 use datapath::Now;
 
-use super::{Answer, Ask, AskId, Settings};
+use super::delayed_leave::{self, Change, JobId, Record};
+use super::{Answer, Appservice, Ask, AskId, Census, Limits, Seat, Settings, segment};
 
 /// A homeserver that did not answer is asked again after this.
 const INTRODUCTION_RETRY: Duration = Duration::from_secs(30);
+
+const DELAYED_EVENTS: &str = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events";
 
 /// What the service wants done, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Ask the homeserver; the answer comes back through [`Service::handle_answer`].
     Ask { id: AskId, ask: Ask },
+    /// A user is no longer in a room: its sessions there are to end.
+    Depart { room_id: String, user_id: String },
 }
 
 /// Why something was asked.
@@ -22,6 +27,8 @@ pub enum Output {
 enum Purpose {
     /// Whether the homeserver knows us. Its answer goes into the log: a wrong token is the commonest mistake.
     Introduction,
+    /// To put a delegated leave off, or to send it.
+    Leave(JobId),
 }
 
 pub struct Service {
@@ -30,12 +37,23 @@ pub struct Service {
     asked: BTreeMap<AskId, Purpose>,
     last_ask: u64,
     introduce_at: Option<Instant>,
+    appservice: Appservice,
     out: Vec<Output>,
 }
 
 impl Service {
-    pub fn new(now: Now, settings: Settings) -> Service {
-        Service { settings, asked: BTreeMap::new(), last_ask: 0, introduce_at: Some(now.instant), out: Vec::new() }
+    /// `leaves`: what an earlier run owed.
+    pub fn new(now: Now, settings: Settings, leaves: Vec<Record>) -> Service {
+        let urls = [settings.service_url.as_str(), settings.websocket_url.as_str()];
+        let appservice = Appservice::new(now, &settings.server_name, &urls, Limits::default(), leaves);
+        Service {
+            settings,
+            asked: BTreeMap::new(),
+            last_ask: 0,
+            introduce_at: Some(now.instant),
+            appservice,
+            out: Vec::new(),
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -47,11 +65,41 @@ impl Service {
         std::mem::take(&mut self.out)
     }
 
+    /// Runs one step of the appservice, and takes up what it wants done.
+    pub fn appservice<R>(&mut self, step: impl FnOnce(&mut Appservice) -> R) -> R {
+        let result = step(&mut self.appservice);
+        for call in self.appservice.leaves.take_calls() {
+            let path = format!("{DELAYED_EVENTS}/{}/{}", segment(&call.delay_id), call.action.name());
+            self.ask(Purpose::Leave(call.job), Ask::post(path, serde_json::json!({})));
+        }
+        for (room_id, user_id) in self.appservice.take_departures() {
+            self.out.push(Output::Depart { room_id, user_id });
+        }
+        result
+    }
+
+    pub fn leaves_changed(&self) -> bool {
+        self.appservice.leaves.has_changes()
+    }
+
+    pub fn take_leave_changes(&mut self) -> Vec<Change> {
+        self.appservice.leaves.take_changes()
+    }
+
+    pub fn retake_leave_changes(&mut self, seats: Vec<Seat>) {
+        self.appservice.leaves.retake_changes(seats);
+    }
+
+    pub fn census(&self) -> Census {
+        self.appservice.census()
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.introduce_at
+        [self.introduce_at, self.appservice.poll_timeout()].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
+        self.appservice(|appservice| appservice.handle_timeout(now));
         if self.introduce_at.is_some_and(|at| at <= now.instant) {
             self.introduce_at = None;
             self.ask(Purpose::Introduction, Ask::get("/_matrix/client/v3/account/whoami".into()));
@@ -62,6 +110,13 @@ impl Service {
         match self.asked.remove(&id) {
             None => {}
             Some(Purpose::Introduction) => self.handle_introduction(now, answer),
+            Some(Purpose::Leave(job)) => {
+                let answer = match answer.status() {
+                    Some(status) => delayed_leave::Answer::from_status(status, answer.retry_after()),
+                    None => delayed_leave::Answer::Failed,
+                };
+                self.appservice(|appservice| appservice.leaves.handle_answer(now, job, answer));
+            }
         }
     }
 

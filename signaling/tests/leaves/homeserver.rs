@@ -135,10 +135,10 @@ impl House {
         }
         if self.limited > 0 {
             self.limited -= 1;
-            return Answer::from_status(429, None, Some(7_000));
+            return Answer::from_status(429, Some(s(7)));
         }
         let Some((timeout, at)) = self.events.get_mut(delay_id) else {
-            return Answer::from_status(404, None, None);
+            return Answer::from_status(404, None);
         };
         match action {
             Action::Restart => *at = self.elapsed + *timeout,
@@ -147,7 +147,7 @@ impl House {
                 self.left.insert(delay_id.to_owned(), self.elapsed);
             }
         }
-        Answer::from_status(200, None, None)
+        Answer::from_status(200, None)
     }
 
     fn collect(&mut self) {
