@@ -41,9 +41,9 @@ async fn transaction(app: &App, id: &str, body: Body) -> Response<Body> {
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         return error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too long");
     };
-    let handled = app.control.step_matrix(|service, _, now| {
-        service.appservice(|appservice| appservice.handle_transaction(now, id, &body))
-    });
+    let handled = app
+        .control
+        .step_matrix(|service, _, now| service.appservice(|appservice| appservice.handle_transaction(now, id, &body)));
     match handled {
         Some(Ok(())) => json(StatusCode::OK, "{}"),
         _ => error(StatusCode::BAD_REQUEST, "M_BAD_JSON", "the transaction has no list of events"),

@@ -21,7 +21,8 @@ mod tests {
         for right in ["Bearer secret", "bearer secret"] {
             assert!(is_bearer(right.as_bytes(), "secret"));
         }
-        for wrong in ["", "Bearer", "Bearer ", "secret", "Bearer secre", "Bearer secrets", "Basic secret", "Bearer  secret"]
+        for wrong in
+            ["", "Bearer", "Bearer ", "secret", "Bearer secre", "Bearer secrets", "Basic secret", "Bearer  secret"]
         {
             assert!(!is_bearer(wrong.as_bytes(), "secret"), "{wrong}");
         }
