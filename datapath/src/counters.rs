@@ -64,6 +64,10 @@ labelled! {
         LimitReached => "limit_reached",
         /// Handed over in memory more often than twice.
         MemoryLoop => "memory_loop",
+        /// It waited too long for a TCP connection that takes no more, or the connection is gone.
+        StreamFull => "stream_full",
+        /// A TCP connection's octets are no datagrams.
+        Unframed => "unframed",
         /// The kernel refused to send it.
         SendFailed => "send_failed",
     }

@@ -10,6 +10,9 @@ pub enum Endpoint {
     /// A shared listening port: the index in the configured list of UDP listeners, and the local address that the
     /// peer sees (a wildcard socket serves many).
     Listener { index: u8, ip: IpAddr },
+    /// One TCP connection of a client: its number, which no other has or had, and the local address that the client
+    /// sees.
+    Stream { id: u64, ip: IpAddr },
     /// A relayed transport address, open at the kernel.
     Relay { address: SocketAddr },
     /// A relayed transport address or a media candidate of this very program: handed over inside [`crate::mux::Mux`],

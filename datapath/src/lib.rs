@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod queue;
 pub mod shared_counters;
 pub mod sockets;
+pub mod stream;
 pub mod stun;
 pub mod trains;
 

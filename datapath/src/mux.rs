@@ -174,7 +174,7 @@ fn is_ice_check(payload: &[u8]) -> bool {
 
 fn class_of(datagram: &Datagram<'_>) -> Class {
     match datagram.local {
-        Endpoint::Listener { .. } => classify(datagram.payload),
+        Endpoint::Listener { .. } | Endpoint::Stream { .. } => classify(datagram.payload),
         Endpoint::Relay { .. } | Endpoint::Memory { .. } => Class::Relay,
     }
 }

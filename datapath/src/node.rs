@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::{Datagram, Outbox};
+use crate::{Datagram, Endpoint, Outbox};
 
 /// The moment at which a turn happens. The driver reads the clocks once per turn.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,8 @@ pub enum SocketEvent {
     Free { relayed: SocketAddr },
     /// It cannot.
     Taken { relayed: SocketAddr },
+    /// A client's TCP connection has ended. `local` is its [`Endpoint::Stream`].
+    StreamClosed { local: Endpoint, remote: SocketAddr },
     /// The relay socket is gone.
     Closed { relayed: SocketAddr },
 }

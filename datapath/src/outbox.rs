@@ -40,6 +40,11 @@ pub enum Order {
     CloseRelay {
         relayed: SocketAddr,
     },
+    /// Whether this TCP connection ([`Endpoint::Stream`]) is worth keeping. One that no node keeps ends soon.
+    KeepStream {
+        local: Endpoint,
+        keep: bool,
+    },
     /// Find out whether this address could be bound now, and report [`crate::SocketEvent::Free`] or `Taken`: other
     /// programs have ports too, and a client must not be told of one that is theirs.
     ProbeRelay {

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub lag: LoopLag,
     /// Relay sockets open now.
     pub relay_sockets: u64,
+    /// TCP connections that carry datagrams now.
+    pub streams: u64,
 }
 
 /// Written by one worker about once a second and read by anyone, without a lock. A reader may see a mixture of two
@@ -43,6 +45,7 @@ pub struct SharedCounters {
     discarded: [AtomicU64; Discard::ALL.len()],
     relay_sockets_opened: AtomicU64,
     relay_sockets: AtomicU64,
+    streams: AtomicU64,
     memory_handovers: AtomicU64,
     events_lost: AtomicU64,
     turns: AtomicU64,
@@ -77,6 +80,7 @@ impl SharedCounters {
         store(&self.memory_handovers, counters.memory_handovers);
         store(&self.events_lost, counters.events_lost);
         store(&self.relay_sockets, snapshot.relay_sockets);
+        store(&self.streams, snapshot.streams);
         store(&self.turns, snapshot.lag.turns);
         store(&self.lag_total_ns, nanoseconds(snapshot.lag.total));
         store(&self.lag_longest_ns, nanoseconds(snapshot.lag.longest));
@@ -105,6 +109,7 @@ impl SharedCounters {
                 longest: Duration::from_nanos(load(&self.lag_longest_ns)),
             },
             relay_sockets: load(&self.relay_sockets),
+            streams: load(&self.streams),
         }
     }
 }
@@ -127,6 +132,7 @@ mod tests {
         snapshot.counters.events_lost = 4;
         snapshot.counters.relay_sockets_opened = 2;
         snapshot.relay_sockets = 1;
+        snapshot.streams = 5;
         snapshot.lag.record(Duration::from_micros(5));
         snapshot.lag.record(Duration::from_micros(3));
         let shared = SharedCounters::new();
@@ -139,6 +145,7 @@ mod tests {
         assert_eq!(read.counters.events_lost, 4);
         assert_eq!(read.counters.relay_sockets_opened, 2);
         assert_eq!(read.relay_sockets, 1);
+        assert_eq!(read.streams, 5);
         assert_eq!(read.lag, snapshot.lag);
         assert_eq!(read.lag.longest, Duration::from_micros(5));
     }

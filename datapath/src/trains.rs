@@ -181,6 +181,7 @@ fn spread(entry: &Entry) -> usize {
     };
     let local = match entry.local {
         Endpoint::Listener { index, ip: local } => ip(local) ^ u64::from(index) << 40,
+        Endpoint::Stream { id, .. } => id,
         Endpoint::Relay { address } | Endpoint::Memory { address } => {
             ip(address.ip()) ^ u64::from(address.port()) << 32
         }

@@ -355,6 +355,7 @@ impl World {
                         events.push(SocketEvent::Failed { relayed });
                     }
                 }
+                Order::KeepStream { .. } => unreachable!("no TCP in this world"),
                 Order::ProbeRelay { relayed, .. } => events.push(SocketEvent::Free { relayed }),
                 Order::CloseRelay { relayed } => {
                     host.relays.retain(|&open| open != relayed);
@@ -406,7 +407,7 @@ impl World {
                 let gateway = host.spec.listeners.is_empty();
                 (gateway || host.relays.contains(&address)).then_some(address)
             }
-            Endpoint::Memory { .. } => None,
+            Endpoint::Stream { .. } | Endpoint::Memory { .. } => None,
         }
     }
 

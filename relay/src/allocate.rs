@@ -184,6 +184,10 @@ impl Server {
             unanswered: None,
         });
         self.deadlines.set(expires, id);
+        let local = reply.client.local;
+        if matches!(local, Endpoint::Stream { .. }) {
+            out.order(Order::KeepStream { local, keep: true });
+        }
         out.order(Order::ProbeRelay { relayed: chosen.relayed, with_next });
         Ok(id)
     }
@@ -235,7 +239,7 @@ impl Server {
     fn relayed_ip(&self, client: &FiveTuple, family: Family) -> Option<IpAddr> {
         let mut ips = self.settings.relayed.iter().copied().filter(|ip| Family::of(*ip) == family);
         let here = match client.local {
-            Endpoint::Listener { ip, .. } => ips.clone().find(|relayed| *relayed == ip),
+            Endpoint::Listener { ip, .. } | Endpoint::Stream { ip, .. } => ips.clone().find(|relayed| *relayed == ip),
             Endpoint::Relay { .. } | Endpoint::Memory { .. } => None,
         };
         here.or_else(|| ips.next())

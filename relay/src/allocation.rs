@@ -34,6 +34,7 @@ impl Hash for FiveTuple {
         };
         match self.local {
             Endpoint::Listener { index, .. } => write(&[index]),
+            Endpoint::Stream { id, .. } => write(&id.to_be_bytes()),
             Endpoint::Relay { .. } | Endpoint::Memory { .. } => write(&[0xFF]),
         }
         write(&self.remote.port().to_be_bytes());

@@ -76,7 +76,7 @@ impl History {
     fn take(&mut self, kind: u8, step: &[u8]) {
         let selector = usize::from(kind >> 4);
         match (kind & 7, step) {
-            (0, _) => self.deliver(LISTENER, client(selector), &mut step.to_vec()),
+            (0, _) => self.deliver_from(client(selector), &mut step.to_vec()),
             (1 | 2, [method, attributes @ ..]) => self.signed(selector, Method(u16::from(*method)), attributes),
             (3, [peer, payload @ ..]) => {
                 let address = self.relayed_address(selector);
@@ -100,6 +100,10 @@ impl History {
                 let event = match what & 3 {
                     0 => SocketEvent::Opened { relayed },
                     1 => SocketEvent::Failed { relayed },
+                    2 if what & 8 != 0 => {
+                        let remote = client(selector);
+                        SocketEvent::StreamClosed { local: local(remote), remote }
+                    }
                     2 if what & 4 != 0 => {
                         self.taken = usize::from(*code % 12);
                         return;
@@ -130,8 +134,12 @@ impl History {
         }
         writer.username(b"bob").realm(b"hausruf").nonce(&self.nonce);
         if let Some(length) = writer.finish_with_integrity(&self.key, false) {
-            self.deliver(LISTENER, client(from), &mut buffer[..length]);
+            self.deliver_from(client(from), &mut buffer[..length]);
         }
+    }
+
+    fn deliver_from(&mut self, client: SocketAddr, payload: &mut [u8]) {
+        self.deliver(local(client), client, payload);
     }
 
     fn deliver(&mut self, local: Endpoint, remote: SocketAddr, payload: &mut [u8]) {
@@ -148,7 +156,7 @@ impl History {
             match entry.local {
                 Endpoint::Relay { .. } => assert!(self.policy.admits(entry.remote.ip()), "{}", entry.remote),
                 Endpoint::Memory { .. } => unreachable!("kept apart"),
-                Endpoint::Listener { .. } => {
+                Endpoint::Listener { .. } | Endpoint::Stream { .. } => {
                     let head = &self.out.arena()[entry.head.start as usize..entry.head.end as usize];
                     let message = Message::parse(head).ok();
                     let sealed = message.is_some_and(|message| message.has_integrity());
@@ -168,6 +176,7 @@ impl History {
                 Order::OpenRelay { relayed } | Order::CloseRelay { relayed } => {
                     assert!(self.relayed.contains(&relayed));
                 }
+                Order::KeepStream { local, .. } => assert!(matches!(local, Endpoint::Stream { .. })),
                 Order::ProbeRelay { relayed, .. } => {
                     let event = match self.taken.checked_sub(1) {
                         None => SocketEvent::Free { relayed },
@@ -193,6 +202,14 @@ impl History {
 
 fn client(selector: usize) -> SocketAddr {
     SocketAddr::from(([7, 7, 7, 7], 1000 + (selector % 4) as u16))
+}
+
+/// The last client comes over TCP.
+fn local(client: SocketAddr) -> Endpoint {
+    match client.port() {
+        1003 => Endpoint::Stream { id: 1, ip: [5, 5, 5, 5].into() },
+        _ => LISTENER,
+    }
 }
 
 fn peer_address(selector: u8) -> SocketAddr {

@@ -46,9 +46,13 @@ impl Nonces {
     fn text(&self, client: &FiveTuple, made: [u8; TIME_LEN]) -> [u8; NONCE_LEN] {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&made);
-        if let Endpoint::Listener { index, ip } = client.local {
-            context.update(&[index]);
-            update_ip(&mut context, ip);
+        match client.local {
+            Endpoint::Listener { index, ip } => {
+                context.update(&[index]);
+                update_ip(&mut context, ip);
+            }
+            Endpoint::Stream { id, .. } => context.update(&id.to_be_bytes()),
+            Endpoint::Relay { .. } | Endpoint::Memory { .. } => (),
         }
         update_ip(&mut context, client.remote.ip());
         context.update(&client.remote.port().to_be_bytes());

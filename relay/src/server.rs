@@ -103,6 +103,10 @@ impl Server {
             return;
         };
         self.quotas.give_back(&allocation.user, allocation.client.remote.ip());
+        let local = allocation.client.local;
+        if matches!(local, Endpoint::Stream { .. }) && self.allocations.by_client(&allocation.client).is_none() {
+            out.order(Order::KeepStream { local, keep: false });
+        }
         if !matches!(allocation.socket, RelaySocket::Closed | RelaySocket::Probing { .. }) {
             let relayed = allocation.relayed;
             out.order(Order::CloseRelay { relayed });
@@ -211,7 +215,7 @@ impl Node for Server {
         self.expire(now.instant, out);
         for datagram in batch {
             match datagram.local {
-                Endpoint::Listener { .. } => self.handle_client(now, datagram, out),
+                Endpoint::Listener { .. } | Endpoint::Stream { .. } => self.handle_client(now, datagram, out),
                 Endpoint::Relay { address } | Endpoint::Memory { address } => {
                     self.handle_peer(now, address, datagram, out);
                 }
@@ -228,6 +232,12 @@ impl Node for Server {
             SocketEvent::Taken { relayed } => self.handle_probe(now, relayed, false, out),
             SocketEvent::IcmpError { relayed, remote, kind, code } => {
                 self.handle_icmp(now, relayed, remote, (kind, code), out)
+            }
+            SocketEvent::StreamClosed { local, remote } => {
+                let client = FiveTuple { local, remote };
+                while let Some(id) = self.allocations.by_client(&client) {
+                    self.remove(id, out);
+                }
             }
             SocketEvent::Closed { relayed } => {
                 let id = self.allocations.by_relayed(relayed);

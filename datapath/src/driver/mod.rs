@@ -2,6 +2,7 @@
 
 mod clock;
 mod ports;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use crate::{Counters, Datagram, Discard, Node, Now, Outbox, SocketEvent};
 
 pub use clock::Clock;
 use ports::Ports;
+use streams::Received;
+pub use streams::Stream;
 
 /// What a driver opens.
 #[derive(Clone, Debug)]
@@ -137,6 +140,7 @@ impl Driver {
             Some(deadline) => deadline.at.saturating_duration_since(polled_at).min(max_wait),
             None => max_wait,
         };
+        let timeout = if self.ports.streams.is_waiting() { Duration::ZERO } else { timeout };
         if self.ports.wait(timeout)? {
             let pause = self.coalescing.pause(polled_at, self.clock.instant());
             if !pause.is_zero() {
@@ -148,7 +152,9 @@ impl Driver {
         self.ports.receive(&mut self.receive, &mut self.events);
         let now = self.clock.read();
         self.received_at = Some(now.instant);
-        let received = self.hand_in(node, now);
+        let mut received = self.hand_in(node, now);
+        received += self.hand_in_streams(node, now);
+        self.ports.streams.take_closed(&mut self.events);
         for event in self.events.drain(..) {
             node.handle_event(now, event, &mut self.out);
         }
@@ -163,6 +169,7 @@ impl Driver {
         if self.publish_at <= now.instant {
             self.publish();
             self.publish_at = now.instant + PUBLISH_INTERVAL;
+            self.ports.streams.end_idle(now.instant);
         }
         Ok(received)
     }
@@ -201,6 +208,48 @@ impl Driver {
         received
     }
 
+    /// Gives the node what the TCP connections brought.
+    fn hand_in_streams<N: Node>(&mut self, node: &mut N, now: Now) -> usize {
+        let mut received = 0;
+        loop {
+            let Driver { ports, out, datagrams: allocation, .. } = self;
+            let more = ports.streams.receive_next(now.instant, |Received { local, remote, framing, octets }| {
+                let mut datagrams = recycled(std::mem::take(allocation));
+                let (mut rest, mut used) = (octets, 0);
+                let whole = loop {
+                    match framing.next(rest) {
+                        Ok(Some(frame)) => {
+                            used += frame.end;
+                            let (octets, behind) = rest.split_at_mut(frame.end);
+                            rest = behind;
+                            let payload = &mut octets[frame.payload];
+                            // Its octets are gone when the turn ends: the outbox copies what it forwards.
+                            let (ecn, received_at, origin) = (0, now.instant, None);
+                            datagrams.push(Datagram { local, remote, ecn, received_at, payload, origin });
+                        }
+                        Ok(None) => break Some(used),
+                        Err(_) => break None,
+                    }
+                };
+                received += datagrams.len();
+                node.handle_batch(now, &mut datagrams, out);
+                *allocation = recycled(datagrams);
+                if whole.is_none() {
+                    out.counters.discard(Discard::Unframed);
+                }
+                whole
+            });
+            if !more {
+                return received;
+            }
+        }
+    }
+
+    /// Takes over a client's TCP connection, between turns.
+    pub fn add_stream(&mut self, stream: Stream) -> io::Result<()> {
+        self.ports.add_stream(stream, self.clock.instant())
+    }
+
     /// Carries out the orders, then sends. Returns how many datagrams were to be sent.
     fn flush<N: Node>(&mut self, node: &mut N, now: Now) -> usize {
         for _ in 0..ORDER_ROUNDS_MAX {
@@ -209,8 +258,9 @@ impl Driver {
                 break;
             }
             for order in orders {
-                let event = self.ports.execute(order, &mut self.out.counters);
-                node.handle_event(now, event, &mut self.out);
+                if let Some(event) = self.ports.execute(order, &mut self.out.counters, now.instant) {
+                    node.handle_event(now, event, &mut self.out);
+                }
             }
         }
         debug_assert!(self.out.memory_entries().is_empty(), "Mux takes these");
@@ -223,7 +273,9 @@ impl Driver {
             let discarded = &mut self.out.counters.discarded;
             discarded[Discard::NoRelaySocket as usize] += lost.without_socket;
             discarded[Discard::SendFailed as usize] += lost.refused;
+            discarded[Discard::StreamFull as usize] += lost.late;
         }
+        self.ports.flush_streams();
         self.out.clear();
         entries
     }
@@ -234,6 +286,7 @@ impl Driver {
             counters: self.out.counters.clone(),
             lag: self.lag,
             relay_sockets: self.ports.relays() as u64,
+            streams: self.ports.streams.len() as u64,
         });
         self.lag.longest = Duration::ZERO;
     }
@@ -245,5 +298,7 @@ fn recycled<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
     datagrams.into_iter().map(|_| unreachable!("cleared")).collect()
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::streams::{Stream, Streams};
 use crate::sockets::{Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, UdpSocket, Waker};
 use crate::trains::{Train, Trains};
 use crate::{Counters, Endpoint, Order, SocketEvent};
@@ -35,6 +36,7 @@ pub struct Ports {
     /// Slots of the relay sockets. We choose the keys' ports.
     relays: HashMap<SocketAddr, usize>,
     relay_buffer_bytes: usize,
+    pub(super) streams: Streams,
     ready: Vec<Readiness>,
     /// Where the next turn begins among the ready sockets: when more is there than a turn takes, everybody gets a share.
     rotation: usize,
@@ -47,6 +49,8 @@ pub struct Ports {
 pub struct Lost {
     pub without_socket: u64,
     pub refused: u64,
+    /// Given up for a TCP connection that takes no more.
+    pub late: u64,
 }
 
 /// A polled descriptor that is no socket.
@@ -72,6 +76,7 @@ impl Ports {
             listeners: Vec::new(),
             relays: HashMap::new(),
             relay_buffer_bytes,
+            streams: Streams::default(),
             ready: Vec::new(),
             rotation: 0,
             sending: Vec::new(),
@@ -127,8 +132,18 @@ impl Ports {
         self.relays.len()
     }
 
-    pub fn execute(&mut self, order: Order, counters: &mut Counters) -> SocketEvent {
-        match order {
+    /// Sends what waits for TCP connections.
+    pub fn flush_streams(&mut self) {
+        self.streams.flush(&self.poll);
+    }
+
+    /// Takes over a client's TCP connection.
+    pub fn add_stream(&mut self, stream: Stream, now: Instant) -> io::Result<()> {
+        self.streams.add(&self.poll, stream, now)
+    }
+
+    pub fn execute(&mut self, order: Order, counters: &mut Counters, now: Instant) -> Option<SocketEvent> {
+        Some(match order {
             Order::OpenRelay { relayed } => match self.open_relay(relayed) {
                 Ok(()) => {
                     counters.relay_sockets_opened += 1;
@@ -148,7 +163,11 @@ impl Ports {
                 let free = std::iter::once(relayed).chain(next).all(|address| self.is_free(address));
                 if free { SocketEvent::Free { relayed } } else { SocketEvent::Taken { relayed } }
             }
-        }
+            Order::KeepStream { local, keep } => {
+                self.streams.keep(local, keep, now);
+                return None;
+            }
+        })
     }
 
     fn open_relay(&mut self, relayed: SocketAddr) -> io::Result<()> {
@@ -200,6 +219,7 @@ impl Ports {
         if self.ready.len() < before {
             self.waker.take();
         }
+        self.streams.take_ready(&mut self.ready);
         Ok(!self.ready.is_empty())
     }
 
@@ -247,7 +267,7 @@ impl Ports {
                 families[usize::from(train.remote.is_ipv6())]
             }
             Endpoint::Relay { address } => self.relays.get(&address).copied(),
-            Endpoint::Memory { .. } => None,
+            Endpoint::Stream { .. } | Endpoint::Memory { .. } => None,
         }
     }
 
@@ -255,6 +275,12 @@ impl Ports {
     pub fn send(&mut self, trains: &Trains, payloads: Payloads<'_>, batch: &mut SendBatch) -> Lost {
         let mut lost = Lost::default();
         for (index, train) in trains.trains().iter().enumerate() {
+            if let Endpoint::Stream { .. } = train.local {
+                for member in trains.members(train) {
+                    lost.late += self.streams.enqueue(train.local, payloads.parts(&payloads.entries[member]));
+                }
+                continue;
+            }
             let slot = self.slot_of(train);
             let Some(port) = slot.and_then(|slot| self.ports[slot].as_mut()) else {
                 lost.without_socket += u64::from(train.count);

@@ -81,6 +81,15 @@ impl Poll {
         Ok(())
     }
 
+    /// Watches a descriptor that was added for room to send as well, or no longer.
+    pub fn watch_output(&self, fd: BorrowedFd<'_>, token: u64, output: bool) -> io::Result<()> {
+        let events = libc::EPOLLIN | if output { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` lives through the call.
+        checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &mut event) })?;
+        Ok(())
+    }
+
     /// Waits until something is ready or `timeout` is over, and puts what is ready into `ready`.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Readiness>) -> io::Result<()> {
         ready.clear();

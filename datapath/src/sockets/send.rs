@@ -30,7 +30,7 @@ pub struct Payloads<'a> {
 }
 
 impl<'a> Payloads<'a> {
-    fn parts(&self, entry: &Entry) -> [&'a [u8]; 2] {
+    pub fn parts(&self, entry: &Entry) -> [&'a [u8]; 2] {
         [
             &self.heads[entry.head.start as usize..entry.head.end as usize],
             &self.bodies[entry.body.start as usize..entry.body.end as usize],

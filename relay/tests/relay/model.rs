@@ -315,11 +315,12 @@ fn effects(turn: &Turn, clients: &[Client]) -> Vec<Effect> {
         Order::OpenRelay { relayed } => Effect::Open { relayed },
         Order::CloseRelay { relayed } => Effect::Close { relayed },
         Order::ProbeRelay { .. } => unreachable!("the world answers these"),
+        Order::KeepStream { .. } => unreachable!("nobody comes over TCP"),
     });
     let sent = turn.sent.iter().map(|sent| match sent.local {
         Endpoint::Relay { address } => Effect::ToPeer { relayed: address, peer: sent.remote, outside: true },
         Endpoint::Memory { address } => Effect::ToPeer { relayed: address, peer: sent.remote, outside: false },
-        Endpoint::Listener { .. } => {
+        Endpoint::Listener { .. } | Endpoint::Stream { .. } => {
             let client = clients.iter().position(|client| client.address == sent.remote).unwrap();
             if let Some(channel_data) = ChannelData::parse(&sent.payload) {
                 assert_eq!(&sent.payload[channel_data.payload], b"payload");

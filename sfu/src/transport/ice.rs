@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use datapath::stun::{Class, ErrorCode, Key, Message, Method, Writer};
-use datapath::{Endpoint, Outbox};
+use datapath::{Endpoint, Order, Outbox};
 
 use crate::command::IceCredentials;
 
@@ -117,7 +117,7 @@ impl IceLite {
             return Check::Refused;
         }
         respond(message, from, &generation.key, None, out);
-        let displaced = self.learn(from);
+        let displaced = self.learn(from, out);
         // RFC 8445 §7.3.2: what the controlling agent nominates, now or later, is where we send. Until it has nominated,
         // the first address that proved itself serves.
         if message.use_candidate() || self.selected.is_none() {
@@ -127,9 +127,12 @@ impl IceLite {
         Check::Verified { displaced, retired: retired.map(|generation| generation.local.ufrag) }
     }
 
-    fn learn(&mut self, from: FiveTuple) -> Option<FiveTuple> {
+    fn learn(&mut self, from: FiveTuple, out: &mut Outbox) -> Option<FiveTuple> {
         if self.verified.contains(&from) {
             return None;
+        }
+        if matches!(from.local, Endpoint::Stream { .. }) {
+            out.order(Order::KeepStream { local: from.local, keep: true });
         }
         let full = self.verified.len() >= VERIFIED_MAX;
         let displaced = full.then(|| {

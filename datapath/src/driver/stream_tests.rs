@@ -1,0 +1,156 @@
+//! TCP connections on loopback, from their hand-over to their end.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::stream::Framing;
+use crate::{Deadline, Endpoint, Order};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends everything back, and remembers what it saw.
+#[derive(Default)]
+struct Echo {
+    seen: Vec<Vec<u8>>,
+    locals: Vec<Endpoint>,
+    events: Vec<SocketEvent>,
+    keep: bool,
+    times: usize,
+}
+
+impl Node for Echo {
+    fn handle_batch(&mut self, _: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
+        for datagram in batch {
+            self.seen.push(datagram.payload.to_vec());
+            self.locals.push(datagram.local);
+            if self.keep {
+                out.order(Order::KeepStream { local: datagram.local, keep: true });
+            }
+            for _ in 0..self.times {
+                let all = 0..datagram.payload.len();
+                out.forward(datagram.local, datagram.remote, &[], datagram, all);
+            }
+        }
+    }
+    fn handle_event(&mut self, _: Now, event: SocketEvent, _: &mut Outbox) {
+        self.events.push(event);
+    }
+    fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {}
+    fn poll_timeout(&self) -> Option<Deadline> {
+        None
+    }
+}
+
+struct Guard(Arc<AtomicBool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A driver, a client, and whether the connection's share was given back.
+fn connected(framing: Framing, unread: &[u8]) -> (Driver, TcpStream, Arc<AtomicBool>) {
+    let mut driver = Driver::bind(&Settings::new(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (socket, remote) = listener.accept().unwrap();
+    let freed = Arc::new(AtomicBool::new(false));
+    let local = socket.local_addr().unwrap();
+    let guard = Box::new(Guard(freed.clone()));
+    driver.add_stream(Stream { socket, tls: None, framing, unread: unread.to_vec(), remote, local, guard }).unwrap();
+    (driver, client, freed)
+}
+
+fn run(driver: &mut Driver, node: &mut Echo, mut done: impl FnMut(&Echo) -> bool) {
+    let started = driver.clock.instant();
+    while !done(node) {
+        driver.turn(node, Duration::from_millis(20)).unwrap();
+        assert!(driver.clock.instant() - started < PATIENCE, "saw {:?}", node.seen.len());
+    }
+}
+
+#[test]
+fn datagrams_come_in_pieces_and_go_back_whole() {
+    let message = [&[0, 1, 0, 4, 0x21, 0x12, 0xA4, 0x42][..], &[7; 16]].concat();
+    let channel = [0x40, 0, 0, 3, 1, 2, 3, 0];
+    let (mut driver, mut client, freed) = connected(Framing::Turn, &message[..5]);
+    let mut node = Echo { times: 1, ..Echo::default() };
+    client.write_all(&message[5..]).unwrap();
+    for octet in channel {
+        client.write_all(&[octet]).unwrap();
+        driver.turn(&mut node, Duration::from_millis(1)).unwrap();
+    }
+    run(&mut driver, &mut node, |node| node.seen.len() == 2);
+    assert_eq!(node.seen, [message.clone(), channel[..7].to_vec()]);
+    assert!(matches!(node.locals[0], Endpoint::Stream { ip, .. } if ip.is_loopback()));
+    let mut answer = vec![0; message.len() + channel.len()];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [&message[..], &channel].concat());
+
+    let (local, remote) = (node.locals[0], client.local_addr().unwrap());
+    drop(client);
+    run(&mut driver, &mut node, |node| !node.events.is_empty());
+    assert_eq!(node.events, [SocketEvent::StreamClosed { local, remote }]);
+    assert!(freed.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_is_closed() {
+    let (mut driver, mut client, _) = connected(Framing::Turn, &[]);
+    let mut node = Echo::default();
+    client.write_all(b"\x16\x03\x01 no STUN").unwrap();
+    run(&mut driver, &mut node, |node| !node.events.is_empty());
+    assert_eq!(client.read(&mut [0; 10]).unwrap_or(0), 0);
+    assert_eq!(driver.out.counters.discarded(Discard::Unframed), 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_no_more_than_its_queue() {
+    let mut media = vec![128; 1000];
+    let (mut driver, mut client, _) = connected(Framing::Ice, &[]);
+    let mut node = Echo { times: 2_000, ..Echo::default() };
+    for number in 0..10 {
+        media[10] = number;
+        client.write_all(&[&1000u16.to_be_bytes()[..], &media].concat()).unwrap();
+    }
+    run(&mut driver, &mut node, |node| node.seen.len() == 10);
+    assert!(driver.out.counters.discarded(Discard::StreamFull) > 1_000);
+    // Everything that did leave can be read, and the newest did.
+    let mut frames = Vec::new();
+    let mut length = [0; 2];
+    while frames.last() != Some(&9) {
+        for _ in 0..10 {
+            driver.turn(&mut node, Duration::ZERO).unwrap();
+        }
+        client.read_exact(&mut length).unwrap();
+        assert_eq!(u16::from_be_bytes(length), 1000);
+        let mut frame = vec![0; 1000];
+        client.read_exact(&mut frame).unwrap();
+        assert!(frame[0] == 128 && frame[999] == 128);
+        frames.push(frame[10]);
+    }
+    assert!(frames.is_sorted());
+}
+
+#[test]
+fn a_connection_that_nobody_keeps_ends() {
+    let message = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    for keep in [false, true] {
+        let (mut driver, _client, _) = connected(Framing::Turn, &message);
+        let mut node = Echo { keep, ..Echo::default() };
+        run(&mut driver, &mut node, |node| node.seen.len() == 1);
+        let now = driver.clock.instant();
+        driver.ports.streams.end_idle(now + Duration::from_secs(29));
+        assert_eq!(driver.ports.streams.len(), 1);
+        driver.ports.streams.end_idle(now + Duration::from_secs(60));
+        assert_eq!(driver.ports.streams.len(), usize::from(keep));
+        driver.ports.streams.end_idle(now + Duration::from_secs(1000));
+        assert_eq!(driver.ports.streams.len(), 0, "not a word for a quarter of an hour");
+    }
+}

@@ -1,0 +1,358 @@
+//! The TCP connections of a worker. The control plane has accepted them and finished TLS; here they stay until they end.
+
+use std::any::Any;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConnection;
+
+use crate::sockets::Poll;
+use crate::stream::{FRAME_LEN_MAX, Framing, SendQueue};
+use crate::{Endpoint, SocketEvent};
+
+/// A connection that carries datagrams, as the control plane hands it over for good.
+pub struct Stream {
+    pub socket: TcpStream,
+    /// The state of a finished handshake.
+    pub tls: Option<Box<ServerConnection>>,
+    pub framing: Framing,
+    /// What was received, and decrypted, before it was clear what the connection is.
+    pub unread: Vec<u8>,
+    /// The client's address, as it is or as a proxy tells it.
+    pub remote: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// Dropped when the connection ends: its share of a limit.
+    pub guard: Box<dyn Any + Send>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stream").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}
+
+/// A connection that no node has found worth keeping ends after this.
+const PROBATION: Duration = Duration::from_secs(30);
+
+/// A connection on which nothing arrives ends after this. A TURN client refreshes its permissions every five minutes.
+const IDLE: Duration = Duration::from_secs(900);
+
+/// Octets of media that wait for one connection; a quarter of a second of a large picture.
+const QUEUE_LIMIT: usize = 64 << 10;
+
+/// Octets that the kernel may hold unsent: what waits here can still be given up when it is late.
+const NOT_SENT_MAX: u32 = 32 << 10;
+
+/// Octets received from one connection in a turn, so that the others get their share.
+const RECEIVE_MAX: usize = 64 << 10;
+
+/// Octets of the longest frame that is not whole yet.
+const PARTIAL_MAX: usize = FRAME_LEN_MAX;
+
+/// Octets that are encrypted ahead: what is encrypted can no longer be given up.
+const ENCRYPT_AHEAD: usize = 16 << 10;
+
+#[derive(Debug)]
+struct Connection {
+    stream: Stream,
+    generation: u32,
+    /// The beginning of a frame that is not whole yet.
+    partial: Vec<u8>,
+    queue: SendQueue,
+    received_at: Instant,
+    /// When it ends unless a node keeps it.
+    ends_at: Option<Instant>,
+    wants_writable: bool,
+    is_dirty: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Streams {
+    slots: Vec<Option<Connection>>,
+    free: Vec<u32>,
+    generation: u32,
+    /// Handed over, and not looked at yet.
+    fresh: Vec<u32>,
+    /// Found readable in this turn.
+    readable: Vec<u32>,
+    /// Have something to send.
+    dirty: Vec<u32>,
+    closed: Vec<SocketEvent>,
+    /// Received octets, behind the partial frame of their connection.
+    scratch: Vec<u8>,
+}
+
+/// What one connection brought: its ends, and octets that begin with a frame.
+pub struct Received<'a> {
+    pub local: Endpoint,
+    pub remote: SocketAddr,
+    pub framing: Framing,
+    pub octets: &'a mut [u8],
+}
+
+/// Tells a connection from a socket among the polled descriptors.
+const TOKEN: u64 = 1 << 62;
+
+impl Streams {
+    pub fn add(&mut self, poll: &Poll, stream: Stream, now: Instant) -> io::Result<()> {
+        if stream.unread.len() > PARTIAL_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        stream.socket.set_nonblocking(true)?;
+        stream.socket.set_nodelay(true)?;
+        // Without it the kernel would queue seconds of media.
+        socket2::SockRef::from(&stream.socket).set_tcp_notsent_lowat(NOT_SENT_MAX)?;
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        poll.add(stream.socket.as_fd(), TOKEN | u64::from(slot))?;
+        self.generation = self.generation.wrapping_add(1);
+        let mut stream = stream;
+        let connection = Connection {
+            generation: self.generation,
+            partial: std::mem::take(&mut stream.unread),
+            stream,
+            queue: SendQueue::new(QUEUE_LIMIT),
+            received_at: now,
+            ends_at: Some(now + PROBATION),
+            wants_writable: false,
+            is_dirty: false,
+        };
+        if slot as usize == self.slots.len() {
+            self.slots.push(Some(connection));
+        } else {
+            self.slots[slot as usize] = Some(connection);
+        }
+        self.fresh.push(slot);
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether something happened that no descriptor will tell.
+    pub fn is_waiting(&self) -> bool {
+        !self.fresh.is_empty() || !self.closed.is_empty()
+    }
+
+    /// Takes the connections out of what a poll found ready.
+    pub fn take_ready(&mut self, ready: &mut Vec<crate::sockets::Readiness>) {
+        self.readable.append(&mut self.fresh);
+        if self.slots.is_empty() {
+            return;
+        }
+        let Streams { readable, dirty, slots, .. } = self;
+        ready.retain(|ready| {
+            let is_stream = ready.token & TOKEN != 0;
+            if is_stream {
+                let slot = ready.token as u32;
+                readable.push(slot);
+                // It may be writable again.
+                mark_dirty(slots, dirty, slot);
+            }
+            !is_stream
+        });
+    }
+
+    /// Receives from the next connection that is ready and hands over what it brought; `handle` returns how many octets
+    /// it has used, or `None` when they are no frames. Says whether there was one.
+    pub fn receive_next(&mut self, now: Instant, handle: impl FnOnce(Received<'_>) -> Option<usize>) -> bool {
+        let Some(slot) = self.readable.pop() else {
+            return false;
+        };
+        let Some(Some(connection)) = self.slots.get_mut(slot as usize) else {
+            return true;
+        };
+        let scratch = &mut self.scratch;
+        scratch.resize(PARTIAL_MAX + RECEIVE_MAX, 0);
+        let before = connection.partial.len();
+        scratch[..before].copy_from_slice(&connection.partial);
+        connection.partial = Vec::new();
+        let (filled, open) = receive(&mut connection.stream, scratch, before);
+        if filled > before {
+            connection.received_at = now;
+        }
+        let scratch = &mut scratch[..filled];
+        let local = connection.endpoint(slot);
+        let Stream { remote, framing, .. } = connection.stream;
+        let received = Received { local, remote, framing, octets: scratch };
+        let used = if received.octets.is_empty() { Some(0) } else { handle(received) };
+        // Also when it ended: what came before the end counts.
+        match used {
+            Some(used) if open && filled - used <= PARTIAL_MAX => {
+                connection.partial.extend_from_slice(&scratch[used..]);
+                mark_dirty(&mut self.slots, &mut self.dirty, slot);
+            }
+            _ => self.close(slot),
+        }
+        true
+    }
+
+    /// The connection behind an endpoint.
+    fn slot_of(&self, local: Endpoint) -> Option<u32> {
+        let Endpoint::Stream { id, .. } = local else {
+            return None;
+        };
+        let slot = id as u32;
+        let connection = self.slots.get(slot as usize)?.as_ref()?;
+        (u64::from(connection.generation) == id >> 32).then_some(slot)
+    }
+
+    /// Queues a datagram, and returns how many were given up.
+    pub fn enqueue(&mut self, local: Endpoint, parts: [&[u8]; 2]) -> u64 {
+        let Some(slot) = self.slot_of(local) else {
+            return 1;
+        };
+        let Some(connection) = &mut self.slots[slot as usize] else {
+            return 1;
+        };
+        let lost = connection.queue.push(connection.stream.framing, parts);
+        mark_dirty(&mut self.slots, &mut self.dirty, slot);
+        lost
+    }
+
+    /// Sends what the kernel takes.
+    pub fn flush(&mut self, poll: &Poll) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(Some(connection)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            connection.is_dirty = false;
+            let Ok(blocked) = connection.send() else {
+                self.close(slot);
+                continue;
+            };
+            if blocked != connection.wants_writable {
+                connection.wants_writable = blocked;
+                let fd = connection.stream.socket.as_fd();
+                if poll.watch_output(fd, TOKEN | u64::from(slot), blocked).is_err() {
+                    self.close(slot);
+                }
+            }
+        }
+    }
+
+    /// A node wants the connection to stay, or no longer does.
+    pub fn keep(&mut self, local: Endpoint, keep: bool, now: Instant) {
+        if let Some(slot) = self.slot_of(local)
+            && let Some(connection) = &mut self.slots[slot as usize]
+        {
+            connection.ends_at = (!keep).then(|| now + PROBATION);
+        }
+    }
+
+    /// Ends what nobody keeps, and what is silent. To be called about once a second.
+    pub fn end_idle(&mut self, now: Instant) {
+        for slot in 0..self.slots.len() as u32 {
+            let Some(connection) = &self.slots[slot as usize] else {
+                continue;
+            };
+            let ends_at = connection.ends_at.unwrap_or(connection.received_at + IDLE);
+            if ends_at <= now {
+                self.close(slot);
+            }
+        }
+    }
+
+    fn close(&mut self, slot: u32) {
+        let Some(mut connection) = self.slots[slot as usize].take() else {
+            return;
+        };
+        self.free.push(slot);
+        self.closed
+            .push(SocketEvent::StreamClosed { local: connection.endpoint(slot), remote: connection.stream.remote });
+        if let Some(tls) = &mut connection.stream.tls {
+            tls.send_close_notify();
+            let _ = tls.write_tls(&mut &connection.stream.socket);
+        }
+    }
+
+    /// Connections that have ended since the last call.
+    pub fn take_closed(&mut self, events: &mut Vec<SocketEvent>) {
+        events.append(&mut self.closed);
+    }
+}
+
+fn mark_dirty(slots: &mut [Option<Connection>], dirty: &mut Vec<u32>, slot: u32) {
+    if let Some(Some(connection)) = slots.get_mut(slot as usize)
+        && !std::mem::replace(&mut connection.is_dirty, true)
+    {
+        dirty.push(slot);
+    }
+}
+
+/// Receives what is there, up to a limit. Returns the end of what fills the buffer, and whether the connection is open.
+fn receive(stream: &mut Stream, buffer: &mut [u8], mut filled: usize) -> (usize, bool) {
+    let limit = filled + RECEIVE_MAX;
+    while filled < limit {
+        let room = &mut buffer[filled..limit];
+        let outcome = match &mut stream.tls {
+            None => (&stream.socket).read(room).map(Got::of),
+            Some(tls) => receive_encrypted(tls, &stream.socket, room),
+        };
+        match outcome {
+            Ok(Got::End) => return (filled, false),
+            Ok(Got::Octets(count)) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return (filled, error.kind() == ErrorKind::WouldBlock),
+        }
+    }
+    (filled, true)
+}
+
+/// What a read gave. Of an encrypted record that is not whole yet, no octets.
+enum Got {
+    End,
+    Octets(usize),
+}
+
+impl Got {
+    fn of(count: usize) -> Got {
+        if count == 0 { Got::End } else { Got::Octets(count) }
+    }
+}
+
+fn receive_encrypted(tls: &mut ServerConnection, mut socket: &TcpStream, room: &mut [u8]) -> io::Result<Got> {
+    // What is decrypted already comes first: the handshake may have brought it along.
+    match tls.reader().read(room) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        read => return read.map(Got::of),
+    }
+    if tls.read_tls(&mut socket)? == 0 {
+        return Ok(Got::End);
+    }
+    tls.process_new_packets().map_err(io::Error::other)?;
+    Ok(Got::Octets(0))
+}
+
+impl Connection {
+    fn endpoint(&self, slot: u32) -> Endpoint {
+        Endpoint::Stream { id: u64::from(self.generation) << 32 | u64::from(slot), ip: self.stream.local.ip() }
+    }
+
+    /// Sends as much as the kernel takes; says whether more waits.
+    fn send(&mut self) -> io::Result<bool> {
+        loop {
+            let sent = match &mut self.stream.tls {
+                None if self.queue.is_empty() => return Ok(false),
+                None => (&self.stream.socket).write(self.queue.octets()).inspect(|&count| self.queue.advance(count)),
+                Some(tls) if tls.wants_write() => tls.write_tls(&mut &self.stream.socket),
+                Some(_) if self.queue.is_empty() => return Ok(false),
+                Some(tls) => {
+                    let octets = self.queue.octets();
+                    let ahead = &octets[..octets.len().min(ENCRYPT_AHEAD)];
+                    tls.writer().write(ahead).inspect(|&count| self.queue.advance(count))
+                }
+            };
+            match sent {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
