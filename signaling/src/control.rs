@@ -194,7 +194,6 @@ impl Control {
     }
 
     /// Takes over a delayed leave. Returns when it will survive a restart of ours.
-    #[allow(dead_code)] // For whoever serves the clients' requests.
     pub async fn delegate(&self, seat: Seat, delegation: Delegation) -> Result<(), DelegateRefusal> {
         let delegated = self.step_state(|state, now| {
             let service = state.matrix.as_mut()?;

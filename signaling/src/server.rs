@@ -13,12 +13,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, now};
-use crate::http::{self, App};
+use crate::http::{self, App, TokenService};
 use crate::leave_store;
 use crate::livekit::{Rooms, Settings};
 use crate::matrix::{ISSUER, Service};
 use crate::options::{CommandSink, Options};
 use crate::outbound::homeserver::{self, Homeserver};
+use crate::outbound::servers::Servers;
 
 /// A request's head: the join request of a browser stands in its first line.
 const HEAD_LIMIT: usize = 256 << 10;
@@ -61,11 +62,19 @@ pub async fn serve(
     });
     let (asks, asked) = mpsc::channel(ASKS);
     let control = Arc::new(Control::new(rooms, workers, service, asks));
-    let homeserver = options.matrix.as_ref().and_then(|matrix| {
-        Homeserver::new(&matrix.settings.homeserver, &matrix.settings.as_token, matrix.authorities.clone())
+    let tokens = options.matrix.and_then(|matrix| {
+        let settings = matrix.settings;
+        let homeserver = Homeserver::new(&settings.homeserver, &settings.as_token, matrix.authorities.clone())?;
+        Some(TokenService::new(settings, homeserver, Servers::new(matrix.authorities, matrix.may_ask)))
     });
-    let app =
-        Arc::new(App { control: Arc::clone(&control), settings, metrics: options.metrics, demo_key: options.demo_key });
+    let homeserver = tokens.as_ref().map(|tokens| tokens.homeserver.clone());
+    let app = Arc::new(App {
+        control: Arc::clone(&control),
+        settings,
+        metrics: options.metrics,
+        demo_key: options.demo_key,
+        tokens,
+    });
     let mut background = JoinSet::new();
     if let Some(homeserver) = homeserver {
         background.spawn(homeserver::run(homeserver, Arc::clone(&control), asked));

@@ -16,7 +16,7 @@ use livekit_protocol::{
 use prost::Message;
 use sfu::{Command, Event, Fingerprint};
 use signaling::livekit::token::{self, Claims, VideoGrant};
-use signaling::matrix::{Member, MembershipUnknown, Patterns, Policy};
+use signaling::matrix::{ISSUER, Member, MembershipUnknown, Patterns, Policy, Settings};
 use signaling::{Drain, Limits, Options, RoomDefaults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,41 +32,41 @@ struct Server {
     _stop: oneshot::Sender<()>,
 }
 
-fn keys() -> BTreeMap<String, String> {
-    BTreeMap::from([("devkey".to_owned(), "secret".to_owned())])
+fn settings(address: &str) -> Settings {
+    let everything = || Patterns::new(&["*".to_owned()]);
+    Settings {
+        server_name: "hs".into(),
+        // Nobody listens there.
+        homeserver: "http://127.0.0.1:1".into(),
+        service_url: format!("http://{address}"),
+        websocket_url: format!("ws://{address}"),
+        as_token: "as-token-of-the-registration-file".into(),
+        hs_token: HS_TOKEN.into(),
+        policy: Arc::new(Policy {
+            servers: everything(),
+            opening_servers: everything(),
+            rooms: everything(),
+            microphone: everything(),
+            camera: everything(),
+            screen: everything(),
+            membership_unknown: MembershipUnknown::Trust,
+        }),
+    }
 }
 
 impl Server {
     async fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let everything = || Patterns::new(&["*".to_owned()]);
         let matrix = signaling::Matrix {
-            settings: signaling::matrix::Settings {
-                server_name: "hs".into(),
-                // Nobody listens there.
-                homeserver: "http://127.0.0.1:1".into(),
-                service_url: format!("http://{address}"),
-                websocket_url: format!("ws://{address}"),
-                as_token: "as-token-of-the-registration-file".into(),
-                hs_token: HS_TOKEN.into(),
-                policy: Arc::new(Policy {
-                    servers: everything(),
-                    opening_servers: everything(),
-                    rooms: everything(),
-                    microphone: everything(),
-                    camera: everything(),
-                    screen: everything(),
-                    membership_unknown: MembershipUnknown::Trust,
-                }),
-            },
+            settings: settings(&address.to_string()),
             authorities: signaling::Authorities::load(None).unwrap(),
             may_ask: Arc::new(|_| false),
             leaves: Vec::new(),
             leave_store: None,
         };
         let options = Options {
-            api_keys: keys(),
+            api_keys: BTreeMap::new(),
             media_candidates: vec!["127.0.0.1:3478".parse().unwrap()],
             fingerprint: Fingerprint([1; 32]),
             turn: None,
@@ -130,14 +130,15 @@ impl Server {
 fn join_path(user: &str, identity: &str) -> String {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let claims = Claims {
-        iss: "devkey".into(),
+        iss: ISSUER.into(),
         sub: identity.into(),
         exp: Some(now.as_secs() + 600),
         video: Some(VideoGrant { room_join: true, room: "call".into(), ..Default::default() }),
         matrix: Some(Member { room_id: "!r:hs".into(), user_id: user.into(), device_id: "PHONE".into() }),
         ..Default::default()
     };
-    let token = token::sign(&claims, &keys()).unwrap();
+    let keys = BTreeMap::from([(ISSUER.to_owned(), settings("").token_secret())]);
+    let token = token::sign(&claims, &keys).unwrap();
     let request = JoinRequest { connection_settings: Some(ConnectionSettings::default()), ..Default::default() };
     let wrapped = WrappedJoinRequest { compression: 0, join_request: request.encode_to_vec() };
     let request = BASE64_URL_SAFE.encode(wrapped.encode_to_vec());

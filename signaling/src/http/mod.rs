@@ -3,6 +3,7 @@
 mod appservice;
 mod cors;
 mod demo;
+mod matrix;
 mod rtc;
 mod twirp;
 
@@ -15,8 +16,11 @@ use axum::http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::matrix::Endpoint;
+pub use self::matrix::TokenService;
 use crate::control::Control;
 use crate::livekit::Settings;
+use crate::matrix::proxied::Route;
 use crate::options::MetricsSource;
 use crate::{metrics, page};
 
@@ -25,6 +29,8 @@ pub struct App {
     pub settings: Settings,
     pub metrics: MetricsSource,
     pub demo_key: Option<String>,
+    /// `None` without a homeserver.
+    pub tokens: Option<TokenService>,
 }
 
 /// Answers one request. `slot` is the connection's share of the limit; what outlives the request keeps it.
@@ -36,23 +42,35 @@ pub async fn respond(
     let (parts, body) = request.into_parts();
     let wish = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let head = parts.method == Method::HEAD;
-    let mut response = route(app, parts, Body::new(body), slot).await;
-    cors::allow_everybody(&mut response, wish);
+    let endpoint = Endpoint::of(&path(&parts)).filter(|_| app.tokens.is_some());
+    let mut response = match endpoint {
+        Some(_) if parts.method == Method::OPTIONS => matrix::preflight(),
+        Some(endpoint) => matrix::public(&app, endpoint, &parts.method, Body::new(body)).await,
+        None => route(app, parts, Body::new(body), slot).await,
+    };
+    match endpoint {
+        Some(_) => cors::allow_posts(&mut response),
+        None => cors::allow_everybody(&mut response, wish),
+    }
     if head {
         *response.body_mut() = Body::empty();
     }
     Ok(response)
 }
 
+/// Clients whose base address ends in a slash ask for `//rtc`.
+fn path(parts: &Parts) -> String {
+    format!("/{}", parts.uri.path().trim_start_matches('/'))
+}
+
 async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemaphorePermit>) -> Response<Body> {
-    // Clients whose base address ends in a slash ask for `//rtc`.
-    let path = format!("/{}", parts.uri.path().trim_start_matches('/'));
+    let path = path(&parts);
     if parts.method == Method::OPTIONS {
         return text(StatusCode::OK, "");
     }
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     match path.as_str() {
-        "/rtc/validate" | "/rtc/v1/validate" if reads => rtc::validate(&app, &parts, &path),
+        "/rtc/validate" | "/rtc/v1/validate" if reads => rtc::validate(&app, &parts, &path).await,
         "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, slot).await,
         "/metrics" if reads => {
             let workers = (app.metrics)();
@@ -80,6 +98,9 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
             }
             if let Some(path) = other.strip_prefix("/_matrix/app/v1/") {
                 return appservice::call(&app, path, &parts, body).await;
+            }
+            if let Some(route) = Route::of(other) {
+                return matrix::proxied(&app, route, &parts, body).await;
             }
             let file = if reads { page::file(other) } else { None };
             file.unwrap_or_else(|| text(StatusCode::NOT_FOUND, ""))

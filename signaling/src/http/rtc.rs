@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
@@ -10,11 +11,16 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{App, text};
+use super::{App, matrix, text};
 use crate::connection::{self, BUFFER, MESSAGE_LIMIT};
 use crate::control::now;
 use crate::livekit::token::{self, Claims, TokenError};
-use crate::livekit::{Join, JoinRefusal, join_request};
+use crate::livekit::{Join, JoinRefusal, Opening, join_request};
+use crate::matrix::ISSUER;
+
+/// Somebody who was in a call waits for so long until it is open again.
+const REOPENING: Duration = Duration::from_secs(8);
+const REOPENING_POLL: Duration = Duration::from_millis(200);
 
 type Parameters = HashMap<String, String>;
 
@@ -34,7 +40,12 @@ pub fn claims(app: &App, headers: &HeaderMap, parameters: &Parameters) -> Result
             .filter(|token| !token.is_empty())
             .ok_or(TokenError::Missing)?,
     };
-    token::verify(token, &app.settings.api_keys, now().unix.as_secs())
+    let mut claims = token::verify(token, &app.settings.api_keys, now().unix.as_secs())?;
+    // For a Matrix user no other key speaks.
+    if claims.iss != ISSUER {
+        claims.matrix = None;
+    }
+    Ok(claims)
 }
 
 fn refuse(refusal: JoinRefusal) -> Response<Body> {
@@ -52,14 +63,46 @@ fn examine(app: &App, parts: &Parts, path: &str) -> Result<Join, JoinRefusal> {
         return Err(JoinRefusal { status: 400, text: "single PeerConnection required" });
     }
     let request = join_request::decode(encoded).map_err(|error| JoinRefusal { status: 400, text: error.text() })?;
-    Ok(Join::new(claims, request))
+    let opening = match (&claims.matrix, &app.tokens) {
+        (Some(member), Some(tokens)) if tokens.settings.may_open(&member.user_id) => Opening::Permitted,
+        (Some(_), _) => Opening::Forbidden,
+        (None, _) => Opening::AsConfigured,
+    };
+    Ok(Join::new(claims, request, opening))
+}
+
+/// A token outlives a kick, so membership is asked for again.
+async fn check_member(app: &App, join: &Join) -> Result<(), JoinRefusal> {
+    match &join.claims.matrix {
+        Some(member) if !matrix::may_enter(app, member).await => Err(TokenError::PermissionDenied.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the join would be let in. Who was in the call (such a token is one that we renewed, which never says when it
+/// begins) waits for somebody to open it again: after a restart of ours all come back at once, in any order.
+async fn check_join(app: &App, join: &Join) -> Result<(), JoinRefusal> {
+    let was_here = join.claims.matrix.is_some() && join.claims.nbf.is_none();
+    let until = now().instant + REOPENING;
+    loop {
+        let checked = app.control.step(|rooms, _| rooms.check_join(&join.claims, join.opening));
+        match checked {
+            Err(refusal) if refusal.status == 404 && was_here && now().instant < until => {
+                tokio::time::sleep(REOPENING_POLL).await;
+            }
+            checked => return checked,
+        }
+    }
 }
 
 /// A client whose upgrade failed asks here why.
-pub fn validate(app: &App, parts: &Parts, path: &str) -> Response<Body> {
-    let checked =
-        examine(app, parts, path).and_then(|join| app.control.step(|rooms, _| rooms.check_join(&join.claims)));
-    match checked {
+pub async fn validate(app: &App, parts: &Parts, path: &str) -> Response<Body> {
+    let checked = async {
+        let join = examine(app, parts, path)?;
+        check_member(app, &join).await?;
+        app.control.step(|rooms, _| rooms.check_join(&join.claims, join.opening))
+    };
+    match checked.await {
         Ok(()) => text(StatusCode::OK, "success"),
         Err(refusal) => refuse(refusal),
     }
@@ -70,6 +113,14 @@ pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedS
         Ok(join) => join,
         Err(refusal) => return refuse(refusal),
     };
+    if let Err(refusal) = check_member(&app, &join).await {
+        return refuse(refusal);
+    }
+    if !join.request.reconnect
+        && let Err(refusal) = check_join(&app, &join).await
+    {
+        return refuse(refusal);
+    }
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(parts, &()).await else {
         return text(StatusCode::NOT_FOUND, "");
     };

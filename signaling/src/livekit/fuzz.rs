@@ -10,7 +10,7 @@ use super::join_request;
 use super::joining::Join;
 use super::output::ConnectionId;
 use super::request::Request;
-use super::rooms::Rooms;
+use super::rooms::{Opening, Rooms};
 use super::sdp::codec;
 use super::sdp::{Answer, Offer, Role, SectionAnswer, SectionKind, extension};
 use super::settings::Settings;
@@ -92,7 +92,7 @@ pub fn fuzz_session(data: &[u8]) {
             connection_settings: Some(ConnectionSettings { auto_subscribe: true, ..Default::default() }),
             ..Default::default()
         };
-        let join = Join::new(claims, request);
+        let join = Join::new(claims, request, Opening::AsConfigured);
         assert_eq!(rooms.join(now, ConnectionId(connection), join), Ok(()));
     }
     let mut rest = data;

@@ -15,6 +15,7 @@ use super::negotiation::Negotiation;
 use super::output::{ConnectionId, Output};
 use super::publishing::quality_update;
 use super::room::{Context, Room, update};
+use super::rooms::Opening;
 use super::sdp::{Offer, OfferError};
 use super::session::{Client, ResumeTrouble, Session, TransportState, kind, permission};
 use super::settings::{PING_INTERVAL, PING_TIMEOUT, VERSION};
@@ -32,18 +33,19 @@ const TOKEN_LIFE_MIN: Duration = Duration::from_secs(10 * 60);
 pub struct Join {
     pub claims: Claims,
     pub request: JoinRequest,
+    pub opening: Opening,
     /// The `publisher_offer` of the request.
     pub offer: Option<(u32, Result<Offer, OfferError>)>,
 }
 
 impl Join {
-    pub fn new(claims: Claims, mut request: JoinRequest) -> Join {
+    pub fn new(claims: Claims, mut request: JoinRequest, opening: Opening) -> Join {
         let offer = request
             .publisher_offer
             .take()
             .filter(|description| !description.sdp.is_empty())
             .map(|description| (description.id, Offer::parse(description.sdp.as_bytes())));
-        Join { claims, request, offer }
+        Join { claims, request, opening, offer }
     }
 }
 

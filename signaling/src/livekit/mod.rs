@@ -30,7 +30,7 @@ pub use joining::Join;
 pub use output::{ConnectionId, Output};
 pub use request::Request;
 pub use room_service::ServiceError;
-pub use rooms::{JoinRefusal, Rooms};
+pub use rooms::{JoinRefusal, Opening, Rooms};
 pub use settings::Settings;
 
 /// A name for this server, new with every start.

@@ -17,6 +17,15 @@ use super::timers::{Timer, Timers};
 use super::token::{Claims, TokenError};
 use crate::matrix::Member;
 
+/// Whether a room that does not exist begins with a participant who asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// As [`RoomDefaults::auto_create`](crate::RoomDefaults) and the token have it.
+    AsConfigured,
+    Permitted,
+    Forbidden,
+}
+
 /// A join that comes to nothing, as an HTTP status and a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinRefusal {
@@ -105,8 +114,12 @@ impl Rooms {
         (ctx, &mut self.rooms)
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether a join with these claims would be let in now. Nothing changes.
-    pub fn check_join(&self, claims: &Claims) -> Result<(), JoinRefusal> {
+    pub fn check_join(&self, claims: &Claims, opening: Opening) -> Result<(), JoinRefusal> {
         let grant = claims.video.as_ref().ok_or(TokenError::PermissionDenied)?;
         if !grant.room_join {
             return Err(TokenError::PermissionDenied.into());
@@ -133,11 +146,14 @@ impl Rooms {
             return Err(DRAINING);
         }
         let limits = &self.settings.limits;
+        let opens = match opening {
+            Opening::AsConfigured => self.settings.room_defaults.auto_create || grant.room_create,
+            Opening::Permitted => true,
+            Opening::Forbidden => false,
+        };
         let room = self.names.get(&grant.room).and_then(|room| self.rooms.get(room));
         match room {
-            None if !self.settings.room_defaults.auto_create && !grant.room_create => {
-                return Err(NO_ROOM);
-            }
+            None if !opens => return Err(NO_ROOM),
             None if self.rooms.len() >= limits.rooms => return Err(BUSY),
             None => {}
             Some(room) => {
@@ -164,7 +180,7 @@ impl Rooms {
             self.resume(now, connection, &join);
             return Ok(());
         }
-        self.check_join(&join.claims)?;
+        self.check_join(&join.claims, join.opening)?;
         #[allow(clippy::disallowed_methods)] // A sum has no order.
         let size: usize = join.request.participant_attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
         if join.request.metadata.len() > METADATA_LIMIT || size > ATTRIBUTES_LIMIT {
@@ -188,6 +204,13 @@ impl Rooms {
             room.join(&mut ctx, connection, join);
         }
         Ok(())
+    }
+
+    /// Opens a room for participants to come, unless it is open or there are too many.
+    pub fn open_for_call(&mut self, now: Now, name: &str) {
+        if !self.names.contains_key(name) && self.rooms.len() < self.settings.limits.rooms && !self.draining {
+            self.open(now, name, &RoomConfiguration::default());
+        }
     }
 
     fn resume(&mut self, now: Now, connection: ConnectionId, join: &Join) {

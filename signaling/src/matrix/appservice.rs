@@ -10,7 +10,7 @@ use super::ghosts::Ghosts;
 use super::room_names::RoomNames;
 use super::seen_members::SeenMembers;
 use super::transaction::{self, CallMembership, Fact, LegacyCall, Malformed, Observation};
-use super::{DelayedLeaves, Member, Presence, Seat};
+use super::{DelayedLeaves, Member, Presence, Seat, ServerName};
 
 /// Transactions whose repetition is noticed. The homeserver sends one after the other.
 const TRANSACTIONS: usize = 64;
@@ -180,6 +180,11 @@ impl Appservice {
     /// What events told of a user; `None` if none did.
     pub fn is_joined(&self, room_id: &str, user_id: &str) -> Option<bool> {
         self.members.is_joined(room_id, user_id)
+    }
+
+    /// Whether an event told of anybody of a server in a room; `None` if none told of any.
+    pub fn is_server_joined(&self, room_id: &str, server: &ServerName) -> Option<bool> {
+        self.members.is_server_joined(room_id, server)
     }
 
     /// The room's name, else its canonical alias, where an event told.

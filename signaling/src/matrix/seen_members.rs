@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::ServerName;
+
 /// Room and user. Users choose both, through other servers too.
 type Key = (String, String);
 
@@ -41,6 +43,22 @@ impl SeenMembers {
     pub fn is_joined(&self, room_id: &str, user_id: &str) -> Option<bool> {
         self.joined.get(&(room_id.to_owned(), user_id.to_owned())).copied()
     }
+
+    /// Whether any user of a server is in the room; `None`: no event told of one.
+    pub fn is_server_joined(&self, room_id: &str, server: &ServerName) -> Option<bool> {
+        let mut told = None;
+        let room =
+            self.joined.range((room_id.to_owned(), String::new())..).take_while(|((room, _), _)| room == room_id);
+        for ((_, user_id), joined) in room {
+            if user_id.split_once(':').is_some_and(|(_, of)| of == server.as_str()) {
+                if *joined {
+                    return Some(true);
+                }
+                told = Some(false);
+            }
+        }
+        told
+    }
 }
 
 #[cfg(test)]
@@ -59,5 +77,18 @@ mod tests {
         assert_eq!(seen.is_joined("!r", "@a:hs"), None);
         assert_eq!(seen.is_joined("!s", "@a:hs"), Some(true));
         assert_eq!(seen.count_all(), 2);
+    }
+
+    #[test]
+    fn a_server_is_in_a_room_with_any_of_its_users() {
+        let mut seen = SeenMembers::new(10);
+        let server = ServerName::parse("hs:8448").unwrap();
+        seen.set("!r", "@a:hs", true);
+        seen.set("!s", "@a:hs:8448", true);
+        assert_eq!(seen.is_server_joined("!r", &server), None);
+        seen.set("!r", "@a:hs:8448", false);
+        assert_eq!(seen.is_server_joined("!r", &server), Some(false));
+        seen.set("!r", "@b:hs:8448", true);
+        assert_eq!(seen.is_server_joined("!r", &server), Some(true));
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use datapath::Now;
 
 use super::delayed_leave::{self, Change, JobId, Record};
-use super::{Answer, Appservice, Ask, AskId, Census, Limits, Seat, Settings, segment};
+use super::tokens::Tokens;
+use super::{Answer, Appservice, Ask, AskId, Census, Limits, Seat, ServerName, Settings, segment};
 
 /// A homeserver that did not answer is asked again after this.
 const INTRODUCTION_RETRY: Duration = Duration::from_secs(30);
@@ -38,6 +39,7 @@ pub struct Service {
     last_ask: u64,
     introduce_at: Option<Instant>,
     appservice: Appservice,
+    pub(super) tokens: Tokens,
     out: Vec<Output>,
 }
 
@@ -52,6 +54,7 @@ impl Service {
             last_ask: 0,
             introduce_at: Some(now.instant),
             appservice,
+            tokens: Tokens::default(),
             out: Vec::new(),
         }
     }
@@ -76,6 +79,14 @@ impl Service {
             self.out.push(Output::Depart { room_id, user_id });
         }
         result
+    }
+
+    pub(super) fn seen_user(&self, room_id: &str, user_id: &str) -> Option<bool> {
+        self.appservice.is_joined(room_id, user_id)
+    }
+
+    pub(super) fn seen_server(&self, room_id: &str, server: &ServerName) -> Option<bool> {
+        self.appservice.is_server_joined(room_id, server)
     }
 
     pub fn leaves_changed(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
-use super::Policy;
+use super::{Policy, ServerName, server_of};
 
 /// The name under which tokens for Matrix users are signed. No operator's API key has a colon in front of it.
 pub const ISSUER: &str = ":matrix";
@@ -25,6 +25,22 @@ pub struct Settings {
 }
 
 impl Settings {
+    pub fn is_local(&self, server: &ServerName) -> bool {
+        server.as_str() == self.server_name
+    }
+
+    /// Whether a call may begin with this user.
+    pub fn may_open(&self, user_id: &str) -> bool {
+        server_of(user_id)
+            .is_some_and(|server| self.is_local(&server) || self.policy.opening_servers.fit(server.as_str()))
+    }
+
+    /// Whether `url` is how clients are told to reach us.
+    pub fn is_own_url(&self, url: &str) -> bool {
+        let url = url.trim_end_matches('/');
+        url == self.service_url || url == self.websocket_url
+    }
+
     /// The secret of [`ISSUER`]. Made of both tokens of the registration, so that a token outlives a restart of ours:
     /// clients come back with the one that they have.
     pub fn token_secret(&self) -> String {

@@ -3,5 +3,6 @@
 mod authorities;
 mod fetch;
 pub mod homeserver;
+pub mod servers;
 
 pub use authorities::Authorities;

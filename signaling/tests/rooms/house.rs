@@ -9,7 +9,7 @@ use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{ConnectionSettings, JoinRequest, SessionDescription};
 use sfu::{Command, Event, Fingerprint, ParticipantId};
 use signaling::livekit::token::{Claims, VideoGrant};
-use signaling::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Settings};
+use signaling::livekit::{ConnectionId, Join, JoinRefusal, Opening, Output, Request, Rooms, Settings};
 use signaling::matrix::{Member, Presence};
 use signaling::{Limits, RoomDefaults, Turn};
 
@@ -144,7 +144,7 @@ impl House {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let now = self.now();
-        let joined = self.rooms.join(now, connection, Join::new(claims, request));
+        let joined = self.rooms.join(now, connection, Join::new(claims, request, Opening::AsConfigured));
         self.collect();
         joined.map(|()| connection)
     }

@@ -5,7 +5,7 @@ use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{DisconnectReason, JoinRequest, Ping, leave_request::Action};
 use sfu::{Command, Event, TransportEnd};
-use signaling::livekit::token;
+use signaling::livekit::{Opening, token};
 
 use crate::house::{House, claims, request, settings};
 
@@ -140,7 +140,7 @@ fn a_failed_handshake_makes_the_client_begin_anew() {
 fn refused(house: &mut House, change: impl FnOnce(&mut token::Claims)) -> (u16, &'static str) {
     let mut claims = claims("zoe");
     change(&mut claims);
-    let checked = house.rooms.check_join(&claims);
+    let checked = house.rooms.check_join(&claims, Opening::AsConfigured);
     let joined = house.connect(claims, request()).map(|_| ());
     assert_eq!(checked, joined);
     let refusal = joined.unwrap_err();

@@ -1,0 +1,8 @@
+//! Tokens for the users of a homeserver, on real sockets.
+
+mod entering;
+mod granting;
+mod proxying;
+mod refusing;
+mod server;
+mod stand_in;
