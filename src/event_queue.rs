@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 ///
 /// When the queue is full, a session that missed something it cannot do without is ended: its participant is reported
 /// as refused as soon as there is room again, so that the client comes back and starts afresh. What is only the latest
-/// state of something is kept and sent later; speakers speak again.
+/// state of something is kept and sent later; speakers speak again, and links are measured again.
 #[derive(Debug)]
 pub struct EventQueue {
     queue: mpsc::Sender<Event>,
@@ -51,7 +51,7 @@ impl EventQueue {
             | Event::Refused { participant, .. } => {
                 self.lost.insert(participant);
             }
-            Event::Speakers { .. } => {}
+            Event::Speakers { .. } | Event::Measured { .. } => {}
         }
         false
     }

@@ -145,6 +145,7 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
         drain: signaling::Drain::default(),
         metrics: Arc::new(move || counters.iter().map(|counters| counters.snapshot()).collect()),
         demo_key: parts.is_demo.then(|| demo::API_KEY.to_owned()),
+        admin_token: config.admin_token.as_ref().map(|token| token.reveal().to_owned()),
         matrix: parts.matrix,
         entropy: parts.entropy,
     }

@@ -15,6 +15,7 @@ pub struct File {
     pub api_keys: BTreeMap<String, Secret>,
     pub rooms: Rooms,
     pub matrix: Matrix,
+    pub admin: Admin,
     pub relay: Relay,
     pub limits: Limits,
 }
@@ -28,6 +29,7 @@ impl Default for File {
             api_keys: BTreeMap::new(),
             rooms: Rooms::default(),
             matrix: Matrix::default(),
+            admin: Admin::default(),
             relay: Relay::default(),
             limits: Limits::default(),
         }
@@ -140,6 +142,18 @@ impl MatrixPolicy {
 pub struct Federation {
     pub ca_file: String,
     pub allowed_addresses: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    pub token: Secret,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { token: Secret::new("") }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -32,6 +32,8 @@ pub struct Config {
     pub rooms: Rooms,
     /// `None` without `matrix.homeserver`.
     pub matrix: Option<Matrix>,
+    /// Opens the operator's page; `None` without `admin.token`.
+    pub admin_token: Option<Secret>,
     pub relay: Relay,
     pub limits: Limits,
 }
@@ -94,6 +96,7 @@ impl Config {
                 max_participants: file.rooms.max_participants,
             },
             matrix: problems.matrix(file.matrix),
+            admin_token: problems.admin(file.admin),
             relay: problems.relay(file.relay),
             limits: file.limits,
         };
@@ -210,6 +213,17 @@ impl Problems {
             self.secret(&format!("api_keys.{name}"), secret);
         }
         api_keys
+    }
+
+    fn admin(&mut self, admin: file::Admin) -> Option<Secret> {
+        if admin.token.reveal().is_empty() {
+            return None;
+        }
+        self.secret("admin.token", &admin.token);
+        if !admin.token.reveal().chars().all(|c| c.is_ascii_graphic()) {
+            self.add("admin.token", "…", "write letters, digits and signs of ASCII without blanks");
+        }
+        Some(admin.token)
     }
 
     fn secret(&mut self, key: &str, secret: &Secret) {

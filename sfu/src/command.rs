@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::statistics::LinkStatistics;
 use crate::track::{SubscriptionSpec, TrackSpec};
 
 macro_rules! id {
@@ -134,6 +135,10 @@ pub enum Command {
         participant: ParticipantId,
         bitrate_bps: Option<u64>,
     },
+    /// Asks for [`Event::Measured`], once.
+    Measure {
+        participant: ParticipantId,
+    },
 }
 
 impl Command {
@@ -148,7 +153,8 @@ impl Command {
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. }
             | Command::SendData { participant, .. }
-            | Command::LimitBandwidth { participant, .. } => Some(participant),
+            | Command::LimitBandwidth { participant, .. }
+            | Command::Measure { participant } => Some(participant),
             Command::Unpublish { .. } | Command::SetMuted { .. } => None,
         }
     }
@@ -186,6 +192,8 @@ pub enum Event {
     SubscriptionPaused { participant: ParticipantId, track: TrackId, paused: bool },
     /// A message on a data channel of the participant.
     Data { participant: ParticipantId, label: String, payload: Bytes },
+    /// How the participant's link does: the answer to [`Command::Measure`].
+    Measured { participant: ParticipantId, link: Box<LinkStatistics> },
     /// The SFU's answer about what it cannot do; the control plane ends the session so that the client comes back.
     Refused { participant: ParticipantId, reason: Refusal },
 }

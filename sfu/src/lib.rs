@@ -43,6 +43,7 @@ pub mod sequence;
 pub mod sequence_map;
 mod sfu;
 pub mod speaker;
+mod statistics;
 mod subscription;
 #[cfg(test)]
 mod test_clock;
@@ -55,6 +56,7 @@ pub use command::{
     TransportEnd, TransportSpec,
 };
 pub use sfu::{Population, Settings, Sfu};
+pub use statistics::{LinkStatistics, ReceivedStatistics, SentStatistics, Tally};
 pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 
 use std::time::Duration;

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::rtcp::ReportBlock;
+use crate::statistics::Tally;
 
 /// The number congruent to `value` modulo 2¹⁶ that is nearest to `reference` (the later one of two equally near).
 pub fn unwrap_16(reference: u64, value: u16) -> u64 {
@@ -90,6 +91,12 @@ impl ReceiveStatistics {
     /// The highest unwrapped sequence number so far.
     pub fn highest(&self) -> Option<u64> {
         self.highest
+    }
+
+    /// Packets that should have come, and those of them that did not.
+    pub fn tally(&self) -> Tally {
+        let expected = self.highest.map_or(0, |highest| highest - self.base + 1);
+        Tally { expected, lost: expected.saturating_sub(self.received) }
     }
 
     /// Counts an original packet.
@@ -244,11 +251,13 @@ mod tests {
         assert_eq!(block.cumulative_lost, 1);
         assert_eq!(block.fraction_lost, (256 / 7) as u8);
         assert_eq!(block.extended_highest_sequence, 0x1_0004);
+        assert_eq!(statistics.tally(), Tally { expected: 7, lost: 1 });
         // The next interval is clean; a duplicate makes up for the loss.
         statistics.receive(5, 0, now);
         statistics.receive(5, 0, now);
         let block = statistics.report(7, now).unwrap();
         assert_eq!((block.fraction_lost, block.cumulative_lost), (0, 0));
+        assert_eq!(statistics.tally(), Tally { expected: 8, lost: 0 });
         // Nothing at all in an interval.
         assert_eq!(statistics.report(7, now).unwrap().fraction_lost, 0);
     }

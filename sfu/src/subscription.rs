@@ -9,6 +9,7 @@ use crate::participant::Participant;
 use crate::rtcp::ReportBlock;
 use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
 use crate::sender_report::SenderReports;
+use crate::statistics::Tally;
 use crate::track::{Codec, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 use crate::transport::srtp::RTP_OVERHEAD;
 
@@ -65,6 +66,12 @@ impl Subscription {
             return (0, 0);
         }
         (u32::try_from(now.1.wrapping_sub(lost)).unwrap_or(0).min(expected), expected)
+    }
+
+    /// What the subscriber last reported of the link.
+    pub fn tally(&self) -> Option<Tally> {
+        let (highest, lost) = self.reported?;
+        Some(Tally { expected: highest.into(), lost: u64::try_from(lost).unwrap_or(0) })
     }
 
     /// The header of a packet of the stream itself.
@@ -208,5 +215,6 @@ mod tests {
         assert_eq!(report(1100, 17), (10, 100));
         assert_eq!(report(1200, 12), (0, 100), "duplicates");
         assert_eq!(report(1100, 12), (0, 0), "an old report");
+        assert_eq!(subscription.tally(), Some(Tally { expected: 1100, lost: 12 }));
     }
 }

@@ -9,7 +9,7 @@ use livekit_protocol::signal_response::Message;
 use sfu::{Command, Event};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms};
+use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Survey};
 use crate::matrix::delayed_leave::Change;
 use crate::matrix::{self, Answer, Ask, AskId, Delegation, Seat, Service};
 use crate::options::CommandSink;
@@ -193,6 +193,15 @@ impl Control {
         }
     }
 
+    /// What an operator is shown; the rooms in `sids` are watched from now on for some seconds.
+    pub fn survey(&self, sids: &[&str]) -> Survey {
+        self.step_state(|state, now| {
+            state.rooms.watch(now, sids);
+            let matrix = state.matrix.as_ref();
+            state.rooms.survey(sids, |room_id| matrix?.room_name(room_id).map(str::to_owned))
+        })
+    }
+
     /// Takes over a delayed leave. Returns when it will survive a restart of ours.
     pub async fn delegate(&self, seat: Seat, delegation: Delegation) -> Result<(), DelegateRefusal> {
         let delegated = self.step_state(|state, now| {
@@ -359,13 +368,13 @@ impl State {
             return true;
         }
         let participant = command.participant();
-        let is_data = matches!(command, Command::SendData { .. });
+        let may_be_lost = matches!(command, Command::SendData { .. } | Command::Measure { .. });
         if self.offer(worker, command) {
             return true;
         }
         self.commands_lost += 1;
-        // A lost message is one message; anything else and the SFU is no longer what we believe it to be.
-        if let Some(participant) = participant.filter(|_| !is_data) {
+        // A lost message or measurement is one; anything else and the SFU is no longer what we believe it to be.
+        if let Some(participant) = participant.filter(|_| !may_be_lost) {
             self.rooms.handle_command_lost(now, participant);
         }
         false

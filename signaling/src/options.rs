@@ -32,6 +32,8 @@ pub struct Options {
     pub metrics: MetricsSource,
     /// API key that `POST /demo/token` signs with; `None` switches the endpoint off.
     pub demo_key: Option<String>,
+    /// Opens the page for operators; `None` switches it off.
+    pub admin_token: Option<String>,
     /// The homeserver whose rooms get calls.
     pub matrix: Option<Matrix>,
     /// Seeds everything that has to be unguessable: ids, ICE passwords, SSRCs.

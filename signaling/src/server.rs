@@ -73,6 +73,7 @@ pub async fn serve(
         settings,
         metrics: options.metrics,
         demo_key: options.demo_key,
+        admin_token: options.admin_token,
         tokens,
     });
     let mut background = JoinSet::new();

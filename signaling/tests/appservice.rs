@@ -75,6 +75,7 @@ impl Server {
             drain: Drain::default(),
             metrics: Arc::new(|| vec![Default::default()]),
             demo_key: None,
+            admin_token: None,
             matrix: Some(matrix),
             entropy: Entropy::from_seed([9; 32]),
         };

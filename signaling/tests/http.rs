@@ -53,6 +53,7 @@ fn options() -> Options {
         drain: Drain::default(),
         metrics: Arc::new(|| vec![Default::default()]),
         demo_key: Some("devkey".into()),
+        admin_token: None,
         matrix: None,
         entropy: Entropy::from_seed([9; 32]),
     }

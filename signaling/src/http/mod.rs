@@ -1,5 +1,6 @@
 //! What is asked over HTTP, path by path.
 
+mod admin;
 mod appservice;
 mod cors;
 mod demo;
@@ -31,6 +32,7 @@ pub struct App {
     pub demo_key: Option<String>,
     /// `None` without a homeserver.
     pub tokens: Option<TokenService>,
+    pub admin_token: Option<String>,
 }
 
 /// Answers one request. `slot` is the connection's share of the limit; what outlives the request keeps it.
@@ -43,6 +45,7 @@ pub async fn respond(
     let wish = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let head = parts.method == Method::HEAD;
     let endpoint = Endpoint::of(&path(&parts)).filter(|_| app.tokens.is_some());
+    let is_admin = admin::owns(parts.uri.path());
     let mut response = match endpoint {
         Some(_) if parts.method == Method::OPTIONS => matrix::preflight(),
         Some(endpoint) => matrix::public(&app, endpoint, &parts.method, Body::new(body)).await,
@@ -50,6 +53,8 @@ pub async fn respond(
     };
     match endpoint {
         Some(_) => cors::allow_posts(&mut response),
+        // The operator's page is for itself alone.
+        None if is_admin => {}
         None => cors::allow_everybody(&mut response, wish),
     }
     if head {
@@ -95,6 +100,9 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
             if let Some(method) = other.strip_prefix("/twirp/livekit.RoomService/") {
                 let method = method.to_owned();
                 return twirp::call(&app, &method, &parts, body).await;
+            }
+            if admin::owns(other) {
+                return admin::call(&app, other, &parts, body).await;
             }
             if let Some(path) = other.strip_prefix("/_matrix/app/v1/") {
                 return appservice::call(&app, path, &parts, body).await;

@@ -264,6 +264,7 @@ fn new_session(
         transport: TransportState::Connecting,
         heard: ctx.now.instant,
         present: false,
+        link: None,
         connection: Some(connection),
         negotiation: Negotiation::new(ctx.entropy),
         publications: Default::default(),

@@ -22,9 +22,11 @@ mod session;
 mod settings;
 mod subscribing;
 mod subscription;
+mod survey;
 mod timers;
 pub mod token;
 mod transport;
+mod watching;
 
 pub use joining::Join;
 pub use output::{ConnectionId, Output};
@@ -32,6 +34,7 @@ pub use request::Request;
 pub use room_service::ServiceError;
 pub use rooms::{JoinRefusal, Opening, Rooms};
 pub use settings::Settings;
+pub use survey::{LinkView, ParticipantView, RoomView, Survey, TrackView, VideoView};
 
 /// A name for this server, new with every start.
 pub fn node_id(entropy: &mut datapath::Entropy) -> String {

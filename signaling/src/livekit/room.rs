@@ -1,7 +1,7 @@
 //! One room: who is in it, and what everybody is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datapath::{Entropy, Now};
 use livekit_protocol::participant_info::State;
@@ -80,6 +80,8 @@ pub struct Room {
     pub tracks: BTreeMap<String, (ParticipantId, TrackId)>,
     /// How often the room's own state changed.
     pub version: i32,
+    /// Its links are measured.
+    pub watched_until: Option<Instant>,
 }
 
 impl Room {

@@ -255,6 +255,7 @@ impl Rooms {
             identities: BTreeMap::new(),
             tracks: BTreeMap::new(),
             version: 0,
+            watched_until: None,
         };
         self.next_worker = (self.next_worker + 1) % self.settings.workers.max(1);
         let at = now.instant + room.empty_timeout;
@@ -276,6 +277,7 @@ impl Rooms {
         }
         ctx.timers.cancel(Timer::CloseRoom(id));
         ctx.timers.cancel(Timer::RoomUpdate(id));
+        ctx.timers.cancel(Timer::Measure(id));
         let name = room.name.clone();
         rooms.remove(&id);
         self.names.remove(&name);
@@ -309,6 +311,7 @@ impl Rooms {
             | Event::Disconnected { participant, .. }
             | Event::SubscriptionPaused { participant, .. }
             | Event::Data { participant, .. }
+            | Event::Measured { participant, .. }
             | Event::Refused { participant, .. } => ctx.directory.participants.get(participant).copied(),
             Event::Speakers { room, .. } => Some(*room),
             Event::EncodingsWanted { track, .. } => ctx.directory.tracks.get(track).map(|(room, _)| *room),
@@ -331,6 +334,7 @@ impl Rooms {
                 room.handle_subscription_paused(ctx, participant, track, paused)
             }
             Event::Data { participant, label, payload } => room.handle_data(ctx, participant, &label, &payload),
+            Event::Measured { participant, link } => room.handle_measured(participant, *link),
             Event::Refused { participant, .. } => room.restart_client(ctx, participant),
         }
     }
@@ -367,7 +371,7 @@ impl Rooms {
             | Timer::Away(participant)
             | Timer::SimulatedSpeaker(participant) => ctx.directory.participants.get(&participant).copied(),
             Timer::Dynacast(track) => ctx.directory.tracks.get(&track).map(|(room, _)| *room),
-            Timer::RoomUpdate(room) | Timer::CloseRoom(room) => Some(room),
+            Timer::RoomUpdate(room) | Timer::CloseRoom(room) | Timer::Measure(room) => Some(room),
         };
         let Some(room) = room.and_then(|room| rooms.get_mut(&room)) else {
             return;
@@ -386,8 +390,31 @@ impl Rooms {
             }
             Timer::Dynacast(track) => room.handle_dynacast_timeout(ctx, track),
             Timer::RoomUpdate(_) => room.send_update(ctx),
+            Timer::Measure(_) => room.measure(ctx),
             Timer::CloseRoom(_) => {}
         }
+    }
+
+    /// Ends a room (by its sid), as its operator wishes. `false`: there is none.
+    pub fn end_room(&mut self, now: Now, sid: &str) -> bool {
+        let id = self.rooms.values().find(|room| room.sid == sid).map(|room| room.id);
+        if let Some(id) = id {
+            self.close_room(now, id, DisconnectReason::RoomDeleted);
+        }
+        id.is_some()
+    }
+
+    /// Removes a participant (by its sid) from a room, as the room's operator wishes. `false`: there is none.
+    pub fn remove_session(&mut self, now: Now, room_sid: &str, sid: &str) -> bool {
+        let (mut ctx, rooms) = self.at(now);
+        let Some(room) = rooms.values_mut().find(|room| room.sid == room_sid) else {
+            return false;
+        };
+        let session = room.sessions.values().find(|session| session.sid == sid).map(|session| session.id);
+        if let Some(participant) = session {
+            room.remove(&mut ctx, participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
+        }
+        session.is_some()
     }
 
     /// Ends the sessions of a user who is no longer in a Matrix room, all of its devices and identities. Returns how many.

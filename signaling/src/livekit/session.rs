@@ -14,6 +14,7 @@ use super::output::ConnectionId;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::token::{Claims, VideoGrant};
+use super::watching::Link;
 use crate::matrix::Seat;
 
 /// What a client said of single tracks, by their sid, may outlive the tracks.
@@ -78,6 +79,8 @@ pub struct Session {
     pub heard: Instant,
     /// Whether the Matrix side was told that it is here.
     pub present: bool,
+    /// While somebody watches.
+    pub link: Option<Box<Link>>,
     /// None while the client is away.
     pub connection: Option<ConnectionId>,
     pub negotiation: Negotiation,

@@ -23,6 +23,8 @@ pub enum Timer {
     /// The numbers of participants and publishers changed.
     RoomUpdate(RoomId),
     CloseRoom(RoomId),
+    /// Measure the links, for whoever watches.
+    Measure(RoomId),
 }
 
 #[derive(Debug, Default)]

@@ -101,6 +101,10 @@ impl Service {
         self.appservice.leaves.retake_changes(seats);
     }
 
+    pub fn room_name(&self, room_id: &str) -> Option<&str> {
+        self.appservice.room_name(room_id)
+    }
+
     pub fn census(&self) -> Census {
         self.appservice.census()
     }

@@ -12,3 +12,4 @@ mod resuming;
 mod service;
 mod storm;
 mod subscribing;
+mod watching;

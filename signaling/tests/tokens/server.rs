@@ -98,6 +98,7 @@ impl Server {
             drain: Drain::default(),
             metrics: Arc::new(|| vec![Default::default()]),
             demo_key: None,
+            admin_token: None,
             matrix: Some(signaling::Matrix {
                 settings: settings.clone(),
                 authorities,

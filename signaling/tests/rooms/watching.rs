@@ -1,0 +1,114 @@
+//! What an operator sees.
+
+use std::time::Duration;
+
+use livekit_protocol::signal_response::Message as Told;
+use livekit_protocol::{DisconnectReason, leave_request::Action};
+use sfu::{Command, Event, LinkStatistics, ReceivedStatistics, SentStatistics, Tally, TrackId};
+use signaling::livekit::Survey;
+
+use crate::house::{House, member_claims, request};
+use crate::publishing::publish;
+
+fn measures(house: &mut House) -> usize {
+    house.take_commands().iter().filter(|command| matches!(command, Command::Measure { .. })).count()
+}
+
+fn survey(house: &mut House, sids: &[&str]) -> Survey {
+    house.step(|rooms, now| {
+        rooms.watch(now, sids);
+        rooms.survey(sids, |room| (room == "!kitchen").then(|| "Kitchen".to_owned()))
+    })
+}
+
+#[test]
+fn links_are_measured_while_somebody_watches() {
+    let mut house = House::new();
+    let anna = house.arrive("anna");
+    house.arrive("bert");
+    house.join("not connected");
+    measures(&mut house);
+    house.pass(Duration::from_secs(10));
+    assert_eq!(measures(&mut house), 0, "nobody watches");
+    let room = survey(&mut house, &[]).rooms[0].clone();
+    assert!(room.participants.is_empty());
+    assert_eq!(room.participant_count, 3);
+    survey(&mut house, &[&room.sid]);
+    assert_eq!(measures(&mut house), 2);
+    let link = Box::new(LinkStatistics { sent_bps: 7, ..LinkStatistics::default() });
+    house.event(Event::Measured { participant: anna.participant, link: link.clone() });
+    house.pass(Duration::from_secs(3));
+    assert_eq!(measures(&mut house), 6);
+    let seen = survey(&mut house, &[&room.sid]).rooms[0].participants.clone();
+    assert_eq!(seen[0].link.as_ref().map(|link| link.down_bps), Some(7));
+    assert_eq!((seen[0].transport, seen[2].transport), ("connected", "connecting"));
+    // The page is closed.
+    house.pass(Duration::from_secs(10));
+    let last = measures(&mut house);
+    assert!((8..=10).contains(&last), "{last}");
+    house.event(Event::Measured { participant: anna.participant, link });
+    assert_eq!(survey(&mut house, &[]).rooms[0].participants, []);
+    house.pass(Duration::from_secs(10));
+    assert_eq!(measures(&mut house), 0);
+}
+
+#[test]
+fn a_link_is_shown_with_what_it_carries() {
+    let mut house = House::new();
+    let mut anna = house.join_as(member_claims("anna", "PHONE"), request());
+    house.connected(&anna);
+    let mut bert = house.arrive("bert");
+    publish(&mut house, &mut anna);
+    house.settle(&mut [&mut anna, &mut bert]);
+    let tracks: Vec<(TrackId, bool)> = house
+        .take_commands()
+        .iter()
+        .filter_map(|command| match command {
+            Command::Publish { track, spec, .. } => Some((*track, spec.codec.kind() == sfu::Kind::Video)),
+            _ => None,
+        })
+        .collect();
+    let video = tracks.iter().find(|(_, video)| *video).unwrap().0;
+    let sid = survey(&mut house, &[]).rooms[0].sid.clone();
+    survey(&mut house, &[&sid]);
+    let tally = Tally { expected: 1, lost: 0 };
+    let received = ReceivedStatistics { track: video, encoding: 0, bitrate_bps: 300_000, tally };
+    let up = LinkStatistics { received: vec![received], ..LinkStatistics::default() };
+    house.event(Event::Measured { participant: anna.participant, link: Box::new(up) });
+    let sent = SentStatistics { track: video, encoding: Some(0), tally: None };
+    let round_trip = Some(Duration::from_micros(42_360));
+    let down = LinkStatistics { sent: vec![sent], round_trip, available_bps: 900_000, ..LinkStatistics::default() };
+    house.event(Event::Measured { participant: bert.participant, link: Box::new(down) });
+    let room = survey(&mut house, &[&sid]).rooms.remove(0);
+    assert_eq!((room.title.as_deref(), room.matrix_room.as_deref()), (Some("Kitchen"), Some("!kitchen")));
+    let [anna, bert] = &room.participants[..] else { panic!("{room:?}") };
+    assert_eq!(anna.member.as_ref().unwrap().user_id, "@anna:example.org");
+    let camera = anna.tracks.iter().find(|track| track.video).unwrap();
+    assert_eq!((camera.source.as_str(), &camera.encodings_bps[..]), ("camera", &[300_000][..]));
+    assert_eq!(anna.link.as_ref().unwrap().up_bps, 300_000);
+    let link = bert.link.as_ref().unwrap();
+    assert_eq!((link.round_trip_ms, link.available_bps), (Some(42.4), 900_000));
+    assert_eq!(link.videos.len(), 1);
+    assert_eq!((link.videos[0].publisher.as_str(), link.videos[0].layer), (anna.sid.as_str(), Some(1)));
+}
+
+#[test]
+fn an_operator_removes_somebody_and_ends_a_call() {
+    let mut house = House::new();
+    let anna = house.arrive("anna");
+    let bert = house.arrive("bert");
+    let sid = survey(&mut house, &[]).rooms[0].sid.clone();
+    let people = survey(&mut house, &[&sid]).rooms[0].participants.clone();
+    assert!(!house.step(|rooms, now| rooms.remove_session(now, "RM_other", &people[0].sid)));
+    assert!(house.step(|rooms, now| rooms.remove_session(now, &sid, &people[0].sid)));
+    assert!(!house.step(|rooms, now| rooms.remove_session(now, &sid, &people[0].sid)));
+    let told = house.told(&anna);
+    let Some(Told::Leave(leave)) = told.last() else { panic!("{told:?}") };
+    assert_eq!((leave.action(), leave.reason()), (Action::Disconnect, DisconnectReason::ParticipantRemoved));
+    assert!(house.step(|rooms, now| rooms.end_room(now, &sid)));
+    let told = house.told(&bert);
+    let Some(Told::Leave(leave)) = told.last() else { panic!("{told:?}") };
+    assert_eq!((leave.action(), leave.reason()), (Action::Disconnect, DisconnectReason::RoomDeleted));
+    assert!(!house.step(|rooms, now| rooms.end_room(now, &sid)));
+    assert_eq!(house.rooms.room_count(), 0);
+}
