@@ -20,9 +20,12 @@ const TYPES = {
   '.woff2': 'font/woff2',
 };
 
-/** Resolves with the listening server. `settings` go into Element Call's config.json. */
-export async function serveElementCall({ address, port, homeserver, serverName, settings = {} }) {
-  const config = { default_server_config: { 'm.homeserver': { base_url: homeserver, server_name: serverName } }, ...settings };
+/** What Element Call's config.json says. */
+export const configFor = ({ homeserver, serverName }) => ({ default_server_config: { 'm.homeserver': { base_url: homeserver, server_name: serverName } } });
+
+/** Resolves with the listening server. */
+export async function serveElementCall({ address, port, homeserver, serverName }) {
+  const config = configFor({ homeserver, serverName });
   // The package's page is made to lie beside its assets; addresses such as /room/ need them at the root.
   const page = (await readFile(join(DIST, 'index.html'), 'utf8')).replaceAll('"./assets', '"/assets');
   const server = createServer(async (request, response) => {

@@ -9,8 +9,8 @@ export class ElementCall {
     this.user = user;
   }
 
-  /** Before the first page: the connections of the page are kept where getStats can be asked of them. */
-  static async prepare(context, url, settings) {
+  /** Before the first page: it reads `config` as its config.json, and the connections of the page are kept where getStats can be asked of them. */
+  static async prepare(context, url, config) {
     await context.addInitScript(() => {
       const Original = globalThis.RTCPeerConnection;
       globalThis.hrConnections = [];
@@ -21,11 +21,7 @@ export class ElementCall {
         }
       };
     });
-    if (!settings) return;
-    await context.route(`${url}/config.json`, async (route) => {
-      const answer = await route.fetch();
-      await route.fulfill({ json: { ...(await answer.json()), ...settings } });
-    });
+    await context.route(`${url}/config.json`, (route) => route.fulfill({ json: config }));
   }
 
   async logIn(name, password) {

@@ -5,6 +5,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { placeBeside } from '../../../demo/matrix/beside.mjs';
+import { configFor } from '../../../demo/matrix/element-call.mjs';
 import { Synapse } from '../../../demo/matrix/synapse.mjs';
 import { ELEMENT_CALL_URLS } from './chromium.mjs';
 import { ElementCall } from './element-call.mjs';
@@ -106,14 +107,31 @@ export class MatrixWorld extends World {
     return state.filter(({ type, content }) => type === 'org.matrix.msc3401.call.member' && Object.keys(content).length > 0).map(({ sender, content }) => ({ user: sender, device: content.device_id, content }));
   }
 
+  /** Asks the service for a token as Element Call does: answers `{status, headers, body}`, the body parsed. */
+  async sfuToken(name, room, { synapse = this.synapse, device = 'DEVICE', openid, ...more } = {}) {
+    const body = { room, openid_token: openid ?? (await this.openid(name, synapse)), device_id: device, ...more };
+    return this.service('/sfu/get', body);
+  }
+
+  /** A proof of who `name` is, from its homeserver. */
+  async openid(name, synapse = this.synapse) {
+    const { user_id, access_token } = await this.session(name, synapse);
+    return synapse.request('POST', `/_matrix/client/v3/user/${encodeURIComponent(user_id)}/openid/request_token`, { token: access_token, body: {} });
+  }
+
+  async service(path, body) {
+    const answer = await this.fetch(`${BASE_URL}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+    return { ...answer, body: JSON.parse(answer.body) };
+  }
+
   /** Element Call of client `index`, logged in as `name`. `settings` go into its config.json. */
   async elementCall(index, name, { url = ELEMENT_CALL_URLS[0], synapse = this.synapse, settings, context } = {}) {
     await this.session(name, synapse);
     const page = await this.page(index, {
       browser: { camera: { width: 320, height: 180 }, fps: 8 },
-      context: { viewport: { width: 640, height: 480 }, ...context },
+      context: { viewport: { width: 900, height: 600 }, ...context },
       origin: url,
-      route: (context) => ElementCall.prepare(context, url, settings),
+      route: (context) => ElementCall.prepare(context, url, { ...configFor({ homeserver: synapse.url, serverName: synapse.serverName }), ...settings }),
     });
     page.identity = name;
     const call = new ElementCall(page, url, `@${name}:${synapse.serverName}`);
