@@ -129,7 +129,7 @@ export class MatrixWorld extends World {
     await this.session(name, synapse);
     const page = await this.page(index, {
       browser: { camera: { width: 320, height: 180 }, fps: 8 },
-      context: { viewport: { width: 900, height: 600 }, ...context },
+      context: { viewport: { width: 1000, height: 700 }, ...context },
       origin: url,
       route: (context) => ElementCall.prepare(context, url, { ...configFor({ homeserver: synapse.url, serverName: synapse.serverName }), ...settings }),
     });
