@@ -9,9 +9,9 @@ const scenario = suite('matrix', MatrixWorld);
 
 const MATRIX_2 = { settings: { matrix_rtc_mode: 'matrix_2_0' } };
 
-/** Alice and Bob in the call of a new room. */
-async function call(world, options) {
-  const room = await world.room('alice', 'bob');
+/** Alice and Bob in the call of a new room, which is encrypted unless another one is given. */
+async function call(world, { room, ...options } = {}) {
+  room ??= await world.room('alice', 'bob');
   const [alice, bob] = await Promise.all([world.elementCall(1, 'alice', options), world.elementCall(2, 'bob', options)]);
   await alice.join(room);
   await bob.join(room);
@@ -48,8 +48,10 @@ scenario('two people call each other in an encrypted room, share a screen and le
   await inState(world, room, [], 5);
 }, { seconds: 150 });
 
+// Element Call 0.26.1, outside of a widget, does not see its own sticky events of an encrypted room: it keeps them as they
+// were before they were decrypted.
 scenario('the same as Matrix 2.0 does it: sticky events and hashed identities', async (world) => {
-  const { room, alice, bob } = await call(world, MATRIX_2);
+  const { room, alice, bob } = await call(world, { ...MATRIX_2, room: await world.plainRoom('alice', 'bob') });
   assert.deepEqual(await users(world, room), [], 'members of the call are in no state');
   await bob.leave();
   await until('alice is alone', async () => (await alice.names()).length === 1, { seconds: 15 });
