@@ -20,6 +20,12 @@ export class ElementCall {
           globalThis.hrConnections.push(this);
         }
       };
+      globalThis.hrEncoded = new WeakSet();
+      const { createEncodedStreams } = RTCRtpSender.prototype;
+      RTCRtpSender.prototype.createEncodedStreams = function (...args) {
+        globalThis.hrEncoded.add(this);
+        return createEncodedStreams.apply(this, args);
+      };
     });
     await context.route(`${url}/config.json`, (route) => route.fulfill({ json: config }));
   }
@@ -49,6 +55,10 @@ export class ElementCall {
     await this.page.waitForSelector('[data-testid=incall_leave]', { state: 'detached', timeout: 15_000 });
   }
 
+  isInCall() {
+    return this.page.isVisible('[data-testid=incall_leave]');
+  }
+
   toggleScreen() {
     return this.page.click('[data-testid=incall_screenshare]');
   }
@@ -58,34 +68,39 @@ export class ElementCall {
     return this.page.evaluate(() => [...document.querySelectorAll('[data-testid=videoTile] [data-testid=name_tag]')].map((tag) => tag.textContent));
   }
 
-  /** What arrives, by getStats of every connection: pictures and sound that could be decrypted and decoded. */
+  /** What arrives, by getStats of every live connection: pictures and sound that could be decrypted and decoded. */
   received() {
     return this.page.evaluate(async () => {
-      const videos = [];
-      let energy = 0;
-      for (const connection of globalThis.hrConnections.filter((one) => one.connectionState === 'connected')) {
+      const streams = {};
+      for (const [index, connection] of globalThis.hrConnections.entries()) {
+        if (connection.connectionState !== 'connected') continue;
         for (const stat of (await connection.getStats()).values()) {
-          if (stat.type !== 'inbound-rtp') continue;
-          if (stat.kind === 'audio') energy += stat.totalAudioEnergy ?? 0;
-          else videos.push({ id: `${connection.getConfiguration ? globalThis.hrConnections.indexOf(connection) : 0}/${stat.id}`, frames: stat.framesDecoded ?? 0, width: stat.frameWidth, height: stat.frameHeight });
+          if (stat.type === 'inbound-rtp') streams[`${stat.kind} ${index}/${stat.id}`] = stat.kind === 'audio' ? (stat.totalAudioEnergy ?? 0) : (stat.framesDecoded ?? 0);
         }
       }
-      return { videos, energy };
+      return streams;
     });
   }
 
-  /** Waits until `videos` pictures move and sound is heard. */
-  async seesAndHears({ videos = 1, audio = true, seconds = 40 } = {}) {
-    const first = await this.received();
-    const before = new Map(first.videos.map((video) => [video.id, video.frames]));
+  /** Waits until `videos` pictures move, and sound is heard. */
+  async seesAndHears({ videos = 1, seconds = 40 } = {}) {
+    const before = await this.received();
+    const grown = (now, kind, least) => Object.keys(now).filter((id) => id.startsWith(kind) && now[id] > (before[id] ?? 0) + least).length;
     await until(
       `${this.user} sees ${videos} and hears`,
       async () => {
         const now = await this.received();
-        const moving = now.videos.filter((video) => video.frames > (before.get(video.id) ?? 0) + 3);
-        return moving.length >= videos && (!audio || now.energy > first.energy + 1e-5);
+        return grown(now, 'video', 3) >= videos && grown(now, 'audio', 1e-5) >= 1;
       },
       { seconds, show: async () => ({ ...(await this.received()), names: await this.names() }) },
     );
+  }
+
+  /** Whether everything that the page sends is encrypted by it, frame by frame. */
+  encrypts() {
+    return this.page.evaluate(() => {
+      const senders = globalThis.hrConnections.filter((one) => one.connectionState === 'connected').flatMap((one) => one.getSenders().filter((sender) => sender.track));
+      return senders.length > 0 && senders.every((sender) => sender.transform || globalThis.hrEncoded.has(sender));
+    });
   }
 }

@@ -26,6 +26,7 @@ export class MatrixWorld extends World {
   #children = [];
   #tokens = new Map();
   #rooms = 0;
+  #calls = [];
 
   constructor(name) {
     super(name);
@@ -119,6 +120,13 @@ export class MatrixWorld extends World {
     return synapse.request('POST', `/_matrix/client/v3/user/${encodeURIComponent(user_id)}/openid/request_token`, { token: access_token, body: {} });
   }
 
+  /** Asks whether the socket takes this token: answers `{status, body}`. */
+  validate(jwt) {
+    // A JoinRequest that says nothing, as it is and not compressed.
+    const request = Buffer.from([0x08, 0x00, 0x12, 0x02, 0x0a, 0x00]).toString('base64url');
+    return this.fetch(`${BASE_URL}/rtc/v1/validate?join_request=${request}&access_token=${jwt}`);
+  }
+
   async service(path, body) {
     const answer = await this.fetch(`${BASE_URL}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
     return { ...answer, body: JSON.parse(answer.body) };
@@ -136,7 +144,14 @@ export class MatrixWorld extends World {
     page.identity = name;
     const call = new ElementCall(page, url, `@${name}:${synapse.serverName}`);
     await call.logIn(name, name);
+    this.#calls.push(call);
     return call;
+  }
+
+  /** Everybody leaves, so that no one lingers in the next scenario. */
+  async clear() {
+    await Promise.all(this.#calls.splice(0).map(async (call) => (await call.isInCall().catch(() => false)) && call.leave().catch(() => {})));
+    await super.clear();
   }
 
   async close() {

@@ -99,14 +99,14 @@ export class Server {
     clearTimeout(timer);
   }
 
-  /** The sum over all label sets of one metric, or undefined when the server has no such metric. */
-  metric(name) {
+  /** The sum of one metric over the label sets that have these `labels`; undefined when the server has none. */
+  metric(name, labels = '') {
     const { status, body } = this.#net.fetch(`${BASE_URL}/metrics`);
     if (status !== 200) return undefined;
     let sum;
     for (const line of body.split('\n')) {
       const match = /^([a-zA-Z_:][\w:]*)(\{[^}]*\})? (\S+)/.exec(line);
-      if (match?.[1] === name) sum = (sum ?? 0) + Number(match[3]);
+      if (match?.[1] === name && (match[2] ?? '').includes(labels)) sum = (sum ?? 0) + Number(match[3]);
     }
     return sum;
   }

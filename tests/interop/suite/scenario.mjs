@@ -7,16 +7,16 @@ import { World } from '../harness/world.mjs';
  * `const scenario = suite('media')`, then `scenario('a title', async (world, room) => {…})`. Each
  * scenario gets a room name of its own.
  */
-export function suite(name, Kind = World) {
+export function suite(name, Kind = World, { skip: skipAll = false } = {}) {
   let world;
   let rooms = 0;
   before(async () => {
-    world = await Kind.open(name);
+    if (!skipAll) world = await Kind.open(name);
   });
   after(async () => {
     await world?.close();
   });
-  return function scenario(title, body, { skip = false, seconds = 90 } = {}) {
+  return function scenario(title, body, { skip = skipAll, seconds = 90 } = {}) {
     test(title, { skip, timeout: seconds * 1000 }, async () => {
       try {
         await body(world, `${name}-${++rooms}`);
