@@ -59,6 +59,11 @@ export class ElementCall {
     return this.page.isVisible('[data-testid=incall_leave]');
   }
 
+  /** Whether media has a way to the server and back. */
+  isConnected() {
+    return this.page.evaluate(() => globalThis.hrConnections.some((one) => one.connectionState === 'connected'));
+  }
+
   toggleScreen() {
     return this.page.click('[data-testid=incall_screenshare]');
   }

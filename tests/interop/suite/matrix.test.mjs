@@ -126,10 +126,12 @@ scenario('after twenty-five seconds without a network a client is in the call ag
   try {
     await inState(world, room, [alice], 16);
     await until25;
+    assert.equal(await bob.isConnected(), false);
   } finally {
     world.net.setCable(2, true);
   }
-  await Promise.all([inState(world, room, [alice, bob], 5), alice.seesAndHears({ seconds: 5 }), bob.seesAndHears({ seconds: 5 })]);
+  await Promise.all([inState(world, room, [alice, bob], 5), until('bob is connected', () => bob.isConnected(), { seconds: 5 })]);
+  await Promise.all([alice.seesAndHears(), bob.seesAndHears()]);
 }, { seconds: 150 });
 
 scenario('a token is for members of the room, whom the homeserver vouched for', async (world) => {
