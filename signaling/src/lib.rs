@@ -10,6 +10,14 @@
 //!   carries media, although more are common, so that the forwarded payload types never change without a new answer.
 //! - RFC 8445 §5.1.1: host candidates stand in the answer's first bundled section alone (RFC 9143 §7.1.3 makes the
 //!   others share it), and trickled remote candidates are ignored: an ICE-lite agent answers checks and sends none.
+//! - Matrix, MSC4195: who is not in the room is refused with 403 `M_FORBIDDEN` on every endpoint, as the proposal has it
+//!   since August 2026; before, it was 401. Keys of a request that are not known are left alone, where lk-jwt-service
+//!   refuses the request.
+//! - Matrix Server-Server API, *Resolving server names*: a server is asked only if every address that its name leads to
+//!   is a public one, a redirect has to stay on `https`, and a delegation is remembered for an hour, whatever its
+//!   `Cache-Control` says.
+//! - MSC4195 allows users of other servers no more than to listen; here the policy decides, and the default lets them
+//!   publish: clients that do not know of several SFUs to a call all publish to one.
 //! - RFC 8829 §5.3.1: tracks of one participant are separate streams in `a=msid` unless the room synchronises them.
 
 mod connection;
@@ -31,5 +39,7 @@ pub use server::serve;
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};
+#[doc(hidden)]
+pub use matrix::fuzz::fuzz_token_request;
 #[doc(hidden)]
 pub use matrix::transaction::fuzz_transaction;

@@ -122,6 +122,12 @@ fn build_matrix(registry: &Registry, census: &matrix::Census) -> Result<(), prom
         let name = "hausruf_appservice_last_transaction_timestamp_seconds";
         gauge(name, "When the last transaction came (Unix time)", seconds(at))?;
     }
+    let help = "Tokens given to users of Matrix";
+    counter("hausruf_tokens_granted_total", help, "", &[("", census.tokens.granted)])?;
+    let help = "Requests for a token, or for the delegation of a leave, that were refused";
+    counter("hausruf_tokens_refused_total", help, "reason", &census.tokens.refused)?;
+    let help = "OpenID tokens that stay with the room and device of their first use";
+    gauge("hausruf_openid_tokens_pinned", help, census.tokens.pinned as f64)?;
     let help = "Delegated leaves that are over, by outcome";
     counter("hausruf_delayed_leaves_total", help, "outcome", &census.outcomes.named())?;
     let help = "Delegated leaves that are not over";
@@ -149,6 +155,7 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::TokenCensus;
     use crate::matrix::delayed_leave::Outcomes;
 
     #[test]
@@ -162,6 +169,7 @@ mod tests {
             outcomes: Outcomes { sent: 4, ..Outcomes::default() },
             legacy_calls: vec![("invite", 5)],
             ghosts: 6,
+            tokens: TokenCensus { granted: 7, refused: vec![("not_joined", 8)], pinned: 9 },
             ..matrix::Census::default()
         };
         let census = Census { rooms: 1, participants: 2, connections: 2, matrix: Some(matrix), ..Census::default() };
@@ -175,6 +183,8 @@ mod tests {
             "hausruf_delayed_leaves_total{outcome=\"sent\"} 4",
             "hausruf_legacy_calls_total{event=\"invite\"} 5",
             "hausruf_ghosts 6",
+            "hausruf_tokens_granted_total 7",
+            "hausruf_tokens_refused_total{reason=\"not_joined\"} 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

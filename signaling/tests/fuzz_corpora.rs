@@ -28,6 +28,11 @@ fn sessions() {
 }
 
 #[test]
+fn token_requests() {
+    replay("token_request", signaling::fuzz_token_request);
+}
+
+#[test]
 fn transactions() {
     replay("transaction", signaling::fuzz_transaction);
 }

@@ -13,7 +13,7 @@ use crate::matrix::inquiry::{Inquiry, Reentry, ReentryStep, Step};
 use crate::matrix::proxied::{Caller, Forward, Route};
 use crate::matrix::token_request::{BODY_MAX, TokenRequest};
 use crate::matrix::{Admission, Member, Refusal, Settings, is_bearer};
-use crate::outbound::homeserver::Homeserver;
+use crate::outbound::homeserver::{Homeserver, Lane};
 use crate::outbound::servers::Servers;
 
 /// Requests under way at once, those that wait for other servers included.
@@ -21,7 +21,7 @@ const CONCURRENT: usize = 512;
 /// For a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For sockets that wait for the homeserver's word.
-const REENTRY_TIMEOUT: Duration = Duration::from_secs(8);
+const REENTRY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What the token service needs besides the rooms.
 pub struct TokenService {
@@ -143,7 +143,7 @@ async fn pass_on(
     let _turn = service.turns.try_acquire().map_err(|_| Refusal::Busy)?;
     // Only who is in the room may have us ask.
     inquire(app, service, request).await?;
-    let answer = service.homeserver.ask(&forward.ask()).await;
+    let answer = service.homeserver.ask(Lane::Strangers, &forward.ask()).await;
     Forward::answer(&answer)
 }
 
@@ -196,7 +196,7 @@ async fn inquire(app: &App, service: &TokenService, request: TokenRequest) -> Re
                 step = Some(inquiry.handle_waited());
                 continue;
             }
-            Step::AskHomeserver(ask) => service.homeserver.ask(&ask).await,
+            Step::AskHomeserver(ask) => service.homeserver.ask(Lane::Strangers, &ask).await,
             Step::AskServer { server, path } => service.servers.get(&server, &path).await,
         };
         step = app.control.step_matrix(|service, _, now| inquiry.handle_answer(service, now, &answer));
@@ -220,12 +220,15 @@ pub async fn may_enter(app: &App, member: &Member) -> bool {
                     Some(reentry.handle_waited())
                 }
                 Some(ReentryStep::AskHomeserver(ask)) => {
-                    let answer = service.homeserver.ask(&ask).await;
+                    let answer = service.homeserver.ask(Lane::Members, &ask).await;
                     app.control.step_matrix(|service, _, now| reentry.handle_answer(service, now, &answer))
                 }
             };
         }
     });
-    // A homeserver that is slow is one that does not answer: see [`Reentry::handle_answer`].
-    asked.await.unwrap_or(true)
+    match asked.await {
+        Ok(joined) => joined,
+        // A homeserver that is slow is one that does not answer.
+        Err(_) => app.control.step_matrix(|service, _, now| reentry.handle_silence(service, now)).unwrap_or(false),
+    }
 }

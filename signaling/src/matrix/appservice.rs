@@ -10,7 +10,7 @@ use super::ghosts::Ghosts;
 use super::room_names::RoomNames;
 use super::seen_members::SeenMembers;
 use super::transaction::{self, CallMembership, Fact, LegacyCall, Malformed, Observation};
-use super::{DelayedLeaves, Member, Presence, Seat, ServerName};
+use super::{DelayedLeaves, Member, Presence, Seat, ServerName, TokenCensus};
 
 /// Transactions whose repetition is noticed. The homeserver sends one after the other.
 const TRANSACTIONS: usize = 64;
@@ -62,6 +62,7 @@ pub struct Census {
     /// Sessions that ended because their user was no longer in the room.
     pub removed: u64,
     pub members: usize,
+    pub tokens: TokenCensus,
 }
 
 pub struct Appservice {

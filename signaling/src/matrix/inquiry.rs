@@ -239,6 +239,14 @@ impl Reentry {
         }
     }
 
+    /// There has been no answer for too long: whether the user may come in.
+    pub fn handle_silence(&mut self, service: &Service, now: Now) -> bool {
+        !matches!(
+            self.handle_answer(service, now, &Answer::Unreachable),
+            ReentryStep::Done(false) | ReentryStep::Wait(_)
+        )
+    }
+
     pub fn handle_waited(&self) -> ReentryStep {
         ReentryStep::AskHomeserver(self.membership.ask())
     }

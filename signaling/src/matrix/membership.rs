@@ -10,6 +10,8 @@ use super::{Answer, Ask, ServerName, segment};
 /// For so long "no" is asked again.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_millis(400);
+/// A stranger's question is asked less often: nobody has proven anything yet.
+const STRANGER_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
@@ -68,7 +70,11 @@ impl Membership {
     /// `seen` is what the homeserver's events told, which counts where it does not answer.
     pub fn judge(&mut self, now: Now, answer: &Answer, seen: Option<bool>) -> Verdict {
         let until = *self.until.get_or_insert(now.instant + VISIBLE_WITHIN);
-        let no = || if now.instant < until { Verdict::AskAgain(AGAIN_AFTER) } else { Verdict::NotJoined };
+        let again = match self.whom {
+            Whom::User(_) => Verdict::AskAgain(AGAIN_AFTER),
+            Whom::Server(_) => Verdict::AskAgain(STRANGER_AGAIN_AFTER),
+        };
+        let no = || if now.instant < until { again } else { Verdict::NotJoined };
         if let Some(IsJoined { joined }) = answer.json() {
             return if joined { Verdict::Joined } else { no() };
         }
@@ -86,7 +92,7 @@ impl Membership {
             Some(false) => no(),
             None if unreachable => Verdict::Unreachable,
             // An event may be under way.
-            None if now.instant < until => Verdict::AskAgain(AGAIN_AFTER),
+            None if now.instant < until => again,
             None => Verdict::Unsupported,
         }
     }

@@ -12,6 +12,7 @@ mod bearer;
 pub mod delayed_leave;
 mod delegation;
 pub mod federation;
+pub(crate) mod fuzz;
 mod ghosts;
 pub mod identity;
 pub mod inquiry;

@@ -113,4 +113,20 @@ mod tests {
             assert_eq!(Pattern::new(pattern).fits(text), fits, "{pattern} {text}");
         }
     }
+
+    /// As the definition says it.
+    fn fits(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            [b'*', rest @ ..] => (0..=text.len()).any(|skipped| fits(rest, &text[skipped..])),
+            [first, rest @ ..] => text.first() == Some(first) && fits(rest, &text[1..]),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_pattern_fits_what_it_says(pattern in "[ab*]{0,8}", text in "[ab]{0,8}") {
+            proptest::prop_assert_eq!(Pattern::new(&pattern).fits(&text), fits(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::tokens::Tokens;
 use super::{Answer, Appservice, Ask, AskId, Census, Limits, Seat, ServerName, Settings, segment};
 
 /// A homeserver that did not answer is asked again after this.
-const INTRODUCTION_RETRY: Duration = Duration::from_secs(30);
+const INTRODUCTION_RETRY: Duration = Duration::from_secs(5);
 
 const DELAYED_EVENTS: &str = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events";
 
@@ -106,7 +106,7 @@ impl Service {
     }
 
     pub fn census(&self) -> Census {
-        self.appservice.census()
+        Census { tokens: self.token_census(), ..self.appservice.census() }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {

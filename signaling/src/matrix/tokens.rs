@@ -80,7 +80,7 @@ impl Service {
         access_token::claims(self.settings(), admission, now.unix)
     }
 
-    pub fn token_census(&self) -> TokenCensus {
+    pub(super) fn token_census(&self) -> TokenCensus {
         TokenCensus {
             granted: self.tokens.granted,
             refused: self.tokens.refused.iter().map(|(label, count)| (*label, *count)).collect(),

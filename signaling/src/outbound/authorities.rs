@@ -16,14 +16,18 @@ impl Authorities {
     /// `extra` is a PEM file. What the system has is taken as far as it can be read; a machine without any has to be
     /// told by `extra`.
     pub fn load(extra: Option<&Path>) -> io::Result<Authorities> {
+        let pem = extra.map(std::fs::read).transpose()?;
+        Authorities::with(pem.as_deref())
+    }
+
+    pub(super) fn with(extra: Option<&[u8]>) -> io::Result<Authorities> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
-        if let Some(path) = extra {
+        if let Some(pem) = extra {
             let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-            let pem = std::fs::read(path)?;
             let mut count = 0;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
                 let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
                 roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
                 count += 1;

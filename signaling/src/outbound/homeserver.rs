@@ -18,8 +18,19 @@ use crate::matrix::{Answer, Ask, AskId, Method};
 
 /// For the whole of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests under way at once; others wait their turn within their own time.
+/// Requests under way at once, in each lane; others wait their turn within their own time.
 const CONCURRENT: usize = 32;
+
+/// Strangers must not keep members waiting, nor anybody the leaves of those who are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// For who has proven nothing yet.
+    Strangers,
+    /// For who holds a token of ours.
+    Members,
+    /// For ourselves: whoever asks bounds it.
+    Own,
+}
 
 #[derive(Clone)]
 pub struct Homeserver(Arc<Inner>);
@@ -28,7 +39,8 @@ struct Inner {
     base: Uri,
     as_token: String,
     authorities: Authorities,
-    turns: Semaphore,
+    strangers: Semaphore,
+    members: Semaphore,
 }
 
 impl Homeserver {
@@ -40,13 +52,26 @@ impl Homeserver {
         if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
             return None;
         }
-        let turns = Semaphore::new(CONCURRENT);
-        Some(Homeserver(Arc::new(Inner { base, as_token: as_token.to_owned(), authorities, turns })))
+        Some(Homeserver(Arc::new(Inner {
+            base,
+            as_token: as_token.to_owned(),
+            authorities,
+            strangers: Semaphore::new(CONCURRENT),
+            members: Semaphore::new(CONCURRENT),
+        })))
     }
 
-    pub async fn ask(&self, ask: &Ask) -> Answer {
+    pub async fn ask(&self, lane: Lane, ask: &Ask) -> Answer {
+        let turns = match lane {
+            Lane::Strangers => Some(&self.0.strangers),
+            Lane::Members => Some(&self.0.members),
+            Lane::Own => None,
+        };
         let answer = tokio::time::timeout(TIMEOUT, async {
-            let _turn = self.0.turns.acquire().await.map_err(|_| FetchError::Connect)?;
+            let _turn = match turns {
+                Some(turns) => Some(turns.acquire().await.map_err(|_| FetchError::Connect)?),
+                None => None,
+            };
             self.0.ask(ask).await
         });
         let answer = answer.await.unwrap_or(Err(FetchError::Connect));
@@ -111,7 +136,7 @@ pub async fn run(homeserver: Homeserver, control: Arc<Control>, mut asks: mpsc::
                 let Some((id, ask)) = ask else { break };
                 let (homeserver, control) = (homeserver.clone(), Arc::clone(&control));
                 running.spawn(async move {
-                    let answer = homeserver.ask(&ask).await;
+                    let answer = homeserver.ask(Lane::Own, &ask).await;
                     control.step_matrix(|service, _, now| service.handle_answer(now, id, &answer));
                 });
             }

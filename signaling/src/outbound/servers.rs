@@ -27,10 +27,14 @@ use crate::options::AddressPolicy;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests under way at once; beyond it they are refused.
 const CONCURRENT: usize = 32;
+/// Of it, for the delegation, and for each service that DNS may know: nothing of them need be there.
+const WELL_KNOWN_TIMEOUT: Duration = Duration::from_millis(2_500);
+const SERVICE_TIMEOUT: Duration = Duration::from_millis(700);
 /// Addresses of one host, and services of one name, that are tried.
 const ADDRESSES_MAX: usize = 4;
 const SERVICES_MAX: usize = 4;
 const REDIRECTS_MAX: usize = 3;
+const HTTPS_PORT: u16 = 443;
 /// Servers that are remembered: delegations, and failures.
 const REMEMBERED_MAX: usize = 1_000;
 const DELEGATION_LIFE: Duration = Duration::from_secs(3600);
@@ -121,8 +125,8 @@ impl Inner {
             None => match federation::direct(server) {
                 Some(destination) => destination,
                 None => {
-                    let delegate = self.well_known(server.parts().0).await;
-                    federation::destination(delegate.as_ref().unwrap_or(server))
+                    let asked = tokio::time::timeout(WELL_KNOWN_TIMEOUT, self.well_known(server.parts().0)).await;
+                    federation::destination(asked.ok().flatten().as_ref().unwrap_or(server))
                 }
             },
         };
@@ -148,13 +152,16 @@ impl Inner {
 
     /// Whom `host` delegates to. Every failure means that it does not.
     async fn well_known(&self, host: &str) -> Option<ServerName> {
-        let mut at: Uri = format!("https://{host}/.well-known/matrix/server").parse().ok()?;
+        self.well_known_at(format!("https://{host}/.well-known/matrix/server").parse().ok()?).await
+    }
+
+    async fn well_known_at(&self, mut at: Uri) -> Option<ServerName> {
         for _ in 0..=REDIRECTS_MAX {
             let authority = at.authority()?.clone();
             // A redirect is a stranger's choice as much as the first name: a name as above, over TLS, judged anew.
             let name = ServerName::parse(authority.as_str())?;
             let (host, port) = name.parts();
-            let addresses = self.lookup(host, port.unwrap_or(443)).await.ok()?;
+            let addresses = self.lookup(host, port.unwrap_or(HTTPS_PORT)).await.ok()?;
             let path = at.path_and_query().map_or("/", PathAndQuery::as_str);
             let response = self.request(&addresses, host, authority.as_str(), path).await.ok()?;
             match response.status() {
@@ -198,7 +205,8 @@ impl Inner {
             return Vec::new();
         };
         // Port 0 marks the answer that there is no such record.
-        let Ok(Some(found)) = self.resolver.lookup_srv(service, host, 0).await else {
+        let looked_up = tokio::time::timeout(SERVICE_TIMEOUT, self.resolver.lookup_srv(service, host, 0)).await;
+        let Ok(Ok(Some(found))) = looked_up else {
             return Vec::new();
         };
         let records = found.into_srvs().filter(|record| record.port() > 0).take(SERVICES_MAX);
@@ -229,3 +237,6 @@ fn redirected(authority: &axum::http::uri::Authority, location: &str) -> Option<
     };
     (uri.scheme_str() == Some("https") && uri.authority().is_some()).then_some(uri)
 }
+
+#[cfg(test)]
+mod tests;
