@@ -32,13 +32,14 @@ export class MatrixWorld extends World {
     super(name);
     const folder = join(OUT, `${name}-homeserver`);
     rmSync(folder, { recursive: true, force: true });
-    this.synapse = this.makeSynapse({ folder, address: ADDRESS, serverName: `${ADDRESS}:8448` });
-    this.config = placeBeside(this.synapse, { folder: join(folder, 'hausruf'), url: BASE_URL, address: ADDRESS, listen: `${ADDRESS}:${HTTP_PORT}`, ...this.settings(folder) });
+    const { settings, tls, ...more } = this.prepare(folder);
+    this.synapse = this.makeSynapse({ folder, address: ADDRESS, serverName: `${ADDRESS}:8448` }, settings, tls);
+    this.config = placeBeside(this.synapse, { folder: join(folder, 'hausruf'), url: BASE_URL, address: ADDRESS, listen: `${ADDRESS}:${HTTP_PORT}`, ...more });
     this.server = new Server(this.net, name, () => [HAUSRUF_BIN, ['serve', '--config', this.config]]);
   }
 
-  /** What a kind of world adds to hausruf.toml: `{toml, tables}`. */
-  settings() {
+  /** What a kind of world adds: `{settings, tls}` of the homeserver, `{toml, tables}` of hausruf.toml. */
+  prepare() {
     return {};
   }
 

@@ -1,0 +1,102 @@
+// Users of two homeservers in one call. The second homeserver has no server for calls of its own and names ours.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { Authority } from '../harness/authority.mjs';
+import { ELEMENT_CALL_URLS } from '../harness/chromium.mjs';
+import { MatrixWorld } from '../harness/matrix-world.mjs';
+import { BASE_URL, PEER, SERVER_ADDRESS_OF_MEDIA as ADDRESS } from '../harness/server.mjs';
+import { until } from '../harness/until.mjs';
+import { suite } from './scenario.mjs';
+
+const TRANSPORTS = [{ type: 'livekit', livekit_service_url: BASE_URL }];
+
+/** Both homeservers believe one authority, which no system knows. */
+class TwoHomeservers extends MatrixWorld {
+  prepare(folder) {
+    const authority = new Authority(join(folder, 'authority'));
+    const settings = { federation_custom_ca_list: [authority.cert] };
+    this.second = this.makeSynapse(
+      { folder: join(folder, 'second'), address: ADDRESS, serverName: `${ADDRESS}:8449`, httpPort: 8009, tlsPort: 8449 },
+      {
+        ...settings,
+        max_event_delay_duration: '24h',
+        matrix_rtc: { transports: TRANSPORTS },
+        extra_well_known_client_content: { 'org.matrix.msc4143.rtc_foci': TRANSPORTS },
+        experimental_features: { msc4143_enabled: true, msc4222_enabled: true, msc4354_enabled: true },
+      },
+      authority.sign('second', ADDRESS),
+    );
+    return {
+      settings,
+      tls: authority.sign('first', ADDRESS),
+      tables: `[matrix.federation]\nca_file = "${authority.cert}"\nallowed_addresses = ["${ADDRESS}/32"]\n`,
+    };
+  }
+
+  async start() {
+    await super.start();
+    await this.startHomeserver(this.second, ELEMENT_CALL_URLS[1]);
+  }
+
+  async close() {
+    await super.close();
+    await this.second.stop('SIGKILL');
+  }
+
+  /** Alice of our homeserver and Bob of the other, in an encrypted room. */
+  async sharedRoom() {
+    const room = await this.room('alice');
+    const [alice, bob] = [await this.session('alice'), await this.session('bob', this.second)];
+    await this.asUser(alice.access_token, 'POST', `/rooms/${encodeURIComponent(room)}/invite`, { user_id: bob.user_id });
+    await this.second.request('POST', `/_matrix/client/v3/join/${encodeURIComponent(room)}?server_name=${this.synapse.serverName}`, { token: bob.access_token, body: {} });
+    return room;
+  }
+
+  bobsElementCall() {
+    return this.elementCall(2, 'bob', { url: ELEMENT_CALL_URLS[1], synapse: this.second });
+  }
+}
+
+const scenario = suite('matrix-federation', TwoHomeservers, { skip: PEER !== 'hausruf' });
+
+scenario('a user of another homeserver waits until somebody of ours has opened the call', async (world) => {
+  const room = await world.sharedRoom();
+  const before = await world.sfuToken('bob', room, { synapse: world.second });
+  assert.equal(before.status, 200, JSON.stringify(before.body));
+  const refused = await world.validate(before.body.jwt);
+  assert.deepEqual([refused.status, refused.body], [404, 'requested room does not exist']);
+
+  const bob = await world.bobsElementCall();
+  await bob.open(room);
+  await bob.page.click('[data-testid=lobby_joinCall]');
+  await bob.page.getByText('restricted').first().waitFor({ timeout: 20_000 });
+
+  const ours = await world.sfuToken('alice', room);
+  assert.equal(ours.status, 200, JSON.stringify(ours.body));
+  assert.equal((await world.validate(before.body.jwt)).status, 200);
+});
+
+scenario('users of two homeservers see and hear each other through our server', async (world) => {
+  const room = await world.sharedRoom();
+  const [alice, bob] = await Promise.all([world.elementCall(1, 'alice'), world.bobsElementCall()]);
+  await alice.join(room);
+  await bob.join(room);
+  await Promise.all([alice.seesAndHears(), bob.seesAndHears()]);
+  await bob.leave();
+  await until('alice is alone', async () => (await alice.names()).length === 1);
+}, { seconds: 120 });
+
+scenario('nobody of another homeserver gets a token with a proof that it did not give', async (world) => {
+  const room = await world.sharedRoom();
+  const openid = await world.openid('bob', world.second);
+  const refused = async (changes) => {
+    const { status, body } = await world.sfuToken('bob', room, { openid: { ...openid, ...changes } });
+    return [status, body.errcode];
+  };
+  assert.deepEqual(await refused({ access_token: 'forged' }), [401, 'M_UNAUTHORIZED']);
+  assert.deepEqual(await refused({ matrix_server_name: world.synapse.serverName }), [401, 'M_UNAUTHORIZED']);
+  // A server that is not there.
+  assert.deepEqual(await refused({ matrix_server_name: `${ADDRESS}:9` }), [401, 'M_UNAUTHORIZED']);
+  assert.equal((await world.sfuToken('bob', room, { openid, synapse: world.second })).status, 200);
+});
