@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, bail};
+use config::Config;
 use datapath::sockets::{InterfaceAddress, interface_addresses};
 
 /// The addresses of this host, seen from inside and outside.
@@ -56,6 +57,19 @@ impl Addresses {
 /// The URLs at which a client of a call finds TURN over UDP (RFC 7065).
 pub fn turn_urls(addresses: &[SocketAddr]) -> Vec<String> {
     addresses.iter().map(|address| format!("turn:{address}?transport=udp")).collect()
+}
+
+/// The URLs at which they find it over TCP, and over TLS by the names in the certificate.
+pub fn turn_tcp_urls(config: &Config, addresses: &Addresses) -> Vec<String> {
+    let tcp = &config.listen.tcp;
+    let plain = tcp.first().map(|&first| addresses.behind(first)).unwrap_or_default();
+    let plain = plain.into_iter().map(|address| format!("turn:{address}?transport=tcp"));
+    // What looks like HTTPS passes most firewalls.
+    let usual = [443, 5349].into_iter().find(|port| tcp.iter().any(|listener| listener.port() == *port));
+    let port = usual.or(tcp.first().map(SocketAddr::port));
+    let names = config.tls.iter().flat_map(|tls| &tls.names);
+    let encrypted = names.filter_map(|name| Some(format!("turns:{name}:{}?transport=tcp", port?)));
+    plain.chain(encrypted).collect()
 }
 
 /// The URL of the web page, as somebody at this machine or (where an address is advertised) elsewhere opens it.

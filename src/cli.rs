@@ -41,7 +41,7 @@ pub struct Demo {
     /// has, loopback included.
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     pub advertise: Vec<IpAddr>,
-    /// UDP port for calls; the next one serves TURN.
+    /// UDP and TCP port for calls; the next one serves TURN over UDP.
     #[arg(long, value_name = "PORT", default_value_t = 3478, value_parser = clap::value_parser!(u16).range(1..=65534))]
     pub udp_port: u16,
 }

@@ -14,6 +14,7 @@ pub fn config(demo: &Demo) -> Config {
     config.listen.http = demo.listen;
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     config.listen.udp = vec![SocketAddr::new(any, demo.udp_port), SocketAddr::new(any, demo.udp_port + 1)];
+    config.listen.tcp = vec![SocketAddr::new(any, demo.udp_port)];
     config.advertise = demo.advertise.clone();
     config.api_keys.insert(API_KEY.into(), Secret::new(API_SECRET));
     config

@@ -29,13 +29,19 @@ const WORKERS: u16 = 1;
 /// Below this, a burst of video is lost when the worker is busy for a few milliseconds.
 const RECEIVE_BUFFER_BYTES_MIN: usize = 2 << 20;
 
+/// errno(3): the address family is switched off.
+const EAFNOSUPPORT: i32 = 97;
+
 /// What remains after the clients are gone ends within this.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal comes. `ready` is called when clients can connect.
 pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     // The TCP port comes first and without SO_REUSEPORT: a second instance ends here.
-    let listener = listen(config.listen.http)?;
+    let listener = listen(config.listen.http, "listen.http or --listen")?;
+    let listeners = config.listen.tcp.iter().map(|address| listen(*address, "listen.tcp or --udp-port"));
+    let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
+    let certificates = settings::certificates(config)?;
     if let Err(error) = sockets::raise_descriptor_limit() {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
@@ -47,7 +53,7 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
     let (events, received_events) = mpsc::channel(config.limits.queue);
     let workers = start_workers(config, &addresses, &certificate, &turn_secret, &mut entropy, &events)?;
     drop(events);
-    let options = settings::signaling(
+    let mut options = settings::signaling(
         config,
         &addresses,
         settings::Signaling {
@@ -59,6 +65,8 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
             is_demo,
         },
     );
+    options.tcp.listeners = listeners;
+    options.tcp.certificates = certificates;
     warn_of_the_unusable(config, &options);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
@@ -68,8 +76,9 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
     served
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let bind = || {
+/// `key` says where the address comes from.
+fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListener> {
+    let bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Connections of an earlier run may linger in TIME_WAIT; another listener still makes this fail.
         socket.set_reuse_address(true)?;
@@ -81,10 +90,15 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
         socket.listen(BACKLOG)?;
         Ok::<_, std::io::Error>(socket.into())
     };
-    bind().with_context(|| {
-        format!(
-            "cannot listen on TCP {address}; is another instance running? listen.http or --listen names the address"
-        )
+    let bound = match bind(address) {
+        // A system without IPv6.
+        Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT) && address.ip().is_unspecified() => {
+            bind(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        bound => bound,
+    };
+    bound.with_context(|| {
+        format!("cannot listen on TCP {address}; is another instance running? {key} names the address")
     })
 }
 
@@ -130,7 +144,7 @@ fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {
 
 async fn serve(
     listener: std::net::TcpListener,
-    options: signaling::Options,
+    mut options: signaling::Options,
     workers: Vec<Worker>,
     events: mpsc::Receiver<Event>,
     ready: impl FnOnce(),
@@ -143,6 +157,8 @@ async fn serve(
     for worker in workers {
         let commands = worker.commands;
         sinks.push(Box::new(move |command| commands.try_send(command).is_ok()));
+        let streams = worker.streams;
+        options.tcp.streams.push(Box::new(move |stream| streams.try_send(stream).is_ok()));
         ended.push(worker.ended);
         threads.push(worker.thread);
     }

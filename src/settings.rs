@@ -13,7 +13,7 @@ use sfu::transport::Certificate;
 use signaling::LeaveStore;
 use signaling::matrix::{MembershipUnknown, Patterns, Policy};
 
-use crate::addresses::{Addresses, turn_urls};
+use crate::addresses::{Addresses, turn_tcp_urls, turn_urls};
 use crate::demo;
 
 /// Life of the TURN credentials that clients of a call get. A call may outlast them.
@@ -116,13 +116,15 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
     // A browser takes everything that comes from a TURN server's port for TURN, so only the second listener serves.
     let turn = config.listen.udp.get(1).map(|&second| signaling::Turn {
         secret: parts.turn_secret,
-        urls: turn_urls(&addresses.behind(second)),
+        urls: [turn_urls(&addresses.behind(second)), turn_tcp_urls(config, addresses)].concat(),
         ttl: TURN_CREDENTIAL_TTL,
     });
     let counters = parts.counters;
     signaling::Options {
         api_keys: config.api_keys.iter().map(|(key, secret)| (key.clone(), secret.reveal().to_owned())).collect(),
         media_candidates: addresses.behind(config.listen.udp[0]),
+        media_tcp_candidates: config.listen.tcp.first().map(|&first| addresses.behind(first)).unwrap_or_default(),
+        tcp: signaling::Tcp { proxies: config.listen.proxies.clone(), ..signaling::Tcp::default() },
         fingerprint: parts.fingerprint,
         turn,
         limits: signaling::Limits {
@@ -149,6 +151,15 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
         matrix: parts.matrix,
         entropy: parts.entropy,
     }
+}
+
+/// The certificate of TLS, if there is one.
+pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<signaling::Certificates>>> {
+    let Some(tls) = &config.tls else {
+        return Ok(None);
+    };
+    let certificates = signaling::Certificates::load(&tls.certificate, &tls.key);
+    Ok(Some(Arc::new(certificates.context("[tls] cannot be used")?)))
 }
 
 /// The homeserver beside us, if there is one.

@@ -6,13 +6,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use datapath::driver::Driver;
+use datapath::driver::{Driver, Stream};
 use datapath::mux::Mux;
 use datapath::queue::{self, Receiver, Sender};
 use datapath::shared_counters::SharedCounters;
 use datapath::sockets::Waker;
 use sfu::{Command, Event, Sfu};
 use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 use crate::event_queue::EventQueue;
 
@@ -21,6 +22,8 @@ pub type Plane = Mux<relay::Server, Sfu>;
 /// The control plane's hold on a worker.
 pub struct Worker {
     pub commands: Sender<Command>,
+    /// TCP connections that carry TURN or ICE.
+    pub streams: Sender<Stream>,
     pub counters: Arc<SharedCounters>,
     /// Resolves when the thread ends, for whatever reason.
     pub ended: oneshot::Receiver<()>,
@@ -36,6 +39,9 @@ pub struct Thread {
 
 /// Commands carried out between two turns, so that a flood of them delays media by no more than that.
 const COMMANDS_MAX: usize = 64;
+
+/// TCP connections on their way to the worker; more are refused.
+const STREAMS_MAX: usize = 1024;
 
 /// A turn ends at least this often, to publish the counters.
 const WAIT_MAX: Duration = Duration::from_millis(500);
@@ -55,9 +61,11 @@ impl Worker {
         let waker = driver.waker();
         let counters = driver.shared_counters();
         let (commands, received) = queue::bounded(capacity, waker.clone());
+        let (streams, received_streams) = queue::bounded(STREAMS_MAX, waker.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let (alive, ended) = oneshot::channel();
-        let mut round = Round { driver, plane, commands: received, events: EventQueue::new(events) };
+        let mut round =
+            Round { driver, plane, commands: received, streams: received_streams, events: EventQueue::new(events) };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn({
@@ -73,7 +81,7 @@ impl Worker {
                 }
             })
             .context("cannot start a worker thread")?;
-        Ok(Worker { commands, counters, ended, thread: Thread { stop, waker, thread } })
+        Ok(Worker { commands, streams, counters, ended, thread: Thread { stop, waker, thread } })
     }
 }
 
@@ -93,6 +101,7 @@ struct Round {
     driver: Driver,
     plane: Plane,
     commands: Receiver<Command>,
+    streams: Receiver<Stream>,
     events: EventQueue,
 }
 
@@ -100,6 +109,11 @@ impl Round {
     /// Commands, then one turn, then events.
     fn run(&mut self) -> anyhow::Result<()> {
         let more = self.take_commands();
+        while let Some(stream) = self.streams.try_recv() {
+            if let Err(error) = self.driver.add_stream(stream) {
+                debug!(%error, "a TCP connection ended on its way to the worker");
+            }
+        }
         let wait = if more {
             Duration::ZERO
         } else if self.events.is_waiting() {

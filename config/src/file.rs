@@ -12,6 +12,7 @@ pub struct File {
     pub log: String,
     pub advertise: Vec<String>,
     pub listen: Listen,
+    pub tls: Tls,
     pub api_keys: BTreeMap<String, Secret>,
     pub rooms: Rooms,
     pub matrix: Matrix,
@@ -26,6 +27,7 @@ impl Default for File {
             log: "info".into(),
             advertise: Vec::new(),
             listen: Listen::default(),
+            tls: Tls::default(),
             api_keys: BTreeMap::new(),
             rooms: Rooms::default(),
             matrix: Matrix::default(),
@@ -40,13 +42,29 @@ impl Default for File {
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
     pub udp: Vec<String>,
+    /// Left out: the first of `udp`.
+    pub tcp: Option<Vec<String>>,
     pub http: String,
+    pub proxies: Vec<String>,
 }
 
 impl Default for Listen {
     fn default() -> Listen {
-        Listen { udp: vec!["[::]:3478".into(), "[::]:3479".into()], http: "0.0.0.0:7880".into() }
+        Listen {
+            udp: vec!["[::]:3478".into(), "[::]:3479".into()],
+            tcp: None,
+            http: "0.0.0.0:7880".into(),
+            proxies: Vec::new(),
+        }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: String,
+    pub key: String,
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -14,7 +14,7 @@ pub use secret::Secret;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,6 +27,8 @@ pub struct Config {
     /// The addresses under which clients reach us, best first; empty: every usable interface address.
     pub advertise: Vec<IpAddr>,
     pub listen: Listen,
+    /// `None` without `tls.certificate`.
+    pub tls: Option<Tls>,
     /// Key → secret of those who may sign tokens.
     pub api_keys: BTreeMap<String, Secret>,
     pub rooms: Rooms,
@@ -42,7 +44,20 @@ pub struct Config {
 pub struct Listen {
     /// One or two; calls use the first, TURN for clients of calls the second.
     pub udp: Vec<SocketAddr>,
+    /// TURN and ICE over TCP and TLS, HTTPS; each on another port than `http`, which serves the same.
+    pub tcp: Vec<SocketAddr>,
     pub http: SocketAddr,
+    /// Whose TCP connections begin with a PROXY header.
+    pub proxies: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM files.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// The names by which clients reach us, as the certificate has them.
+    pub names: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +103,7 @@ impl Config {
             log: problems.log(file.log),
             advertise: problems.advertise(&file.advertise),
             listen: problems.listen(&file.listen),
+            tls: problems.tls(file.tls),
             api_keys: problems.api_keys(file.api_keys),
             rooms: Rooms {
                 auto_create: file.rooms.auto_create,
@@ -202,7 +218,38 @@ impl Problems {
             self.add("listen.udp", value, fix);
         }
         let http = self.address("listen.http", &listen.http, "0.0.0.0:7880");
-        Listen { udp, http: http.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7880))) }
+        let http = http.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7880)));
+        let tcp: Vec<SocketAddr> = match &listen.tcp {
+            None => udp.first().copied().filter(|first| first.port() != http.port()).into_iter().collect(),
+            Some(tcp) => tcp.iter().filter_map(|text| self.address("listen.tcp", text, "[::]:443")).collect(),
+        };
+        for (index, listener) in tcp.iter().enumerate() {
+            if listener.port() == http.port() {
+                let fix = "listen.http has this port and serves the same there; leave it out";
+                self.add("listen.tcp", format!("\"{listener}\""), fix);
+            } else if tcp[..index].contains(listener) {
+                self.add("listen.tcp", format!("\"{listener}\""), "stands there twice; leave one");
+            }
+        }
+        Listen { udp, tcp, http, proxies: self.prefixes("listen.proxies", &listen.proxies) }
+    }
+
+    fn tls(&mut self, tls: file::Tls) -> Option<Tls> {
+        if tls.certificate.is_empty() && tls.key.is_empty() {
+            return None;
+        }
+        for (key, path) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
+            if path.is_empty() {
+                self.add(key, r#""""#, "the certificate and its key belong together; write the path of a PEM file");
+            }
+        }
+        for name in &tls.names {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+            if name.is_empty() || !name.chars().all(fits) {
+                self.add("tls.names", format!("{name:?}"), r#"write a host name such as "calls.example.org""#);
+            }
+        }
+        Some(Tls { certificate: tls.certificate.into(), key: tls.key.into(), names: tls.names })
     }
 
     fn api_keys(&mut self, api_keys: BTreeMap<String, Secret>) -> BTreeMap<String, Secret> {

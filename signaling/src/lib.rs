@@ -31,11 +31,13 @@ mod options;
 mod outbound;
 mod page;
 mod server;
+mod tcp;
 
 pub use leave_store::LeaveStore;
 pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
 pub use outbound::Authorities;
 pub use server::serve;
+pub use tcp::{Certificates, StreamSink, Tcp};
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};
@@ -43,3 +45,5 @@ pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};
 pub use matrix::fuzz::fuzz_token_request;
 #[doc(hidden)]
 pub use matrix::transaction::fuzz_transaction;
+#[doc(hidden)]
+pub use tcp::fuzz_proxy_header;

@@ -53,6 +53,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         counter("hausruf_discards_total", "Received packets that went no further, by reason", &["worker", "reason"])?;
     let opened = counter("hausruf_relay_sockets_opened_total", "Relay sockets opened at the kernel", &["worker"])?;
     let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
+    let streams = gauge("hausruf_streams", "TCP connections that carry TURN or ICE now", &["worker"])?;
     let handovers = counter("hausruf_memory_handovers_total", "Datagrams handed over in memory", &["worker"])?;
     let missed = counter("hausruf_events_lost_total", "Events that found the signalling's queue full", &["worker"])?;
     let turns = counter("hausruf_loop_turns_total", "Turns of the worker's loop", &["worker"])?;
@@ -85,6 +86,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         let labels = [worker];
         opened.with_label_values(&labels).inc_by(counters.relay_sockets_opened);
         open.with_label_values(&labels).set(i64::try_from(snapshot.relay_sockets).unwrap_or(i64::MAX));
+        streams.with_label_values(&labels).set(i64::try_from(snapshot.streams).unwrap_or(i64::MAX));
         handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
         missed.with_label_values(&labels).inc_by(counters.events_lost);
         turns.with_label_values(&labels).inc_by(snapshot.lag.turns);

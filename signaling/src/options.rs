@@ -11,6 +11,7 @@ use sfu::{Command, Fingerprint};
 use crate::leave_store::LeaveStore;
 use crate::matrix::{self, delayed_leave::Record};
 use crate::outbound::Authorities;
+use crate::tcp::Tcp;
 
 /// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
 pub type CommandSink = Box<dyn FnMut(Command) -> bool + Send>;
@@ -23,6 +24,8 @@ pub struct Options {
     pub api_keys: BTreeMap<String, String>,
     /// Host candidates (UDP) in the order of preference.
     pub media_candidates: Vec<SocketAddr>,
+    /// Passive TCP candidates (RFC 6544).
+    pub media_tcp_candidates: Vec<SocketAddr>,
     /// Of the certificate that the workers present in DTLS.
     pub fingerprint: Fingerprint,
     pub turn: Option<Turn>,
@@ -34,6 +37,8 @@ pub struct Options {
     pub demo_key: Option<String>,
     /// Opens the page for operators; `None` switches it off.
     pub admin_token: Option<String>,
+    /// What TCP serves beside plain HTTP.
+    pub tcp: Tcp,
     /// The homeserver whose rooms get calls.
     pub matrix: Option<Matrix>,
     /// Seeds everything that has to be unguessable: ids, ICE passwords, SSRCs.

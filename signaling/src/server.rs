@@ -4,12 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sfu::Event;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, now};
@@ -20,6 +23,7 @@ use crate::matrix::{ISSUER, Service};
 use crate::options::{CommandSink, Options};
 use crate::outbound::homeserver::{self, Homeserver};
 use crate::outbound::servers::Servers;
+use crate::tcp::{Http, Sorted, Tcp};
 
 /// A request's head: the join request of a browser stands in its first line.
 const HEAD_LIMIT: usize = 256 << 10;
@@ -47,6 +51,7 @@ pub async fn serve(
     let settings = Settings {
         api_keys,
         candidates: options.media_candidates,
+        tcp_candidates: options.media_tcp_candidates,
         fingerprint: options.fingerprint,
         turn: options.turn,
         room_defaults: options.room_defaults,
@@ -90,46 +95,93 @@ pub async fn serve(
     background.spawn(async move { timers_control.run_timers().await });
 
     let slots = Arc::new(Semaphore::new(options.limits.connections));
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(stream, &app, &slots),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    let listeners = std::mem::take(&mut options.tcp.listeners);
+    let tcp = Arc::new(options.tcp);
+    if let Some(certificates) = &tcp.certificates {
+        background.spawn(Arc::clone(certificates).watch());
+    }
+    let mut doors = JoinSet::new();
+    doors.spawn(Door { listener, plain_http: true, app: app.clone(), tcp: tcp.clone(), slots: slots.clone() }.run());
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let door =
+                    Door { listener, plain_http: false, app: app.clone(), tcp: tcp.clone(), slots: slots.clone() };
+                doors.spawn(door.run());
+            }
+            Err(error) => tracing::error!(%error, "cannot serve a TCP listener"),
         }
     }
+    shutdown.await;
     // Who asks now gets "connection refused" and tries again, which is what is wanted.
-    drop(listener);
+    doors.shutdown().await;
     control.step_matrix(|service, _, _| service.appservice(|appservice| appservice.leaves.drain()));
     control.step(|rooms, now| rooms.drain(now));
     let _ = tokio::time::timeout(options.drain.timeout, http::until_idle(&control)).await;
     background.shutdown().await;
 }
 
-fn accept(stream: TcpStream, app: &Arc<App>, slots: &Arc<Semaphore>) {
-    // Beyond the limit a connection is closed at once: a queue of them would only hide it.
-    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-        return;
-    };
-    let _ = stream.set_nodelay(true);
-    let app = Arc::clone(app);
-    tokio::spawn(async move {
-        // An upgraded connection outlives this task; its handler takes the slot along.
-        let slot = Arc::new(slot);
-        let service = service_fn(|request| http::respond(Arc::clone(&app), request, Arc::clone(&slot)));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD_LIMIT)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "connection ended");
+/// A listener and what is behind it.
+struct Door {
+    listener: TcpListener,
+    /// Whether HTTP may come without TLS, and `/metrics` is shown: the operator's own door.
+    plain_http: bool,
+    app: Arc<App>,
+    tcp: Arc<Tcp>,
+    slots: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn run(self) {
+        let plain_http = self.plain_http;
+        loop {
+            let socket = match self.listener.accept().await {
+                Ok((socket, _)) => socket,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Beyond the limit a connection is closed at once: a queue of them would only hide it.
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                continue;
+            };
+            let (app, tcp) = (Arc::clone(&self.app), Arc::clone(&self.tcp));
+            tokio::spawn(async move {
+                match tcp.sort(socket, plain_http, slot).await {
+                    Sorted::Http(Http::Plain(stream), slot) => serve_http(stream, app, slot, plain_http).await,
+                    Sorted::Http(Http::Encrypted(stream), slot) => serve_http(*stream, app, slot, plain_http).await,
+                    Sorted::Gone => {}
+                }
+            });
+        }
+    }
+}
+
+async fn serve_http<S>(stream: S, app: Arc<App>, slot: OwnedSemaphorePermit, shows_metrics: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // An upgraded connection outlives this task; its handler takes the slot along.
+    let slot = Arc::new(slot);
+    let service = service_fn(|request: Request<Incoming>| {
+        let hidden = !shows_metrics && request.uri().path().trim_start_matches('/') == "metrics";
+        let (app, slot) = (Arc::clone(&app), Arc::clone(&slot));
+        async move {
+            match hidden {
+                true => Ok(http::text(StatusCode::NOT_FOUND, "")),
+                false => http::respond(app, request, slot).await,
+            }
         }
     });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::trace!(%error, "connection ended");
+    }
 }

@@ -76,6 +76,8 @@ impl Server {
             metrics: Arc::new(|| vec![Default::default()]),
             demo_key: None,
             admin_token: None,
+            media_tcp_candidates: Vec::new(),
+            tcp: signaling::Tcp::default(),
             matrix: Some(matrix),
             entropy: Entropy::from_seed([9; 32]),
         };

@@ -54,6 +54,8 @@ fn options() -> Options {
         metrics: Arc::new(|| vec![Default::default()]),
         demo_key: Some("devkey".into()),
         admin_token: None,
+        media_tcp_candidates: Vec::new(),
+        tcp: signaling::Tcp::default(),
         matrix: None,
         entropy: Entropy::from_seed([9; 32]),
     }

@@ -45,6 +45,7 @@ pub fn fuzz_sdp(data: &[u8]) {
         ice: &offer.ice,
         fingerprint: offer.fingerprint,
         candidates: &[],
+        tcp_candidates: &[],
         sections,
     };
     let text = answer.write(&offer);
@@ -68,6 +69,7 @@ pub fn fuzz_session(data: &[u8]) {
     let settings = Settings {
         api_keys: BTreeMap::from([("key".to_owned(), "secret".to_owned())]),
         candidates: Vec::new(),
+        tcp_candidates: Vec::new(),
         fingerprint: sfu::Fingerprint([0; 32]),
         turn: None,
         limits: Limits::default(),

@@ -295,6 +295,7 @@ impl Room {
             ice,
             fingerprint: ctx.settings.fingerprint,
             candidates: &ctx.settings.candidates,
+            tcp_candidates: &ctx.settings.tcp_candidates,
             sections,
         };
         let sdp = answer.write(offer);

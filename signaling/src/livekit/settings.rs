@@ -29,6 +29,8 @@ pub const ATTRIBUTES_LIMIT: usize = 64 << 10;
 pub struct Settings {
     pub api_keys: BTreeMap<String, String>,
     pub candidates: Vec<SocketAddr>,
+    /// Passive TCP candidates (RFC 6544).
+    pub tcp_candidates: Vec<SocketAddr>,
     pub fingerprint: Fingerprint,
     pub turn: Option<Turn>,
     pub limits: Limits,

@@ -33,6 +33,7 @@ pub fn settings() -> Settings {
     Settings {
         api_keys: BTreeMap::from([("devkey".to_owned(), "secret".to_owned())]),
         candidates: vec!["192.0.2.1:3478".parse().unwrap()],
+        tcp_candidates: Vec::new(),
         fingerprint: Fingerprint([7; 32]),
         turn: Some(Turn {
             secret: "turn secret".into(),

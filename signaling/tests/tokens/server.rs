@@ -99,6 +99,8 @@ impl Server {
             metrics: Arc::new(|| vec![Default::default()]),
             demo_key: None,
             admin_token: None,
+            media_tcp_candidates: Vec::new(),
+            tcp: signaling::Tcp::default(),
             matrix: Some(signaling::Matrix {
                 settings: settings.clone(),
                 authorities,

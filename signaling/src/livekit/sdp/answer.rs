@@ -47,6 +47,8 @@ pub struct Answer<'a> {
     pub ice: &'a IceCredentials,
     pub fingerprint: Fingerprint,
     pub candidates: &'a [SocketAddr],
+    /// Passive TCP candidates (RFC 6544).
+    pub tcp_candidates: &'a [SocketAddr],
     /// One for each section of the offer, in its order.
     pub sections: Vec<SectionAnswer>,
 }
@@ -105,6 +107,9 @@ impl Answer<'_> {
             if let Some(candidates) = candidates.take() {
                 for (index, address) in candidates.iter().enumerate() {
                     candidate(&mut out, index, *address);
+                }
+                for (index, address) in self.tcp_candidates.iter().enumerate() {
+                    tcp_candidate(&mut out, candidates.len() + index, *address);
                 }
                 out.push_str("a=end-of-candidates\r\n");
             }
@@ -202,6 +207,15 @@ fn candidate(out: &mut String, index: usize, address: SocketAddr) {
     let _ = write!(out, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", index + 1, address.ip(), address.port());
 }
 
+/// RFC 6544 §4.2: the direction preference of a passive candidate of a controlled agent is 4; and whatever goes over
+/// UDP goes before.
+fn tcp_candidate(out: &mut String, index: usize, address: SocketAddr) {
+    let other_preference = 8_191_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
+    let priority = (90 << 24) | ((4 << 13 | other_preference) << 8) | 255;
+    let (ip, port) = (address.ip(), address.port());
+    let _ = write!(out, "a=candidate:{} 1 tcp {priority} {ip} {port} typ host tcptype passive\r\n", index + 1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +229,7 @@ mod tests {
             ice: &IceCredentials { ufrag: "00abcdef".into(), pwd: "0123456789012345678901".into() },
             fingerprint: Fingerprint([0xab; 32]),
             candidates: &["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
+            tcp_candidates: &["192.0.2.1:443".parse().unwrap()],
             sections,
         }
         .write(offer)

@@ -1,0 +1,130 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use datapath::stream::Framing;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// What the first octets of a connection say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http,
+    Tls,
+    /// TURN, or ICE over TCP.
+    Framed(Framing),
+}
+
+impl Kind {
+    /// `None` as long as more octets are needed.
+    fn of(octets: &[u8]) -> io::Result<Option<Kind>> {
+        match octets.first() {
+            None => Ok(None),
+            // A method's name.
+            Some(b'A'..=b'Z') => Ok(Some(Kind::Http)),
+            // RFC 8446 §5.1: a handshake record.
+            Some(22) => Ok(Some(Kind::Tls)),
+            _ => match Framing::sniff(octets) {
+                Ok(framing) => Ok(framing.map(Kind::Framed)),
+                Err(_) => Err(io::Error::other("neither HTTP nor TLS nor STUN")),
+            },
+        }
+    }
+}
+
+/// A stream whose first octets have been looked at, and are read again.
+pub struct Peeked<S> {
+    inner: S,
+    octets: Vec<u8>,
+    read: usize,
+}
+
+impl<S> Peeked<S> {
+    pub fn new(inner: S) -> Peeked<S> {
+        Peeked { inner, octets: Vec::new(), read: 0 }
+    }
+
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The stream, and what was looked at and not read again.
+    pub fn into_parts(mut self) -> (S, Vec<u8>) {
+        self.octets.drain(..self.read);
+        (self.inner, self.octets)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Peeked<S> {
+    pub async fn kind(&mut self) -> io::Result<Kind> {
+        loop {
+            if let Some(kind) = Kind::of(&self.octets[self.read..])? {
+                return Ok(kind);
+            }
+            self.peek_more(10).await?;
+        }
+    }
+
+    /// Looks at the first `count` octets.
+    pub async fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
+        while self.octets.len() - self.read < count {
+            self.peek_more(count).await?;
+        }
+        Ok(&self.octets[self.read..self.read + count])
+    }
+
+    /// Octets that were looked at are done with.
+    pub fn consume(&mut self, count: usize) {
+        self.read += count;
+    }
+
+    /// Never more than `count` in all: what follows may be another's, such as the first record of a handshake.
+    async fn peek_more(&mut self, count: usize) -> io::Result<()> {
+        let missing = (self.read + count).saturating_sub(self.octets.len());
+        let more = (&mut self.inner).take(missing as u64).read_buf(&mut self.octets).await?;
+        if more == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let waiting = &self.octets[self.read..];
+        if waiting.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(context, buffer);
+        }
+        let count = waiting.len().min(buffer.remaining());
+        buffer.put_slice(&waiting[..count]);
+        self.read += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, octets));
+        Poll::Ready(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,130 @@
+//! TCP connections, told apart by their first octets: HTTP, TLS, TURN and ICE.
+
+mod certificates;
+mod first_octets;
+mod proxy_header;
+
+pub use certificates::Certificates;
+pub use first_octets::{Kind, Peeked};
+pub use proxy_header::fuzz_proxy_header;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datapath::driver::Stream;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use proxy_header::ProxyHeader;
+
+/// Hands a connection to a worker's queue; `false` when the queue is full. Never blocks.
+pub type StreamSink = Box<dyn Fn(Stream) -> bool + Send + Sync>;
+
+/// What TCP serves beside plain HTTP.
+#[derive(Default)]
+pub struct Tcp {
+    /// Listeners that serve everything but plain HTTP.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Without certificates there is no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Proxies whose connections begin with a PROXY header (version 2).
+    pub proxies: Vec<IpNet>,
+    /// Where connections go that carry TURN or ICE, by worker number.
+    pub streams: Vec<StreamSink>,
+}
+
+/// Everything that comes before the first request: a PROXY header, a handshake, ten octets.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A connection that speaks HTTP.
+pub enum Http {
+    Plain(Peeked<TcpStream>),
+    Encrypted(Box<Peeked<TlsStream<Peeked<TcpStream>>>>),
+}
+
+/// A connection that is sorted.
+pub enum Sorted {
+    Http(Http, OwnedSemaphorePermit),
+    /// It carries datagrams and belongs to a worker now, or was nothing that is served.
+    Gone,
+}
+
+impl Tcp {
+    /// Finds out what a new connection is. `plain_http`: whether HTTP may come without TLS.
+    pub async fn sort(&self, socket: TcpStream, plain_http: bool, slot: OwnedSemaphorePermit) -> Sorted {
+        match timeout(PATIENCE, self.try_sort(socket, plain_http, slot)).await {
+            Ok(Ok(sorted)) => sorted,
+            Ok(Err(error)) => {
+                tracing::trace!(%error, "connection refused");
+                Sorted::Gone
+            }
+            Err(_) => Sorted::Gone,
+        }
+    }
+
+    async fn try_sort(&self, socket: TcpStream, plain_http: bool, slot: OwnedSemaphorePermit) -> io::Result<Sorted> {
+        socket.set_nodelay(true)?;
+        let (mut remote, mut local) = (canonical(socket.peer_addr()?), canonical(socket.local_addr()?));
+        let mut socket = Peeked::new(socket);
+        if self.proxies.iter().any(|proxy| proxy.contains(&remote.ip())) {
+            // A health check of the proxy's own has no addresses to tell.
+            if let Some(ProxyHeader { source, destination }) = ProxyHeader::read(&mut socket).await? {
+                (remote, local) = (canonical(source), canonical(destination));
+            }
+        }
+        let framing = match socket.kind().await? {
+            Kind::Http if plain_http => return Ok(Sorted::Http(Http::Plain(socket), slot)),
+            Kind::Http => return Err(refused("HTTP without TLS")),
+            Kind::Framed(framing) => {
+                let (socket, unread) = socket.into_parts();
+                let socket = socket.into_std()?;
+                let stream = Stream { socket, tls: None, framing, unread, remote, local, guard: Box::new(slot) };
+                return self.hand_over(stream);
+            }
+            Kind::Tls => {
+                let certificates = self.certificates.as_ref().ok_or_else(|| refused("TLS without a certificate"))?;
+                let acceptor = TlsAcceptor::from(certificates.server_config());
+                let mut socket = Peeked::new(acceptor.accept(socket).await?);
+                let is_http = socket.inner().get_ref().1.alpn_protocol() == Some(b"http/1.1");
+                match if is_http { Kind::Http } else { socket.kind().await? } {
+                    Kind::Http => return Ok(Sorted::Http(Http::Encrypted(Box::new(socket)), slot)),
+                    Kind::Tls => return Err(refused("TLS within TLS")),
+                    Kind::Framed(framing) => (framing, socket),
+                }
+            }
+        };
+        let (framing, socket) = framing;
+        let (socket, unread) = socket.into_parts();
+        let (socket, tls) = socket.into_inner();
+        let (socket, encrypted) = socket.into_parts();
+        if !encrypted.is_empty() {
+            return Err(refused("a handshake left octets behind"));
+        }
+        let (socket, tls) = (socket.into_std()?, Some(Box::new(tls)));
+        self.hand_over(Stream { socket, tls, framing, unread, remote, local, guard: Box::new(slot) })
+    }
+
+    fn hand_over(&self, stream: Stream) -> io::Result<Sorted> {
+        let workers = self.streams.len().max(1);
+        let worker = usize::from(stream.remote.port()) % workers;
+        match self.streams.get(worker) {
+            Some(sink) if sink(stream) => Ok(Sorted::Gone),
+            _ => Err(refused("no worker takes it")),
+        }
+    }
+}
+
+fn refused(why: &'static str) -> io::Error {
+    io::Error::other(why)
+}
+
+/// An IPv4 client of a listener for both families is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(IpAddr::to_canonical(&address.ip()), address.port())
+}
