@@ -1,5 +1,5 @@
 //! Where another server is, by its name: Server-Server API, *Resolving server names*. Who looks up what stands here;
-//! looking up is [`crate::outbound`]'s.
+//! looking up is not done here.
 
 use std::net::SocketAddr;
 

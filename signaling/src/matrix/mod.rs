@@ -1,5 +1,5 @@
 //! The Matrix side of the house as values: what homeserver and clients say goes in, what is to be done comes out.
-//! Matrix' words do not leave this module; sockets are in [`crate::http`] and [`crate::outbound`].
+//! Matrix' words do not leave this module; sockets are in `http` and `outbound`.
 //!
 //! [`Service`] is what outlives a request. `Control` holds it under the same lock as the rooms, runs its timer, carries
 //! its [`Ask`]s to the homeserver and brings the [`Answer`]s.

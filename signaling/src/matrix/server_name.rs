@@ -70,7 +70,7 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// The server of a well-formed user id: `@`, a localpart, a colon, a server name, at most [`ID_MAX`] octets.
+/// The server of a well-formed user id: `@`, a localpart, a colon, a server name, at most 255 octets.
 pub fn server_of(user_id: &str) -> Option<ServerName> {
     let (_localpart, server) = user_id.strip_prefix('@')?.split_once(':')?;
     // Old rooms have localparts of any characters; what could break a line or a log stays out.

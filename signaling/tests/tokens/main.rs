@@ -2,6 +2,7 @@
 
 mod entering;
 mod granting;
+mod inquiring;
 mod proxying;
 mod refusing;
 mod server;

@@ -3,6 +3,8 @@
 use serde_json::json;
 use signaling::Authorities;
 use signaling::matrix::Patterns;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::server::{ROOM, Server, get_token, policy, sfu_get, with};
 
@@ -135,6 +137,25 @@ async fn a_homeserver_without_answers_gives_no_tokens() {
     assert_eq!(server.post("/sfu/get", &sfu_get("t", "hs")).await.error(), forbidden());
     server.homeserver.world().is_away = true;
     assert_eq!(server.post("/sfu/get", &sfu_get("t", "hs")).await.error(), (503, "M_UNKNOWN".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_gives_none() {
+    let mut server = Server::start().await;
+    server.homeserver.vouch("t", "@alice:hs");
+    server.homeserver.join(ROOM, "@alice:hs");
+    let mut open = TcpStream::connect(server.address).await.unwrap();
+    let body = sfu_get("t", "hs").to_string();
+    let request = format!("POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut answer = vec![0; 4096];
+    open.write_all(request.as_bytes()).await.unwrap();
+    let length = open.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    server.end().await;
+    open.write_all(request.as_bytes()).await.unwrap();
+    let length = open.read(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer[..length]);
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("M_UNKNOWN"), "{text}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use signaling::{Authorities, Drain, Limits, Options, RoomDefaults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::stand_in::StandIn;
 
@@ -29,7 +30,8 @@ pub struct Server {
     pub homeserver: StandIn,
     pub settings: Settings,
     _events: mpsc::Sender<sfu::Event>,
-    _stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
 /// An answer over HTTP.
@@ -117,10 +119,10 @@ impl Server {
         });
         let (events_in, events) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(signaling::serve(listener, options, vec![worker], events, async move {
+        let task = tokio::spawn(signaling::serve(listener, options, vec![worker], events, async move {
             let _ = stopped.await;
         }));
-        Server { address, homeserver, settings, _events: events_in, _stop: stop }
+        Server { address, homeserver, settings, _events: events_in, stop: Some(stop), task: Some(task) }
     }
 
     pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Told {
@@ -136,6 +138,12 @@ impl Server {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Told { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// Ends it, but for connections that are open.
+    pub async fn end(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.task.take().unwrap().await.unwrap();
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Told {
