@@ -5,9 +5,10 @@ import { join } from 'node:path';
 
 /**
  * Writes the three files into `folder` and Synapse's own, for `hausruf serve --config <folder>/hausruf.toml`.
- * `url`: where clients and the homeserver reach Hausruf over HTTP. `toml`: further lines at the top of hausruf.toml.
+ * `url`: where clients and the homeserver reach Hausruf over HTTP, which listens on `listen`; `address`: that of its UDP
+ * ports; `tables`: more of hausruf.toml.
  */
-export function placeBeside(synapse, { folder, url, address, listen, toml = '', tables = '' }) {
+export function placeBeside(synapse, { folder, url, address, listen, tables = '' }) {
   mkdirSync(folder, { recursive: true });
   mkdirSync(join(synapse.folder, 'conf.d'), { recursive: true });
   const [asToken, hsToken, turnSecret] = ['as_token', 'hs_token', 'turn'].map((name) => synapse.secret(name));
@@ -47,7 +48,7 @@ export function placeBeside(synapse, { folder, url, address, listen, toml = '', 
   writeFileSync(
     config,
     `advertise = ["${address}"]
-${toml}
+
 [listen]
 http = "${listen}"
 udp = ["${address}:3478", "${address}:3479"]

@@ -38,7 +38,7 @@ export class MatrixWorld extends World {
     this.server = new Server(this.net, name, () => [HAUSRUF_BIN, ['serve', '--config', this.config]]);
   }
 
-  /** What a kind of world adds: `{settings, tls}` of the homeserver, `{toml, tables}` of hausruf.toml. */
+  /** What a kind of world adds: `{settings, tls}` of the homeserver, `tables` of hausruf.toml. */
   prepare() {
     return {};
   }
