@@ -7,16 +7,20 @@ use std::time::{Duration, Instant};
 use datapath::stun::Message;
 use datapath::{Datagram, Deadline, Endpoint, Entropy, Node, Now, Outbox, SocketEvent};
 use sfu::IceCredentials;
-use sfu::rtcp::{self, Rtcp, Writer};
+use sfu::congestion::FeedbackGenerator;
+use sfu::rtcp::{self, ReportBlock, Rtcp, Writer};
 use sfu::rtp::{RtpHeader, RtpPacket};
 use sfu::transport::srtp::RTCP_OVERHEAD;
 use sfu::transport::{MasterKeys, SrtpError, SrtpReceiver, SrtpSender};
 
 use crate::ice_agent::IceAgent;
+use crate::meeting::TRANSPORT_CC;
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
 use crate::sent_stream::{SentStream, StreamSpec, TransportSequence};
 use crate::turn_client::TurnClient;
 
+/// Octets of the IPv4 and UDP headers.
+const WIRE_OVERHEAD: u64 = 28;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const REPAIR_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -60,11 +64,17 @@ pub struct Caller {
     pub counters: CallerCounters,
     /// A REMB to send with every report, in bit/s.
     pub remb_bps: Option<u64>,
+    /// Whether its reports tell of loss.
+    pub reports_loss: bool,
+    /// Whether it makes a REMB of its own from send times.
+    pub estimates_remb: bool,
     /// Nothing is done any more: the process was killed.
     pub dead: bool,
     ssrc: u32,
     next_report: Instant,
     next_repair: Instant,
+    /// When what carries transport-wide numbers arrived.
+    arrivals: FeedbackGenerator,
 }
 
 impl Caller {
@@ -82,11 +92,14 @@ impl Caller {
             received: Vec::new(),
             counters: CallerCounters::default(),
             remb_bps: None,
+            reports_loss: true,
+            estimates_remb: false,
             dead: false,
             ssrc: entropy.u32(),
             entropy,
             next_report: now + REPORT_INTERVAL,
             next_repair: now + REPAIR_INTERVAL,
+            arrivals: FeedbackGenerator::default(),
         }
     }
 
@@ -151,12 +164,18 @@ impl Caller {
             Err(error) => panic!("the server sends what cannot be unprotected: {error:?}"),
         };
         let plain = RtpPacket::with_header(header, &packet[..length]).expect("the server sends RTP");
+        if let Some(&[high, low]) = plain.extension(TRANSPORT_CC) {
+            self.arrivals.receive(u16::from_be_bytes([high, low]), now.instant);
+        }
         let of = |stream: &&mut ReceivedStream| {
             let repair = stream.spec.rtx.map(|(ssrc, _)| ssrc);
             stream.spec.ssrc == header.ssrc || repair == Some(header.ssrc)
         };
         match self.received.iter_mut().find(of) {
-            Some(stream) => stream.handle(now.instant, &header, plain.payload()),
+            Some(stream) => {
+                stream.wire_octets += WIRE_OVERHEAD + packet.len() as u64;
+                stream.handle(now.instant, &header, plain.payload());
+            }
             None => self.counters.unknown += 1,
         }
     }
@@ -248,7 +267,8 @@ impl Caller {
             .filter(|stream| stream.packets > 0)
             .map(|stream| (stream.spec.ssrc, stream.sender_info(now)))
             .collect();
-        let blocks: Vec<_> = self.received.iter_mut().filter_map(ReceivedStream::report).collect();
+        let blocks: Vec<ReportBlock> = self.received.iter_mut().filter_map(ReceivedStream::report).collect();
+        let blocks = if self.reports_loss { blocks } else { Vec::new() };
         let ssrcs: Vec<u32> = self.received.iter().map(|stream| stream.spec.ssrc).collect();
         let (ssrc, remb_bps) = (self.ssrc, self.remb_bps);
         for (ssrc, info) in infos {
@@ -269,6 +289,15 @@ impl Caller {
                 },
                 out,
             );
+        }
+    }
+
+    fn send_transport_feedback(&mut self, now: Now, out: &mut Outbox) {
+        let ssrc = self.ssrc;
+        while self.arrivals.next_feedback().is_some_and(|at| at <= now.instant) {
+            let mut arrivals = std::mem::take(&mut self.arrivals);
+            self.send_rtcp(|writer| _ = arrivals.write(now.instant, writer, ssrc, 0), out);
+            self.arrivals = arrivals;
         }
     }
 
@@ -335,6 +364,7 @@ impl Node for Caller {
             return;
         }
         self.send_frames(now, out);
+        self.send_transport_feedback(now, out);
         if now.instant >= self.next_report {
             self.next_report = now.instant + REPORT_INTERVAL;
             self.send_reports(now, out);
@@ -350,7 +380,10 @@ impl Node for Caller {
             return None;
         }
         let frames = self.sent.iter().map(SentStream::poll_timeout);
-        let media = frames.chain([self.next_report, self.next_repair]).filter(|_| self.can_send());
+        let media = frames
+            .chain([self.next_report, self.next_repair])
+            .chain(self.arrivals.next_feedback())
+            .filter(|_| self.can_send());
         let turn = self.turn.as_ref().and_then(TurnClient::poll_timeout);
         let at = media.chain([self.ice.poll_timeout()]).chain(turn).min()?;
         Some(Deadline { at, reason: "a simulated caller" })

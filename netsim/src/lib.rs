@@ -6,6 +6,7 @@
 //!   last octet: [`world::World::digest`].
 //! - [`meeting::Meeting`] is a world with the real server in it, and the control plane that signalling would be. Its
 //!   [`caller`]s publish payloads that tell whose they are, and decode what they are given.
+//! - [`net_eq`] says what a listener hears of it; [`suite`] runs the named scenarios of poor links and scores them.
 //! - [`check`] holds the invariants of the wire, which every meeting is judged by; [`swarm`] makes random meetings.
 
 pub mod caller;
@@ -17,10 +18,12 @@ pub mod link;
 pub mod loss;
 pub mod meeting;
 pub mod nat;
+pub mod net_eq;
 pub mod picture;
 pub mod received_stream;
 pub mod schedule;
 pub mod sent_stream;
+pub mod suite;
 pub mod swarm;
 pub mod turn_client;
 pub mod world;

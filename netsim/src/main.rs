@@ -1,4 +1,5 @@
 //! `netsim link`: a poor link between two network namespaces, or as a UDP proxy. `netsim swarm`: random calls.
+//! `netsim suite`: the named scenarios of poor links.
 
 use std::fs::{File, read_to_string};
 use std::io::{self, Write};
@@ -29,6 +30,30 @@ enum Cli {
         #[arg(long, default_value_t = 100)]
         runs: u64,
     },
+    /// The named scenarios of poor links in virtual time: a table of scores, and plots.
+    Suite(SuiteArguments),
+}
+
+#[derive(Args)]
+struct SuiteArguments {
+    /// Scenarios whose name contains this, such as "P1 10"
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds
+    #[arg(long, default_value_t = 5)]
+    runs: u64,
+    /// The server alone, without the policies that it is compared with
+    #[arg(long)]
+    without_baselines: bool,
+    /// A folder for plots (SVG) of the first seed
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    /// Runs at once; as many as there are processors by default
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
 #[derive(Args)]
@@ -70,6 +95,7 @@ struct LinkArguments {
 fn main() -> ExitCode {
     let outcome = match Cli::parse() {
         Cli::Link(arguments) => link(&arguments),
+        Cli::Suite(arguments) => suite(arguments),
         Cli::Swarm { seed, runs } => {
             for seed in seed..seed.saturating_add(runs) {
                 println!("seed {seed}: digest {:016x}", netsim::swarm::run(seed));
@@ -84,6 +110,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn suite(arguments: SuiteArguments) -> Result<(), String> {
+    use netsim::suite::{Order, Policy};
+    let mut policies = vec![Policy::Ours];
+    if !arguments.without_baselines {
+        policies.extend([Policy::Remb, Policy::Unadapted]);
+    }
+    if let Some(folder) = &arguments.plots {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let order = Order {
+        only: arguments.only,
+        seed: arguments.seed,
+        runs: arguments.runs,
+        policies,
+        plots: arguments.plots,
+        jobs: arguments.jobs.unwrap_or(processors),
+    };
+    let (table, digest) = netsim::suite::run(&order).map_err(|error| error.to_string())?;
+    println!("{table}\ndigest {digest:016x}");
+    Ok(())
 }
 
 fn link(arguments: &LinkArguments) -> Result<(), String> {

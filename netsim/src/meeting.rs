@@ -32,6 +32,8 @@ const CALLER_PORT: u16 = 40_000;
 const OPUS: u8 = 111;
 const VP8: u8 = 96;
 const RTX: u8 = 97;
+/// The id of the transport-wide sequence number in what is subscribed to.
+pub const TRANSPORT_CC: u8 = 12;
 
 /// The simulcast layers of a camera: rid, bit/s, size.
 const LAYERS: [(&str, u32, (u16, u16)); 3] =
@@ -96,6 +98,10 @@ pub struct Meeting {
     /// the receiver does not see cannot be unprotected any more (RFC 3711 §3.3.1), so where a link may be cut from the
     /// start it begins below 2¹⁵, as in browsers.
     pub first_sequence: u16,
+    /// Octets that end-to-end encryption adds to each frame.
+    pub encryption: usize,
+    /// Whether the transport-wide extension is negotiated for what is subscribed to.
+    pub transport_cc: bool,
     entropy: Entropy,
     members: Vec<Member>,
     published: Vec<(TrackId, Member, Codec)>,
@@ -150,6 +156,8 @@ impl Meeting {
             server,
             events: Vec::new(),
             first_sequence: 65_100,
+            encryption: 0,
+            transport_cc: true,
             entropy,
             members: Vec::new(),
             published: Vec::new(),
@@ -252,7 +260,8 @@ impl Meeting {
         self.publish(member, Codec::Opus, &[("", 32_000, (0, 0))])
     }
 
-    fn publish(&mut self, member: Member, codec: Codec, layers: &[(&str, u32, (u16, u16))]) -> TrackId {
+    /// `layers`: rid, bit/s and size of each encoding, lowest first; one without a rid for audio.
+    pub fn publish(&mut self, member: Member, codec: Codec, layers: &[(&str, u32, (u16, u16))]) -> TrackId {
         let track = TrackId(self.id());
         let video = codec != Codec::Opus;
         let mid = format!("p{}", track.0);
@@ -298,6 +307,7 @@ impl Meeting {
                 size,
                 temporal: video,
                 first_sequence: self.first_sequence,
+                encryption: self.encryption,
             };
             self.world.act(member.host, |caller: &mut Caller, now, _| caller.publish(now.instant, stream));
         }
@@ -318,7 +328,10 @@ impl Meeting {
             rtx_ssrc: rtx.map(|(ssrc, _)| ssrc),
             payload_type,
             rtx_payload_type: rtx.map(|(_, payload_type)| payload_type),
-            extensions: subscribed_extensions(),
+            extensions: ExtensionIds {
+                transport_cc: self.transport_cc.then_some(TRANSPORT_CC),
+                ..subscribed_extensions()
+            },
             nack: video,
             wish: LayerWish::EVERYTHING,
         };
@@ -363,6 +376,12 @@ impl Meeting {
         self.command(Command::Leave { participant: member.id });
         self.caller(member).dead = true;
         self.members.retain(|known| *known != member);
+    }
+
+    /// Another network: another address, with a port of its own on the way. ICE goes on from there.
+    pub fn move_to(&mut self, member: Member, address: [u8; 4]) {
+        self.world.set_addresses(member.host, vec![address.into()]);
+        self.caller(member).set_local(Endpoint::Listener { index: 0, ip: address.into() });
     }
 
     /// Everybody who is there, by the time of joining.

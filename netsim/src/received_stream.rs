@@ -9,6 +9,7 @@ use sfu::rtp::RtpHeader;
 use sfu::sequence::{unwrap_16, unwrap_32};
 use sfu::vp8::{Descriptor, picture_id_distance};
 
+use crate::net_eq::NetEq;
 use crate::picture::Mark;
 
 /// A missing packet is asked for at once, again after this long, and this many times at most.
@@ -93,6 +94,12 @@ pub struct ReceivedStream {
     /// Capture time by the sender reports less the true one, of the frame decoded last.
     pub clock_offset_us: Option<i64>,
     reported: (u64, u64),
+    /// Of audio.
+    pub net_eq: NetEq,
+    /// How long a decoder that has shown something waits before it asks for a keyframe.
+    pub keyframe_patience: Duration,
+    /// Octets of both streams on the wire, for its share of the link.
+    pub wire_octets: u64,
 }
 
 impl ReceivedStream {
@@ -113,6 +120,9 @@ impl ReceivedStream {
             sender_info: None,
             clock_offset_us: None,
             reported: (0, 0),
+            net_eq: NetEq::default(),
+            keyframe_patience: KEYFRAME_PATIENCE,
+            wire_octets: 0,
         }
     }
 
@@ -186,6 +196,10 @@ impl ReceivedStream {
             }
         }
         self.highest = self.highest.max(Some(sequence));
+        if !self.is_video() {
+            // One packet is 20 ms, so sequence numbers count time as timestamps do.
+            self.net_eq.receive(now, sequence);
+        }
         self.take(now, header.timestamp, payload);
     }
 
@@ -299,7 +313,8 @@ impl ReceivedStream {
     pub fn poll_keyframe_request(&mut self, now: Instant) -> bool {
         let Some(began) = self.first_at.filter(|_| self.is_video()) else { return false };
         let alive = self.shown.last().map_or(began, |shown| shown.at).max(self.keyframe_asked.unwrap_or(began));
-        let waits = !self.waiting.is_empty() && now.saturating_duration_since(alive) >= KEYFRAME_PATIENCE;
+        let patience = if self.shown.is_empty() { KEYFRAME_PATIENCE } else { self.keyframe_patience };
+        let waits = !self.waiting.is_empty() && now.saturating_duration_since(alive) >= patience;
         if waits {
             self.keyframe_asked = Some(now);
             self.reception.keyframe_requests += 1;

@@ -19,6 +19,8 @@ const HISTORY: usize = 1000;
 const PAYLOAD_MAX: usize = 1150;
 /// How much larger a keyframe is.
 const KEYFRAME_FACTOR: u32 = 4;
+/// Size of a frame of each temporal layer beside the mean one: the base layer has 40 % of the bits, the middle one 30.
+const LAYER_PERCENT: [usize; 3] = [160, 120, 60];
 
 /// What a stream is made with.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct StreamSpec {
     /// Three temporal layers in the pattern 0 2 1 2, else one.
     pub temporal: bool,
     pub first_sequence: u16,
+    /// Octets that end-to-end encryption adds to each frame.
+    pub encryption: usize,
 }
 
 impl StreamSpec {
@@ -168,6 +172,10 @@ impl SentStream {
             self.since_keyframe = 0;
         }
         let (layer, reference) = self.predict(keyframe);
+        if self.spec.temporal && !keyframe {
+            octets = octets * LAYER_PERCENT[usize::from(layer)] / 100;
+        }
+        octets += self.spec.encryption;
         let timestamp = self.timestamp(now.instant);
         let packets = octets.div_ceil(PAYLOAD_MAX).max(1);
         for packet in 0..packets {

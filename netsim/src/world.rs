@@ -187,6 +187,18 @@ impl World {
         (host.up.counters(), host.down.counters())
     }
 
+    /// The time that the standing queues of the host's links take: from it, to it.
+    pub fn standing_delays(&self, host: HostId) -> (Duration, Duration) {
+        let host = &self.hosts[host.0];
+        (host.up.standing_delay(), host.down.standing_delay())
+    }
+
+    /// What the host's links do now: from it, to it.
+    pub fn link_settings(&self, host: HostId) -> (Settings, Settings) {
+        let host = &self.hosts[host.0];
+        (host.up.settings(), host.down.settings())
+    }
+
     /// Datagrams that went to nobody.
     pub fn unreachable(&self) -> u64 {
         self.unreachable

@@ -235,6 +235,9 @@ impl Sfu {
             return Err(Refusal::Conflict);
         }
         let (ssrc, rtx_ssrc) = (spec.ssrc, spec.rtx_ssrc);
+        if spec.extensions.transport_cc.is_some() {
+            subscriber.estimate.expect_feedback();
+        }
         let subscription = Subscription::new(track, key, spec, &self.tracks[track].spec, &mut self.entropy);
         let subscription = self.subscriptions.insert(subscription);
         subscriber.add_sink(Sink { ssrc, subscription, is_repair: false });
@@ -251,7 +254,9 @@ impl Sfu {
         let subscription = self.subscriptions.remove(key);
         let track = &mut self.tracks[subscription.track];
         track.subscriptions.retain(|&known| known != key);
-        self.participants[subscription.subscriber].remove_sinks(key);
+        let subscriber = &mut self.participants[subscription.subscriber];
+        subscriber.remove_sinks(key);
+        subscriber.pacer.retain(|departure| departure.subscription != key);
         self.report_wanted_encodings(subscription.track);
         // What it took is free for the subscriber's other videos.
         self.wake(subscription.subscriber, now.instant);

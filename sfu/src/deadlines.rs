@@ -13,6 +13,8 @@ pub enum Timer {
     Speakers,
     /// A participant, by slab key.
     Participant(usize),
+    /// What waits to leave for a participant, by slab key: its pacer, copies of audio, probes.
+    Departures(usize),
 }
 
 /// A heap of wake-ups. Every timer's owner keeps its own due time; an entry that does not agree with it is stale and is

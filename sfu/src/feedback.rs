@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use datapath::{Discard, Now, Outbox, Traffic};
 
+use crate::congestion::Priority;
 use crate::deadlines::Timer;
-use crate::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
+use crate::pacing::{DEPARTURE_OVERHEAD, Departure};
+use crate::rtcp::{self, ReportBlock, Rtcp, SenderInfo, TransportFeedback};
 use crate::sender_report::ClockMap;
 use crate::sfu::Sfu;
 use crate::transport::SrtpError;
 
 /// A round trip longer than this is a mistake of somebody's clock.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
+
+/// An estimate that rises by this at once was proved by a probe; one that falls by that is answered at once.
+const PROVED: f64 = 1.15;
+const FALLEN: f64 = 0.97;
 
 /// Packets lost and expected, over all the streams that one compound reports on.
 #[derive(Default)]
@@ -43,7 +49,7 @@ impl Sfu {
         if loss.expected > 0 {
             let participant = &mut self.participants[key];
             let sent_bps = participant.sent.bitrate_bps(now.instant);
-            participant.estimate.handle_loss(now.instant, loss.lost as f32 / loss.expected as f32, sent_bps);
+            participant.estimate.by_reports.handle_loss(now.instant, loss.lost as f32 / loss.expected as f32, sent_bps);
         }
     }
 
@@ -64,10 +70,29 @@ impl Sfu {
             Rtcp::Remb { bitrate_bps, .. } => {
                 let participant = &mut self.participants[key];
                 let sent_bps = participant.sent.bitrate_bps(now.instant);
-                participant.estimate.handle_remb(now.instant, bitrate_bps, sent_bps);
+                participant.estimate.by_reports.handle_remb(now.instant, bitrate_bps, sent_bps);
             }
-            // Transport-wide feedback is not negotiated for what we send; a goodbye says less than the offer that follows.
-            Rtcp::TransportFeedback(_) | Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
+            Rtcp::TransportFeedback(feedback) => self.handle_transport_feedback(now, key, &feedback),
+            // A goodbye says less than the offer that follows.
+            Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
+        }
+    }
+
+    fn handle_transport_feedback(&mut self, now: Now, key: usize, feedback: &TransportFeedback<'_>) {
+        let participant = &mut self.participants[key];
+        let Some(send_side) = participant.estimate.send_side() else { return };
+        let before = send_side.target_bps();
+        send_side.handle_feedback(now.instant, feedback);
+        let after = send_side.target_bps();
+        participant.pacer.set_estimate(after);
+        if after > before * PROVED {
+            participant.steady.prove(now.instant, after as u64);
+        }
+        // A fall is answered at once, and what a probe has found.
+        let is_urgent = after < before * FALLEN || after > before * PROVED;
+        if is_urgent && !participant.sinks.is_empty() {
+            participant.allocation_due = now.instant;
+            self.wake(key, now.instant);
         }
     }
 
@@ -114,9 +139,19 @@ impl Sfu {
             // What the publisher's link has lost is asked for there already, and goes on when it comes.
             let Some((media, payload)) = stream.history.get(sequence) else { continue };
             let Some(rewrite) = subscription.forwarder.rewrite_again(media) else { continue };
-            if subscription.resends.allow(number, participant.round_trip, now.instant) {
+            if !subscription.resends.allow(number, participant.round_trip, now.instant) {
+                continue;
+            }
+            if participant.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
                 let sent = subscription.resend(now, participant, &rewrite, payload, out);
                 participant.sent.receive(now.instant, sent);
+            } else {
+                let departure =
+                    Departure { subscription: sink.subscription, encoding, sequence, rewrite, is_repair: true };
+                participant.wait(Priority::Repair, payload.len(), departure, out);
+                if let Some(at) = participant.pacer.next_departure() {
+                    participant.departures_due.schedule(at, Timer::Departures(key), &mut self.deadlines);
+                }
             }
         }
     }

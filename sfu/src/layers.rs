@@ -11,6 +11,8 @@ const SILENCE: Duration = Duration::from_millis(700);
 /// The window of the meter is this many buckets of this length.
 const BUCKETS: usize = 10;
 const BUCKET: Duration = Duration::from_millis(100);
+/// What is left in a bucket's time of what is known of temporal layers: half in about two seconds.
+const LAYER_AGEING: f32 = 0.966;
 
 /// Meters the bitrate of one encoding over the last second.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct EncodingActivity {
     first_packet: Option<Instant>,
     last_packet: Option<Instant>,
     nominal_bps: u32,
+    /// Octets of the temporal layers 0 and 1 and all above, aged.
+    by_layer: [f32; 3],
 }
 
 impl EncodingActivity {
@@ -34,6 +38,7 @@ impl EncodingActivity {
             first_packet: None,
             last_packet: None,
             nominal_bps,
+            by_layer: [0.0; 3],
         }
     }
 
@@ -47,6 +52,22 @@ impl EncodingActivity {
         self.advance(now);
         self.buckets[self.at] = self.buckets[self.at].saturating_add(octets as u32);
         self.last_packet = Some(now);
+    }
+
+    /// As [`EncodingActivity::receive`], with the packet's temporal layer where it has one.
+    pub fn receive_layer(&mut self, now: Instant, octets: usize, layer: Option<u8>) {
+        self.receive(now, octets);
+        if let Some(layer) = layer {
+            self.by_layer[usize::from(layer.min(2))] += octets as f32;
+        }
+    }
+
+    /// The part of the octets that the temporal layers up to each one have; `None` while there are no layers, or nobody
+    /// knows yet.
+    pub fn shares(&self) -> Option<[f64; 3]> {
+        let [base, middle, upper] = self.by_layer.map(f64::from);
+        let all = base + middle + upper;
+        (middle + upper > 0.0).then(|| [base / all, (base + middle) / all, 1.0])
     }
 
     pub fn last_packet(&self) -> Option<Instant> {
@@ -76,6 +97,7 @@ impl EncodingActivity {
         for _ in 0..passed.min(BUCKETS) {
             self.at = (self.at + 1) % BUCKETS;
             self.buckets[self.at] = 0;
+            self.by_layer.iter_mut().for_each(|octets| *octets *= LAYER_AGEING);
         }
         self.began = Some(began + BUCKET * passed.min(u32::MAX as usize) as u32);
     }

@@ -28,6 +28,7 @@ pub mod layers;
 mod media;
 pub mod media_packet;
 pub mod nack;
+mod pacing;
 mod participant;
 mod published_track;
 mod reports;
@@ -55,7 +56,7 @@ pub use command::{
     Command, Delivery, Event, Fingerprint, IceCredentials, LayerWish, ParticipantId, Refusal, RoomId, Speaker, TrackId,
     TransportEnd, TransportSpec,
 };
-pub use sfu::{Population, Settings, Sfu};
+pub use sfu::{LinkState, Population, Settings, Sfu};
 pub use statistics::{LinkStatistics, ReceivedStatistics, SentStatistics, Tally};
 pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 

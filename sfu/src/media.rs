@@ -7,6 +7,7 @@ use datapath::{Discard, Now, Outbox, Traffic};
 use crate::deadlines::Timer;
 use crate::forwarder::Decision;
 use crate::media_packet::MediaPacket;
+use crate::pacing::{DEPARTURE_OVERHEAD, Departure, IP_AND_UDP};
 use crate::participant::{Participant, Source};
 use crate::published_track::PublishedTrack;
 use crate::rtp::{Extensions, RtpHeader, RtpPacket, rtx_unwrap};
@@ -149,7 +150,8 @@ impl Sfu {
         ) else {
             return out.counters.discard(Discard::MalformedRtp);
         };
-        track.activity[encoding].receive(now.instant, bytes.len());
+        let layer = media.vp8.and_then(|descriptor| descriptor.temporal_layer);
+        track.activity[encoding].receive_layer(now.instant, payload.len() + DEPARTURE_OVERHEAD, layer);
         if track.spec.nack {
             stream.missing.receive(sequence, now.instant);
         }
@@ -178,9 +180,28 @@ impl Sfu {
             let forwarder = &subscription.forwarder;
             is_wanted |= [forwarder.current(), forwarder.target()].contains(&Some(source.encoding));
             let Decision::Forward(rewrite) = decision else { continue };
-            let subscriber = &mut self.participants[subscription.subscriber];
-            let sent = subscription.send_copy(now, subscriber, &rewrite, &extensions, payload, out);
-            subscriber.sent.receive(now.instant, sent);
+            let subscriber_key = subscription.subscriber;
+            let subscriber = &mut self.participants[subscriber_key];
+            let is_audio = track.audio.is_some();
+            if !is_audio && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
+                let departure =
+                    Departure { subscription: key, encoding: source.encoding, sequence, rewrite, is_repair: false };
+                subscriber.wait(subscription.priority, payload.len(), departure, out);
+                if let Some(at) = subscriber.pacer.next_departure() {
+                    let timer = Timer::Departures(subscriber_key);
+                    subscriber.departures_due.schedule(at, timer, &mut self.deadlines);
+                }
+            } else {
+                let sent = subscription.send_copy(now, subscriber, &rewrite, &extensions, payload, out);
+                subscriber.sent.receive(now.instant, sent);
+                if is_audio {
+                    subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
+                    if let Some(at) = subscriber.audio_repair.next_copy() {
+                        let timer = Timer::Departures(subscriber_key);
+                        subscriber.departures_due.schedule(at, timer, &mut self.deadlines);
+                    }
+                }
+            }
             if let Some(range) = subscription.forwarder.take_catch_up() {
                 catch_up(now, track, subscription, subscriber, source.encoding, range, out);
             }
@@ -200,7 +221,7 @@ fn catch_up(
     now: Now,
     track: &PublishedTrack,
     subscription: &mut Subscription,
-    subscriber: &Participant,
+    subscriber: &mut Participant,
     encoding: u8,
     range: std::ops::RangeInclusive<u64>,
     out: &mut Outbox,

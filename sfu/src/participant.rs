@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{ParticipantId, RoomId};
-use crate::congestion::{FeedbackGenerator, LossAndRemb};
+use crate::congestion::{AudioRepair, Estimate, FeedbackGenerator, Pacer, Steady};
 use crate::deadlines::Due;
 use crate::layers::EncodingActivity;
+use crate::pacing::Departure;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
 
@@ -75,13 +76,19 @@ pub struct Participant {
     /// When its packets arrived, for transport-wide feedback.
     pub arrivals: FeedbackGenerator,
     /// What its link carries.
-    pub estimate: LossAndRemb,
+    pub estimate: Estimate,
+    /// What waits until its link takes it.
+    pub pacer: Pacer<Departure>,
+    pub audio_repair: AudioRepair,
+    pub departures_due: Due,
     /// A cap on what it is sent, for tests, in bit/s.
     pub bandwidth_limit_bps: Option<u64>,
     /// What it is sent.
     pub sent: EncodingActivity,
     /// Smoothed, by its reports about what we send.
     pub round_trip: Duration,
+    /// What the estimate has held for a while.
+    pub steady: Steady,
     /// When its videos are next given their encodings.
     pub allocation_due: Instant,
     /// When reports are next due.
@@ -108,10 +115,14 @@ impl Participant {
             extensions: ExtensionIds::default(),
             feedback_ssrc,
             arrivals: FeedbackGenerator::default(),
-            estimate: LossAndRemb::default(),
+            estimate: Estimate::default(),
+            pacer: Pacer::default(),
+            audio_repair: AudioRepair::default(),
+            departures_due: Due::default(),
             bandwidth_limit_bps: None,
             sent: EncodingActivity::new(0),
             round_trip: ROUND_TRIP,
+            steady: Steady::default(),
             allocation_due: now,
             report_due: now,
             due: Due::default(),

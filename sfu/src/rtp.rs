@@ -379,7 +379,8 @@ impl ForwardedHeader<'_> {
         if let Some(id) = self.ids.transport_cc {
             written.transport_cc = writer.extension(id, &[0; 2]);
         }
-        if let Some(id) = self.ids.abs_send_time {
+        // A receiver reads send times only where it has to estimate by itself.
+        if let Some(id) = self.ids.abs_send_time.filter(|_| self.ids.transport_cc.is_none()) {
             written.abs_send_time = writer.extension(id, &[0; 3]);
         }
         if let Some((id, mid)) = self.ids.mid.zip(self.mid) {
@@ -550,7 +551,7 @@ mod tests {
         assert_eq!(packet.extension(1), Some(&b"12"[..]));
         assert_eq!(packet.extension(4), Some(&[0x85][..]));
         assert_eq!(packet.extension(5), Some(&[0, 0][..]));
-        assert_eq!(packet.extension(6), Some(&[0, 0, 0][..]));
+        assert_eq!(packet.extension(6), None, "there are transport-wide numbers");
         assert_eq!(packet.extension(7), Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]));
         assert_eq!(packet.extension(8), None);
         let offset = written.transport_cc.unwrap();

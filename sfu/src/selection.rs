@@ -1,11 +1,22 @@
 //! Which encoding of a track each subscription gets.
 
+use std::time::Duration;
+
 use datapath::{Now, Outbox};
 
 use crate::command::{Event, LayerWish};
-use crate::congestion::{self, VideoDemand};
+use crate::congestion::{self, Choice, Priority, Room, VideoDemand};
 use crate::layers;
 use crate::sfu::Sfu;
+
+/// A probe looks for so much more than the videos take at their best.
+const PROBE_FOR: f64 = 1.2;
+/// While the queue is shorter than this, the last video stays although the estimate fell below it by a third: to pause it
+/// for a moment costs a keyframe, which is larger than what it saves.
+const QUEUE_SHORT: Duration = Duration::from_millis(150);
+const LAST_LENIENCE: f64 = 1.5;
+/// Kept for reports and requests to the subscriber, in bit/s.
+const RTCP_BPS: u64 = 4_000;
 
 impl Sfu {
     /// The subscriber's transport is ready: everything that it subscribes to begins.
@@ -57,16 +68,14 @@ impl Sfu {
         self.wake(key, now.instant);
     }
 
-    /// Gives the videos of a subscriber their encodings, such that they fit; what then awaits a keyframe is asked for.
+    /// Gives the videos of a subscriber what fits; what then awaits a keyframe is asked for.
     pub(crate) fn allocate(&mut self, now: Now, key: usize, out: &mut Outbox) {
-        let participant = &mut self.participants[key];
-        participant.estimate.handle_timeout(now.instant);
-        let limit = participant.bandwidth_limit_bps.unwrap_or(u64::MAX);
-        let mut available = participant.estimate.available_bps().min(limit);
+        let participant = &self.participants[key];
         let mut demands = std::mem::take(&mut self.demands);
         demands.clear();
         let mut videos = std::mem::take(&mut self.videos);
         videos.clear();
+        let mut audio_bps = 0;
         for sink in participant.sinks.iter().filter(|sink| !sink.is_repair) {
             let subscription = &self.subscriptions[sink.subscription];
             let track = &mut self.tracks[subscription.track];
@@ -75,26 +84,92 @@ impl Sfu {
             }
             let cost_bps = layers::costs(&mut track.activity, now.instant);
             if !track.is_video() {
-                available = available.saturating_sub(cost_bps[0].unwrap_or(0));
+                audio_bps += cost_bps[0].unwrap_or(0);
                 continue;
             }
             let highest = subscription.wish.spatial_max.min(track.top());
-            let current = subscription.forwarder.current();
-            demands.push(VideoDemand { cost_bps, highest, current, chosen: None });
+            let lowest = cost_bps.iter().position(Option::is_some).unwrap_or(0);
+            let shares = track.activity[lowest].shares();
+            let (current, publisher) = (subscription.allocated, track.publisher);
+            let importance = self.importance(now, publisher, highest);
+            demands.push(VideoDemand { cost_bps, shares, highest, importance, current, chosen: None });
             videos.push(sink.subscription);
         }
-        congestion::allocate(available, &mut demands);
+        let room = self.room_for_video(now, key, audio_bps, &demands);
+        congestion::allocate(room, &mut demands);
+        let most = demands.iter().map(|demand| demand.importance).max();
         for (&video, demand) in videos.iter().zip(&demands) {
             let subscription = &mut self.subscriptions[video];
             let track = subscription.track;
+            subscription.allocated = demand.chosen;
+            subscription.priority = if Some(demand.importance) == most { Priority::Stage } else { Priority::Rest };
             // Nothing is sent yet: whatever comes first will do, and the lowest comes first.
-            subscription.forwarder.set_target(Some(demand.chosen.unwrap_or(0)));
+            let is_paused = demand.chosen.is_none() && demand.is_alive();
+            let target = demand.chosen.map_or(0, |chosen| chosen.encoding);
+            let temporal = demand.chosen.map_or(Choice::WHOLE, |chosen| chosen.temporal);
+            subscription.forwarder.set_target((!is_paused).then_some(target));
+            subscription.forwarder.set_temporal_max(subscription.wish.temporal_max.min(temporal));
             if let Some(encoding) = subscription.forwarder.wants_keyframe() {
                 self.request_keyframe(now, track, encoding, out);
             }
+            self.tell_paused(video, is_paused);
         }
         self.demands = demands;
         self.videos = videos;
+        self.schedule_departures(key);
+    }
+
+    /// What a subscriber shows large comes first, and whose publisher spoke lately before who did not.
+    fn importance(&self, now: Now, publisher: usize, shown: u8) -> u8 {
+        let mut tracks = self.participants[publisher].tracks.iter();
+        let speaks =
+            tracks.any(|&track| self.tracks[track].audio.as_ref().is_some_and(|audio| audio.spoke(now.instant)));
+        2 * shown.min(2) + u8::from(speaks)
+    }
+
+    /// What is left for video when audio and its copies have theirs. Also what the estimate is told to look for.
+    fn room_for_video(&mut self, now: Now, key: usize, audio_bps: u64, demands: &[VideoDemand]) -> Room {
+        let participant = &mut self.participants[key];
+        let wanted: u64 = demands.iter().map(VideoDemand::wanted_bps).sum();
+        let audio_all = audio_bps * (1 + participant.audio_repair.copies() as u64);
+        let wanted = ((wanted as f64 * PROBE_FOR) as u64).saturating_add(audio_all);
+        participant.estimate.handle_timeout(now.instant, if demands.is_empty() { 0 } else { wanted });
+        let is_paced = participant.estimate.is_exact();
+        let limit = participant.bandwidth_limit_bps.unwrap_or(u64::MAX);
+        let available = participant.estimate.available_bps().min(limit);
+        if is_paced {
+            participant.pacer.set_estimate(available as f64);
+        } else {
+            participant.pacer.set_estimate(f64::INFINITY);
+        }
+        participant.steady.take(now.instant, available);
+        let loss = participant.estimate.loss().unwrap_or(0.0);
+        let fits = (available / audio_bps.max(1)).saturating_sub(1).min(2) as usize;
+        participant.audio_repair.update(now.instant, loss, participant.estimate.queue(), fits);
+        let audio = audio_bps * (1 + participant.audio_repair.copies() as u64) + if is_paced { RTCP_BPS } else { 0 };
+        // What is lost is sent again.
+        let left = |bps: u64| {
+            if bps == u64::MAX { bps } else { (bps.saturating_sub(audio) as f64 * (1.0 - loss)) as u64 }
+        };
+        let is_short = participant.estimate.queue() < QUEUE_SHORT;
+        let is_shown = demands.iter().any(|demand| demand.current.is_some());
+        let last = available as f64 * if is_short && is_shown { LAST_LENIENCE } else { 1.0 };
+        Room {
+            now_bps: left(available),
+            steady_bps: left(participant.steady.bps()),
+            last_bps: (last as u64).saturating_sub(audio),
+            may_pause: is_paced,
+        }
+    }
+
+    /// Says that a video does not fit, or fits again.
+    fn tell_paused(&mut self, key: usize, is_paused: bool) {
+        let subscription = &mut self.subscriptions[key];
+        if std::mem::replace(&mut subscription.told_paused, is_paused) != is_paused {
+            let participant = self.participants[subscription.subscriber].id;
+            let track = self.tracks[subscription.track].id;
+            self.events.push_back(Event::SubscriptionPaused { participant, track, paused: is_paused });
+        }
     }
 
     /// Tells the control plane when the highest encoding that anybody wants has changed (dynacast).

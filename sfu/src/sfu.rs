@@ -99,6 +99,28 @@ impl Sfu {
         }
     }
 
+    /// How a participant's link towards it stands.
+    pub fn link_state(&self, participant: ParticipantId) -> Option<LinkState> {
+        let participant = &self.participants[*self.participant_keys.get(&participant)?];
+        let available_bps = participant.estimate.available_bps();
+        Some(LinkState {
+            available_bps: (available_bps < u64::MAX).then_some(available_bps),
+            loss: participant.estimate.loss(),
+            queue: participant.estimate.queue(),
+            round_trip: participant.round_trip,
+            audio_copies: participant.audio_repair.copies(),
+            waiting_octets: participant.pacer.waiting_octets(),
+        })
+    }
+
+    /// The encoding of a track that a participant is being sent; `None` while it gets none.
+    pub fn forwarded_encoding(&self, participant: ParticipantId, track: TrackId) -> Option<u8> {
+        let subscriber = *self.participant_keys.get(&participant)?;
+        let track = &self.tracks[*self.track_keys.get(&track)?];
+        let mut subscriptions = track.subscriptions.iter().map(|&key| &self.subscriptions[key]);
+        subscriptions.find(|subscription| subscription.subscriber == subscriber)?.forwarder.current()
+    }
+
     fn handle_datagram(&mut self, now: Now, datagram: &mut Datagram<'_>, out: &mut Outbox) {
         let from = FiveTuple { local: datagram.local, remote: datagram.remote };
         match datagram.payload.first() {
@@ -278,6 +300,22 @@ impl Sfu {
     }
 }
 
+/// How the link towards a participant stands, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LinkState {
+    /// What may be sent, in bit/s; `None` while nothing bounds it.
+    pub available_bps: Option<u64>,
+    /// The part of the packets that is lost at first, 0 to 1; `None` without transport-wide feedback.
+    pub loss: Option<f64>,
+    /// What stands on the way.
+    pub queue: Duration,
+    pub round_trip: Duration,
+    /// Sent of each packet of audio.
+    pub audio_copies: usize,
+    /// What waits in the pacer.
+    pub waiting_octets: usize,
+}
+
 /// How many of each there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Population {
@@ -313,6 +351,14 @@ impl Node for Sfu {
                 {
                     self.tick_participant(now, key, out);
                 }
+                Timer::Departures(key)
+                    if self
+                        .participants
+                        .get_mut(key)
+                        .is_some_and(|participant| participant.departures_due.take(at)) =>
+                {
+                    self.send_departures(now, key, out);
+                }
                 _ => {}
             }
         }
@@ -323,6 +369,7 @@ impl Node for Sfu {
             let reason = match timer {
                 Timer::Backlog => "backlog of DTLS datagrams",
                 Timer::Speakers => "audio levels",
+                Timer::Departures(_) => "paced packets of a participant",
                 Timer::Participant(_) => "feedback, repair and handshakes of a participant",
             };
             Deadline { at, reason }

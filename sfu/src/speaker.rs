@@ -20,6 +20,8 @@ const WINDOW_MS: u32 = 400;
 const SMOOTHING: f32 = 2.0 / 3.0;
 /// Without packets for this long (discontinuous transmission, a dead publisher) nobody speaks.
 const STALE: Duration = Duration::from_millis(800);
+/// Who spoke within this time is still a speaker: people pause.
+const LATELY: Duration = Duration::from_secs(10);
 /// Levels are quantised upwards to this many steps.
 const STEPS: f32 = 8.0;
 /// A frame's duration when the timestamps do not tell it, and the longest that is believed: Opus has 2.5 to 120 ms.
@@ -36,6 +38,7 @@ pub struct AudioActivity {
     observed_ms: u32,
     last_timestamp: Option<u32>,
     last_packet: Option<Instant>,
+    last_active: Option<Instant>,
 }
 
 impl AudioActivity {
@@ -49,6 +52,7 @@ impl AudioActivity {
             observed_ms: 0,
             last_timestamp: None,
             last_packet: None,
+            last_active: None,
         }
     }
 
@@ -80,12 +84,18 @@ impl AudioActivity {
             let active = self.active_ms.min(WINDOW_MS) as f32 / WINDOW_MS as f32;
             let adjusted = f32::from(self.loudest) - 20.0 * active.log10();
             self.smoothed += (linear(adjusted) - self.smoothed) * SMOOTHING;
+            self.last_active = Some(now);
         } else {
             self.smoothed = 0.0;
         }
         self.loudest = 127;
         self.active_ms = 0;
         self.observed_ms = 0;
+    }
+
+    /// Whether it was somebody's turn to be looked at within the last seconds.
+    pub fn spoke(&self, now: Instant) -> bool {
+        self.last_active.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
     }
 
     /// 0 (does not speak) to 1, linear.

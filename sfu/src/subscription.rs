@@ -3,8 +3,10 @@
 use datapath::{Entropy, Now, Outbox, Traffic};
 
 use crate::command::LayerWish;
+use crate::congestion::{Choice, Priority};
 use crate::forwarder::{Forwarder, Rewrite};
 use crate::history::ResendLimit;
+use crate::pacing::IP_AND_UDP;
 use crate::participant::Participant;
 use crate::rtcp::ReportBlock;
 use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
@@ -26,6 +28,12 @@ pub struct Subscription {
     pub forwarder: Forwarder,
     pub reports: SenderReports,
     pub resends: ResendLimit,
+    /// Of a video: what it was given last; `None` while it is paused because it does not fit.
+    pub allocated: Option<Choice>,
+    /// Whether the control plane was told that it is paused.
+    pub told_paused: bool,
+    /// Of its video among what waits for the subscriber's link.
+    pub priority: Priority,
     /// The number of the next retransmission (RFC 4588 §4: a stream of its own), unwrapped.
     rtx_sequence: u64,
     /// Of the last report about it: the extended highest sequence number, and how many were lost in all.
@@ -50,6 +58,9 @@ impl Subscription {
             forwarder: Forwarder::new(published.codec, first_sequence()),
             reports: SenderReports::default(),
             resends: ResendLimit::default(),
+            allocated: None,
+            told_paused: false,
+            priority: Priority::Rest,
             rtx_sequence: u64::from(first_sequence()),
             reported: None,
             spec,
@@ -93,7 +104,7 @@ impl Subscription {
     pub fn send_copy(
         &mut self,
         now: Now,
-        subscriber: &Participant,
+        subscriber: &mut Participant,
         rewrite: &Rewrite,
         extensions: &Extensions<'_>,
         payload: &[u8],
@@ -102,16 +113,44 @@ impl Subscription {
         let payload = rewrite.payload(payload);
         let header = self.header(rewrite, extensions);
         let parts = [rewrite.descriptor(), payload];
-        let sent = send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Rtp, out);
+        let sent = send(
+            now,
+            subscriber,
+            &header,
+            parts,
+            rewrite.sequence,
+            (Traffic::Rtp, self.codec.kind() == Kind::Audio),
+            out,
+        );
         self.reports.count(rewrite.descriptor().len() + payload.len());
         sent
+    }
+
+    /// Sends padding of so many octets on the wire, on the retransmission stream: it shows what the link carries.
+    /// Returns the octets sent, 0 when there is no such stream.
+    pub fn send_padding(&mut self, now: Now, subscriber: &mut Participant, octets: usize, out: &mut Outbox) -> usize {
+        let Some((ssrc, payload_type)) = self.spec.rtx_ssrc.zip(self.spec.rtx_payload_type) else { return 0 };
+        let sequence = self.rtx_sequence;
+        self.rtx_sequence += 1;
+        let plain = Extensions::default();
+        let header = ForwardedHeader {
+            payload_type,
+            marker: false,
+            sequence_number: sequence as u16,
+            timestamp: 0,
+            ssrc,
+            ids: &self.spec.extensions,
+            mid: None,
+            source: &plain,
+        };
+        send_padding(now, subscriber, &header, octets, sequence, out)
     }
 
     /// Sends a packet again, on the retransmission stream if there is one.
     pub fn resend(
         &mut self,
         now: Now,
-        subscriber: &Participant,
+        subscriber: &mut Participant,
         rewrite: &Rewrite,
         payload: &[u8],
         out: &mut Outbox,
@@ -129,7 +168,7 @@ impl Subscription {
             let descriptor = rewrite.descriptor();
             front[2..2 + descriptor.len()].copy_from_slice(descriptor);
             let parts = [&front[..2 + descriptor.len()], payload];
-            return send(now, subscriber, &header, parts, sequence, Traffic::Retransmission, out);
+            return send(now, subscriber, &header, parts, sequence, (Traffic::Retransmission, false), out);
         }
         // Without a stream of its own the same octets go out again. A different header under the same index would be a
         // reused nonce (RFC 7714 §8.2), so this is done only where nothing can differ: no header extensions, and audio,
@@ -139,21 +178,23 @@ impl Subscription {
         }
         let header = self.header(rewrite, &plain);
         let parts = [rewrite.descriptor(), payload];
-        send(now, subscriber, &header, parts, rewrite.sequence, Traffic::Retransmission, out)
+        send(now, subscriber, &header, parts, rewrite.sequence, (Traffic::Retransmission, false), out)
     }
 }
 
-/// Writes, protects and sends one packet; `index` is its 48-bit SRTP index.
+/// Writes, protects and sends one packet; `index` is its 48-bit SRTP index. Audio is kept for repair.
 fn send(
     now: Now,
-    subscriber: &Participant,
+    subscriber: &mut Participant,
     header: &ForwardedHeader<'_>,
     parts: [&[u8]; 2],
     index: u64,
-    kind: Traffic,
+    (kind, is_audio): (Traffic, bool),
     out: &mut Outbox,
 ) -> usize {
-    let Some((to, sender)) = subscriber.address().zip(subscriber.sender.as_ref()) else { return 0 };
+    let Some(to) = subscriber.address() else { return 0 };
+    let Participant { sender, estimate, audio_repair, .. } = subscriber;
+    let Some(sender) = sender.as_ref() else { return 0 };
     let capacity = HEADER_MAX + parts[0].len() + parts[1].len() + RTP_OVERHEAD;
     let mut sent = 0;
     out.write(to.local, to.remote, capacity, |buffer| {
@@ -166,10 +207,51 @@ fn send(
             buffer[length..length + part.len()].copy_from_slice(part);
             length += part.len();
         }
+        if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
+            let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
+            buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
+        }
         sent = sender.protect_rtp(buffer, written.len, length, header.ssrc, index);
+        if is_audio {
+            audio_repair.keep(now.instant, &buffer[..sent]);
+        }
         Some(sent)
     });
     out.counters.sent(kind, sent);
+    sent
+}
+
+/// RFC 3550 §5.1: the P bit, and the last octet says how many are padding.
+fn send_padding(
+    now: Now,
+    subscriber: &mut Participant,
+    header: &ForwardedHeader<'_>,
+    octets: usize,
+    index: u64,
+    out: &mut Outbox,
+) -> usize {
+    let Some(to) = subscriber.address() else { return 0 };
+    let Participant { sender, estimate, .. } = subscriber;
+    let Some(sender) = sender.as_ref() else { return 0 };
+    let mut sent = 0;
+    out.write(to.local, to.remote, HEADER_MAX + 255 + RTP_OVERHEAD, |buffer| {
+        let written = header.write(buffer)?;
+        buffer[0] |= 0x20;
+        let padding = octets.saturating_sub(written.len + RTP_OVERHEAD + IP_AND_UDP).clamp(1, 255);
+        let length = written.len + padding;
+        buffer[written.len..length].fill(0);
+        buffer[length - 1] = padding as u8;
+        if let Some(at) = written.abs_send_time {
+            buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
+        }
+        if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
+            let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
+            buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
+        }
+        sent = sender.protect_rtp(buffer, written.len, length, header.ssrc, index);
+        Some(sent)
+    });
+    out.counters.sent(Traffic::Retransmission, sent);
     sent
 }
 

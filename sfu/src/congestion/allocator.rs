@@ -1,58 +1,138 @@
-//! Gives each video of one subscriber an encoding, such that together they fit.
+//! Gives each video of one subscriber what fits: an encoding and its temporal layers, or a pause.
 
-/// Going up needs this much more room than the encoding takes, so that the choice does not swing.
-const HEADROOM: f64 = 1.1;
+/// Going up needs this much more room than it takes, so that the choice does not swing.
+const HEADROOM: f64 = 1.12;
+/// What is sent already may exceed the room by this: bitrates swing, and so do estimates.
+const LENIENCE: f64 = 1.06;
+
+/// An encoding and the highest of its temporal layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Choice {
+    pub encoding: u8,
+    /// [`Choice::WHOLE`]: all of them.
+    pub temporal: u8,
+}
+
+impl Choice {
+    pub const WHOLE: u8 = 7;
+}
 
 /// One video subscription, as the allocator sees it: plain numbers, so that the rule stays a pure function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VideoDemand {
     /// What each encoding costs in bit/s; `None`: it is not being sent now.
     pub cost_bps: [Option<u64>; 3],
+    /// The parts of the lowest encoding's bits up to its temporal layers 0, 1 and 2.
+    pub shares: Option<[f64; 3]>,
     /// The highest encoding that is wanted.
     pub highest: u8,
-    /// The encoding that is forwarded now.
-    pub current: Option<u8>,
-    /// The answer: an encoding that exists. `None` only when the publisher sends none at all.
-    pub chosen: Option<u8>,
+    /// Higher comes first.
+    pub importance: u8,
+    /// What is forwarded now.
+    pub current: Option<Choice>,
+    /// The answer. `None`: it does not fit, or the publisher sends nothing at all.
+    pub chosen: Option<Choice>,
 }
 
 impl VideoDemand {
-    fn cost(&self, encoding: u8) -> Option<u64> {
-        self.cost_bps.get(usize::from(encoding)).copied().flatten()
+    fn lowest(&self) -> Option<u8> {
+        (0..3).find(|encoding| self.cost_bps[usize::from(*encoding)].is_some())
     }
 
-    /// The next encoding above one that is being sent and wanted.
-    fn next_above(&self, encoding: u8) -> Option<u8> {
-        (encoding + 1..3.min(self.highest.saturating_add(1))).find(|next| self.cost(*next).is_some())
+    pub fn is_alive(&self) -> bool {
+        self.lowest().is_some()
+    }
+
+    pub fn cost(&self, choice: Choice) -> u64 {
+        let Some(whole) = self.cost_bps.get(usize::from(choice.encoding)).copied().flatten() else { return 0 };
+        match self.shares.filter(|_| choice.temporal < 2 && Some(choice.encoding) == self.lowest()) {
+            Some(shares) => (whole as f64 * shares[usize::from(choice.temporal)]) as u64,
+            None => whole,
+        }
+    }
+
+    /// The choice one step above another (or the least one above a pause): the temporal layers of the lowest encoding one
+    /// by one, then whole encodings.
+    fn above(&self, choice: Option<Choice>) -> Option<Choice> {
+        let lowest = self.lowest()?;
+        let Some(choice) = choice else {
+            let temporal = if self.shares.is_some() { 0 } else { Choice::WHOLE };
+            return Some(Choice { encoding: lowest, temporal });
+        };
+        if choice.temporal < Choice::WHOLE {
+            let temporal = if choice.temporal == 0 { 1 } else { Choice::WHOLE };
+            return Some(Choice { temporal, ..choice });
+        }
+        let top = 3.min(self.highest.saturating_add(1));
+        let next = (choice.encoding + 1..top).find(|next| self.cost_bps[usize::from(*next)].is_some())?;
+        Some(Choice { encoding: next, temporal: Choice::WHOLE })
+    }
+
+    /// What it costs at its best.
+    pub fn wanted_bps(&self) -> u64 {
+        let mut best = None;
+        while let Some(next) = self.above(best) {
+            best = Some(next);
+        }
+        best.map_or(0, |best| self.cost(best))
     }
 }
 
-/// Chooses for all videos of a subscriber. `available_bps` is what its link carries, less what audio needs. The lowest
-/// encoding is given in any case; then each video in turn goes up by one while that fits.
-pub fn allocate(available_bps: u64, demands: &mut [VideoDemand]) {
-    let mut used = 0u64;
-    for demand in demands.iter_mut() {
-        demand.chosen = (0..3).find(|encoding| demand.cost(*encoding).is_some());
-        used = used.saturating_add(demand.chosen.and_then(|lowest| demand.cost(lowest)).unwrap_or(0));
+/// What the videos of a subscriber share, in bit/s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Now, less what audio takes.
+    pub now_bps: u64,
+    /// What can be relied on for more than is sent now.
+    pub steady_bps: u64,
+    /// What the least of the most important video may take: it is the last to go, so this is as much as a queue that does
+    /// not stand allows.
+    pub last_bps: u64,
+    /// Without it every video gets the lowest encoding at least.
+    pub may_pause: bool,
+}
+
+impl Room {
+    fn holds(&self, demand: &VideoDemand, choice: Choice, used: u64) -> bool {
+        let after = (used - demand.chosen.map_or(0, |chosen| demand.cost(chosen)) + demand.cost(choice)) as f64;
+        if demand.current.is_some_and(|current| current >= choice) {
+            after <= self.now_bps as f64 * LENIENCE
+        } else {
+            after * HEADROOM <= self.steady_bps.min(self.now_bps) as f64
+        }
     }
-    let mut goes_up = true;
-    while goes_up {
-        goes_up = false;
-        for demand in demands.iter_mut() {
-            let Some(next) = demand.chosen.and_then(|chosen| demand.next_above(chosen)) else {
-                continue;
-            };
-            let below = demand.chosen.and_then(|chosen| demand.cost(chosen)).unwrap_or(0);
-            let after = used.saturating_sub(below).saturating_add(demand.cost(next).unwrap_or(0));
-            let needed = if demand.current.is_some_and(|current| current >= next) {
-                after
-            } else {
-                (after as f64 * HEADROOM) as u64
-            };
-            if needed <= available_bps {
-                demand.chosen = Some(next);
-                used = after;
-                goes_up = true;
+}
+
+/// Chooses for all videos of a subscriber: first the least of each, the most important first, then more of each, again the
+/// most important first and those of equal importance in turn.
+pub fn allocate(room: Room, demands: &mut [VideoDemand]) {
+    let mut order: Vec<usize> = (0..demands.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(demands[index].importance));
+    let mut used = 0u64;
+    for (rank, &index) in order.iter().enumerate() {
+        let demand = &mut demands[index];
+        demand.chosen = None;
+        let Some(least) = demand.above(None) else { continue };
+        if !room.may_pause {
+            demand.chosen = Some(Choice { temporal: Choice::WHOLE, ..least });
+        } else if room.holds(demand, least, used) || rank == 0 && demand.cost(least) <= room.last_bps {
+            demand.chosen = Some(least);
+        }
+        used += demand.chosen.map_or(0, |chosen| demand.cost(chosen));
+    }
+    let importance: Vec<u8> = demands.iter().map(|demand| demand.importance).collect();
+    for group in order.chunk_by(|&a, &b| importance[a] == importance[b]) {
+        let mut goes_up = true;
+        while goes_up {
+            goes_up = false;
+            for &index in group {
+                let demand = &mut demands[index];
+                let Some(next) = demand.chosen.and_then(|_| demand.above(demand.chosen)) else { continue };
+                if room.holds(demand, next, used) {
+                    used = used - demand.chosen.map_or(0, |chosen| demand.cost(chosen)) + demand.cost(next);
+                    demand.chosen = Some(next);
+                    goes_up = true;
+                }
             }
         }
     }
@@ -65,44 +145,84 @@ mod tests {
 
     const CAMERA: VideoDemand = VideoDemand {
         cost_bps: [Some(160_000), Some(450_000), Some(1_700_000)],
+        shares: None,
         highest: 2,
+        importance: 0,
         current: None,
         chosen: None,
     };
+    const LAYERED: VideoDemand = VideoDemand { shares: Some([0.4, 0.7, 1.0]), ..CAMERA };
 
-    fn chosen(available_bps: u64, demands: &[VideoDemand]) -> Vec<Option<u8>> {
+    fn room(bps: u64) -> Room {
+        Room { now_bps: bps, steady_bps: bps, last_bps: bps, may_pause: true }
+    }
+
+    /// The encodings chosen.
+    fn encodings(room: Room, demands: &[VideoDemand]) -> Vec<Option<u8>> {
+        chosen(room, demands).into_iter().map(|chosen| chosen.map(|chosen| chosen.encoding)).collect()
+    }
+
+    fn chosen(room: Room, demands: &[VideoDemand]) -> Vec<Option<Choice>> {
         let mut demands = demands.to_vec();
-        allocate(available_bps, &mut demands);
+        allocate(room, &mut demands);
         demands.iter().map(|demand| demand.chosen).collect()
+    }
+
+    fn whole(encoding: u8) -> Option<Choice> {
+        Some(Choice { encoding, temporal: Choice::WHOLE })
     }
 
     #[test]
     fn everybody_gets_the_lowest_and_then_one_more_in_turn() {
-        assert_eq!(chosen(u64::MAX, &[CAMERA, CAMERA]), [Some(2), Some(2)]);
-        assert_eq!(chosen(0, &[CAMERA, CAMERA]), [Some(0), Some(0)]);
-        assert_eq!(chosen(700_000, &[CAMERA, CAMERA]), [Some(1), Some(0)]);
-        assert_eq!(chosen(1_000_000, &[CAMERA, CAMERA]), [Some(1), Some(1)]);
+        assert_eq!(encodings(room(u64::MAX), &[CAMERA, CAMERA]), [Some(2), Some(2)]);
+        assert_eq!(encodings(room(0), &[CAMERA, CAMERA]), [None, None]);
+        assert_eq!(encodings(room(200_000), &[CAMERA, CAMERA]), [Some(0), None]);
+        assert_eq!(encodings(room(700_000), &[CAMERA, CAMERA]), [Some(1), Some(0)]);
+        assert_eq!(encodings(room(1_010_000), &[CAMERA, CAMERA]), [Some(1), Some(1)]);
+        let without_pauses = Room { may_pause: false, ..room(0) };
+        assert_eq!(encodings(without_pauses, &[LAYERED, CAMERA]), [Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn the_important_one_comes_first() {
+        let stage = VideoDemand { importance: 4, ..LAYERED };
+        let small = VideoDemand { highest: 0, ..LAYERED };
+        let base = Some(Choice { encoding: 0, temporal: 0 });
+        assert_eq!(chosen(room(80_000), &[small, stage]), [None, base]);
+        let lenient = Room { last_bps: 70_000, ..room(50_000) };
+        assert_eq!(chosen(lenient, &[small, stage]), [None, base]);
+        assert_eq!(chosen(room(150_000), &[small, stage]), [base, base]);
+        assert_eq!(
+            chosen(room(300_000), &[small, small, stage]),
+            [base, base, Some(Choice { encoding: 0, temporal: 1 })]
+        );
+        assert_eq!(chosen(room(2_300_000), &[small, small, stage]), [whole(0), whole(0), whole(2)]);
     }
 
     #[test]
     fn wishes_and_missing_encodings_are_respected() {
         let small = VideoDemand { highest: 0, ..CAMERA };
-        assert_eq!(chosen(u64::MAX, &[small, CAMERA]), [Some(0), Some(2)]);
+        assert_eq!(encodings(room(u64::MAX), &[small, CAMERA]), [Some(0), Some(2)]);
         let without_middle = VideoDemand { cost_bps: [Some(160_000), None, Some(1_700_000)], ..CAMERA };
-        assert_eq!(chosen(u64::MAX, &[without_middle]), [Some(2)]);
-        assert_eq!(chosen(1_000_000, &[without_middle]), [Some(0)]);
+        assert_eq!(encodings(room(u64::MAX), &[without_middle]), [Some(2)]);
+        assert_eq!(encodings(room(1_000_000), &[without_middle]), [Some(0)]);
         let high_alone = VideoDemand { cost_bps: [None, None, Some(1_700_000)], highest: 0, ..CAMERA };
-        assert_eq!(chosen(0, &[high_alone]), [Some(2)]);
+        assert_eq!(encodings(room(2_000_000), &[high_alone]), [Some(2)]);
         let silent = VideoDemand { cost_bps: [None; 3], ..CAMERA };
-        assert_eq!(chosen(u64::MAX, &[silent]), [None]);
+        assert_eq!(encodings(room(u64::MAX), &[silent]), [None]);
     }
 
     #[test]
     fn staying_needs_less_than_going_up() {
-        let up = VideoDemand { current: Some(1), ..CAMERA };
-        assert_eq!(chosen(460_000, &[CAMERA]), [Some(0)]);
-        assert_eq!(chosen(460_000, &[up]), [Some(1)]);
-        assert_eq!(chosen(440_000, &[up]), [Some(0)]);
+        let up = VideoDemand { current: whole(1), ..CAMERA };
+        assert_eq!(encodings(room(460_000), &[CAMERA]), [Some(0)]);
+        assert_eq!(encodings(room(460_000), &[up]), [Some(1)]);
+        assert_eq!(encodings(room(440_000), &[up]), [Some(1)]);
+        assert_eq!(encodings(room(400_000), &[up]), [Some(0)]);
+        // More of an estimate than has held for a while is not used.
+        let rising = Room { steady_bps: 300_000, ..room(3_000_000) };
+        assert_eq!(encodings(rising, &[CAMERA]), [Some(0)]);
+        assert_eq!(encodings(rising, &[up]), [Some(1)]);
     }
 
     proptest! {
@@ -110,26 +230,31 @@ mod tests {
         fn what_is_chosen_is_wanted_and_fits(
             available: u32,
             demands in proptest::collection::vec((
-                proptest::array::uniform3(proptest::option::of(1u64..3_000_000)), 0u8..5, proptest::option::of(0u8..5),
+                proptest::array::uniform3(proptest::option::of(1u64..3_000_000)), 0u8..5,
+                proptest::option::of((0u8..3, 0u8..8)), 0u8..3, any::<bool>(),
             ), 0..20),
         ) {
             let mut demands: Vec<_> = demands
                 .into_iter()
-                .map(|(cost_bps, highest, current)| VideoDemand { cost_bps, highest, current, chosen: None })
+                .map(|(cost_bps, highest, current, importance, layered)| VideoDemand {
+                    cost_bps,
+                    highest,
+                    importance,
+                    shares: layered.then_some([0.4, 0.7, 1.0]),
+                    current: current.map(|(encoding, temporal)| Choice { encoding, temporal }),
+                    chosen: None,
+                })
                 .collect();
-            allocate(u64::from(available), &mut demands);
+            allocate(room(u64::from(available)), &mut demands);
             let mut used = 0;
-            let mut lowest = 0;
             for demand in &demands {
-                let first = demand.cost_bps.iter().position(Option::is_some).map(|first| first as u8);
-                prop_assert_eq!(demand.chosen.is_some(), first.is_some());
-                if let Some((chosen, first)) = demand.chosen.zip(first) {
-                    used += demand.cost(chosen).unwrap();
-                    lowest += demand.cost(first).unwrap();
-                    prop_assert!(chosen <= demand.highest || chosen == first);
+                if let Some(chosen) = demand.chosen {
+                    prop_assert!(demand.cost_bps[usize::from(chosen.encoding)].is_some());
+                    used += demand.cost(chosen);
+                    prop_assert!(chosen.encoding <= demand.highest || Some(chosen.encoding) == demand.lowest());
                 }
             }
-            prop_assert!(used <= u64::from(available).max(lowest));
+            prop_assert!(used as f64 <= f64::from(available) * LENIENCE + 1.0);
         }
     }
 }

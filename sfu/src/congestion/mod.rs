@@ -1,17 +1,42 @@
 //! Bandwidth: feedback in both directions, what a subscriber's link carries, and who gets how much of it.
 //!
 //! - [`FeedbackGenerator`] tells a publisher when its packets arrived (transport-wide congestion control).
-//! - [`SentHistory`] remembers what was sent to a subscriber, so that its feedback can be read: the place where a
-//!   delay-based estimator takes its input.
-//! - [`LossAndRemb`] is the estimate of now: loss in receiver reports, and REMB.
-//! - [`allocate`] gives every video of a subscriber an encoding that fits.
+//! - [`SendSide`] is the estimate of a subscriber's link by its transport-wide feedback. Its parts are state machines of
+//!   their own: [`SentHistory`], [`AcknowledgedRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`],
+//!   [`LossBased`], [`Prober`].
+//! - [`LossAndRemb`] is the estimate where a client offers no such feedback: loss in receiver reports, and REMB.
+//!   [`Estimate`] is whichever of the two there is.
+//! - [`allocate`] gives every video of a subscriber what fits.
+//! - [`Pacer`] lets it leave no faster than the link takes it; [`AudioRepair`] sends audio again over a link that loses.
 
+mod acknowledged_rate;
+mod aimd;
 mod allocator;
+mod audio_repair;
+mod estimate;
 mod feedback;
 mod loss_and_remb;
+mod loss_based;
+mod pacer;
+mod probing;
+mod send_side;
 mod sent_history;
+mod standing_queue;
+mod steady;
+mod trendline;
 
-pub use allocator::{VideoDemand, allocate};
+pub use acknowledged_rate::AcknowledgedRate;
+pub use aimd::Aimd;
+pub use allocator::{Choice, Room, VideoDemand, allocate};
+pub use audio_repair::AudioRepair;
+pub use estimate::Estimate;
 pub use feedback::FeedbackGenerator;
 pub use loss_and_remb::LossAndRemb;
+pub use loss_based::LossBased;
+pub use pacer::{Pacer, Priority};
+pub use probing::{Burst, Prober};
+pub use send_side::{START_BPS, SendSide};
 pub use sent_history::{Acknowledged, SentHistory};
+pub use standing_queue::StandingQueue;
+pub use steady::Steady;
+pub use trendline::{Trendline, Usage};

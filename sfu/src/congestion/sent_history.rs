@@ -1,12 +1,15 @@
 //! What was sent under transport-wide sequence numbers, and what the feedback about it says.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::rtcp::TransportFeedback;
 use crate::sequence::unwrap_16;
 
-/// Packets remembered: seconds at a call's rates. A power of two.
-const REMEMBERED: usize = 2048;
+/// Packets remembered at first, and at most: seconds at a call's rates. Powers of two.
+const REMEMBERED_MIN: usize = 128;
+const REMEMBERED: usize = 4096;
+/// A packet is remembered for this long, within the limit: feedback about it may be that late.
+const RETAINED: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
 struct Sent {
@@ -37,14 +40,34 @@ pub struct SentHistory {
 impl SentHistory {
     /// The sequence number for a packet of so many octets (as they go on the wire) that leaves now.
     pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
-        if self.sent.is_empty() {
-            self.sent.resize(REMEMBERED, None);
-        }
         let sequence = self.next;
         self.next += 1;
-        self.sent[sequence as usize % REMEMBERED] =
-            Some(Sent { sequence, at: now, octets: octets.min(usize::from(u16::MAX)) as u16 });
+        let slot = self.slot_for(sequence, now);
+        self.sent[slot] = Some(Sent { sequence, at: now, octets: octets.min(usize::from(u16::MAX)) as u16 });
         sequence as u16
+    }
+
+    /// The unwrapped number of the packet sent last.
+    pub fn last(&self) -> Option<u64> {
+        self.next.checked_sub(1)
+    }
+
+    /// Where a packet is remembered. The memory grows as long as a packet would be forgotten too early.
+    fn slot_for(&mut self, sequence: u64, now: Instant) -> usize {
+        if self.sent.is_empty() {
+            self.sent.resize(REMEMBERED_MIN, None);
+        }
+        let slot = sequence as usize & (self.sent.len() - 1);
+        let is_young = self.sent[slot].is_some_and(|old| now.saturating_duration_since(old.at) < RETAINED);
+        if !is_young || self.sent.len() >= REMEMBERED {
+            return slot;
+        }
+        let grown = vec![None; self.sent.len() * 2];
+        for sent in std::mem::replace(&mut self.sent, grown).into_iter().flatten() {
+            let slot = sent.sequence as usize & (self.sent.len() - 1);
+            self.sent[slot] = Some(sent);
+        }
+        sequence as usize & (self.sent.len() - 1)
     }
 
     /// What a feedback says about each packet that is still remembered, in the order of sending. A packet that is
@@ -58,7 +81,8 @@ impl SentHistory {
             if sequence > last {
                 continue;
             }
-            let slot = &mut self.sent[sequence as usize % REMEMBERED];
+            let at = sequence as usize & (self.sent.len() - 1);
+            let slot = &mut self.sent[at];
             let Some(sent) = slot.filter(|sent| sent.sequence == sequence) else {
                 continue;
             };
@@ -76,7 +100,6 @@ mod tests {
     use crate::congestion::FeedbackGenerator;
     use crate::rtcp::{Rtcp, Writer, packets};
     use crate::test_clock::start;
-    use std::time::Duration;
 
     #[test]
     fn feedback_finds_what_was_sent() {

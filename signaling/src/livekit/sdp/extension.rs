@@ -21,13 +21,14 @@ pub enum Role {
 }
 
 /// Publishers tell us what a stream is (mid, rid), how loud it is, and number it for our feedback. What we send is
-/// recognised by its SSRC, and its send times let the client estimate the bandwidth (REMB).
+/// recognised by its SSRC, and numbered for the client's feedback, audio too: so a link is known while video is paused.
+/// Where a client knows no such numbers, send times let it estimate the bandwidth by itself (REMB).
 ///
 /// An answer takes up all of them in every section, whatever we do there: in a new section Chromium offers no
 /// extension that an earlier answer left out of a section of that kind, and a camera without rids has no layers.
 fn accepted(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Audio => &[MID, AUDIO_LEVEL],
+        Kind::Audio => &[MID, AUDIO_LEVEL, TRANSPORT_CC],
         Kind::Video => &[MID, RID, REPAIRED_RID, TRANSPORT_CC, ABS_SEND_TIME],
     }
 }
@@ -35,9 +36,9 @@ fn accepted(kind: Kind) -> &'static [&'static str] {
 /// The RTCP feedback (RFC 4585) that an answer takes up.
 pub fn accepted_feedback(role: Role, kind: Kind) -> &'static [&'static str] {
     match (role, kind) {
-        (_, Kind::Audio) => &["nack"],
+        (_, Kind::Audio) => &["transport-cc", "nack"],
         (Role::Publish, Kind::Video) => &["transport-cc", "ccm fir", "nack", "nack pli"],
-        (Role::Subscribe, Kind::Video) => &["goog-remb", "ccm fir", "nack", "nack pli"],
+        (Role::Subscribe, Kind::Video) => &["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"],
     }
 }
 
@@ -56,8 +57,7 @@ pub fn lines(section: &Section, kind: Kind) -> Vec<(u8, &'static str)> {
     lines
 }
 
-/// What the packet path reads of what a publisher sends, or writes for a subscriber. We send no transport-wide
-/// numbers: a receiver that saw them would give up estimating by send times.
+/// What the packet path reads of what a publisher sends, or writes for a subscriber.
 pub fn ids(section: &Section, role: Role, kind: Kind) -> ExtensionIds {
     let lines = lines(section, kind);
     let id = |uri| lines.iter().find(|line| line.1 == uri).map(|line| line.0);
@@ -70,6 +70,8 @@ pub fn ids(section: &Section, role: Role, kind: Kind) -> ExtensionIds {
             transport_cc: id(TRANSPORT_CC),
             ..Default::default()
         },
-        Role::Subscribe => ExtensionIds { abs_send_time: id(ABS_SEND_TIME), ..Default::default() },
+        Role::Subscribe => {
+            ExtensionIds { transport_cc: id(TRANSPORT_CC), abs_send_time: id(ABS_SEND_TIME), ..Default::default() }
+        }
     }
 }

@@ -1,0 +1,141 @@
+//! The calls by name.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::call::{CallSpec, LinkStep, Poor};
+use crate::link::Settings;
+use crate::loss::Loss;
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub call: CallSpec,
+    /// What scores count.
+    pub scored: Range<Duration>,
+    /// A drop of the rate that is recovered from: when it begins and ends.
+    pub drop: Option<Range<Duration>>,
+}
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn line(rate_kbps: u64, round_trip_ms: u64, queue_ms: u64, loss: Loss) -> Settings {
+    Settings {
+        rate_bps: Some(rate_kbps * 1000),
+        queue: ms(queue_ms),
+        delay: Duration::from_micros(round_trip_ms * 500),
+        loss,
+        ..Settings::default()
+    }
+}
+
+fn step(at: Duration, settings: Settings) -> LinkStep {
+    LinkStep { at, up: settings, down: settings }
+}
+
+/// The link of the first ten seconds.
+fn good() -> Settings {
+    line(10_000, 30, 300, Loss::NONE)
+}
+
+fn company(steps: Vec<LinkStep>, duration: Duration) -> CallSpec {
+    CallSpec {
+        poor: Poor::Viewer,
+        audio_bps: 32_000,
+        encryption: 0,
+        cameras: 3,
+        others: 3,
+        steps,
+        duration,
+        handover: None,
+    }
+}
+
+/// Ten seconds on a good link, then on `settings`; counted from ten seconds after that, for forty.
+fn after_onset(name: &str, settings: Settings) -> Scenario {
+    Scenario {
+        name: name.into(),
+        call: company(vec![step(s(0), good()), step(s(10), settings)], s(60)),
+        scored: s(20)..s(60),
+        drop: None,
+    }
+}
+
+fn from_start(name: &str, settings: Settings, duration: u64) -> Scenario {
+    Scenario {
+        name: name.into(),
+        call: company(vec![step(s(0), settings)], s(duration)),
+        scored: s(10)..s(duration),
+        drop: None,
+    }
+}
+
+fn during(name: &str, settings: Settings, span: Range<u64>, duration: u64) -> Scenario {
+    let (from, to) = (s(span.start), s(span.end));
+    Scenario {
+        name: name.into(),
+        call: company(vec![step(s(0), good()), step(from, settings), step(to, good())], s(duration)),
+        scored: from..to,
+        drop: Some(from..to),
+    }
+}
+
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let hotel = |loss| line(200, 300, 500, loss);
+    for percent in [0, 5, 10, 20] {
+        all.push(after_onset(&format!("P1 {percent} %"), hotel(Loss::Bernoulli(f64::from(percent) / 100.0))));
+    }
+    for percent in [5, 10, 20] {
+        let loss = Loss::bursts(f64::from(percent) / 100.0, 3.0).expect("a chain exists for such shares");
+        all.push(after_onset(&format!("P1b {percent} %"), hotel(loss)));
+    }
+    let mut element = after_onset("P1e 10 %", hotel(Loss::Bernoulli(0.1)));
+    element.call.audio_bps = 48_000;
+    element.call.encryption = 30;
+    all.push(element);
+    let mut speaker = after_onset("P1u 10 %", hotel(Loss::Bernoulli(0.1)));
+    speaker.call.poor = Poor::Speaker;
+    all.push(speaker);
+    let mut cold = from_start("P2", line(200, 100, 500, Loss::NONE), 40);
+    cold.call.others = 7;
+    cold.scored = s(0)..s(40);
+    all.push(cold);
+    all.push(from_start("P3", line(5000, 60, 300, Loss::Bernoulli(0.1)), 40));
+    for seconds in [8, 25] {
+        let cut = Settings { rate_bps: Some(0), ..good() };
+        let mut blackout = during(&format!("P4 {seconds} s"), cut, 20..20 + seconds, 60 + seconds);
+        blackout.scored = s(20 + seconds)..s(60 + seconds);
+        all.push(blackout);
+    }
+    let mut steps = Vec::new();
+    for (index, round_trip) in [50, 150, 300, 450, 600, 200, 50].into_iter().enumerate() {
+        steps.push(step(s(10 * index as u64), line(3000, round_trip, 300, Loss::NONE)));
+    }
+    all.push(Scenario { name: "P7".into(), call: company(steps, s(70)), scored: s(10)..s(70), drop: None });
+    let mut handover = from_start("P8", line(3000, 50, 300, Loss::NONE), 40);
+    handover.call.handover = Some(s(20));
+    handover.scored = s(20)..s(40);
+    all.push(handover);
+    all.push(after_onset("P9", line(500, 60, 2000, Loss::NONE)));
+    for kbps in [250, 500, 750, 1000, 1500] {
+        let unlimited = good();
+        let mut drop = during(&format!("B {kbps} kbit/s"), line(kbps, 30, 300, Loss::NONE), 60..90, 150);
+        drop.call.steps =
+            vec![step(s(0), unlimited), step(s(60), line(kbps, 30, 300, Loss::NONE)), step(s(90), unlimited)];
+        all.push(drop);
+    }
+    let mut steps = Vec::new();
+    for round in 0..4 {
+        steps.push(step(s(30 * round), line(4000, 50, 300, Loss::NONE)));
+        steps.push(step(s(30 * round + 20), line(1000, 50, 300, Loss::NONE)));
+    }
+    all.push(Scenario { name: "C".into(), call: company(steps, s(120)), scored: s(20)..s(120), drop: None });
+    all
+}

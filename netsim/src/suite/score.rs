@@ -1,0 +1,97 @@
+//! Figures of a run.
+
+use std::time::Duration;
+
+use super::call::Record;
+use super::scenario::Scenario;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Score {
+    /// Audio that was made up, in percent.
+    pub concealed: f64,
+    /// More than 200 ms without a sound, per minute.
+    pub gaps_per_minute: f64,
+    /// Frames of the speaker per second.
+    pub frames_per_second: f64,
+    /// The share of time in which the speaker's picture stood, in percent: gaps above the larger of three mean frames
+    /// and 150 ms above one.
+    pub frozen: f64,
+    /// From the viewer's coming.
+    pub first_audio_s: Option<f64>,
+    pub first_frame_s: Option<f64>,
+    /// From the end of a drop until a second's mean rate is 90 % of that of the ten seconds before the drop, and stays
+    /// for five.
+    pub recovered_s: Option<f64>,
+    /// Of the queue before the poor link.
+    pub queue_p95_ms: f64,
+    /// Of the link, by media.
+    pub utilisation: f64,
+    /// Visible changes of any video's encoding, pauses included, per minute.
+    pub switches_per_minute: f64,
+    /// When the speaker's largest encoding was first shown, from the viewer's coming.
+    pub top_layer_s: Option<f64>,
+    pub keyframes_per_minute: f64,
+}
+
+pub fn score(scenario: &Scenario, record: &Record) -> Score {
+    let (from, to) = (scenario.scored.start, scenario.scored.end);
+    let seconds = (to - from).as_secs_f64();
+    let (concealed, pieces, gaps) = record.net_eq.heard.between(record.began + from, record.began + to);
+    let shown = record.shown.first().map(Vec::as_slice).unwrap_or_default();
+    let frames: Vec<Duration> = shown.iter().map(|(at, _)| *at).filter(|at| (from..to).contains(at)).collect();
+    let samples = record.between(from, to);
+    let mut queues: Vec<f64> = samples.iter().map(|sample| sample.queue.as_secs_f64() * 1e3).collect();
+    queues.sort_by(f64::total_cmp);
+    let switches: usize = (0..3)
+        .map(|video| samples.windows(2).filter(|pair| pair[0].layers[video] != pair[1].layers[video]).count())
+        .sum();
+    let carried: f64 = samples.iter().map(|sample| sample.received_bps as f64).sum();
+    let capacity: f64 = samples.iter().map(|sample| sample.capacity_bps as f64).sum();
+    let heard = record.net_eq.heard.began.map(|at| at.saturating_duration_since(record.began).as_secs_f64());
+    let whole = record.samples.len() as f64 / 600.0;
+    Score {
+        concealed: if pieces == 0 { 100.0 } else { 100.0 * f64::from(concealed) / f64::from(pieces) },
+        gaps_per_minute: f64::from(gaps) * 60.0 / seconds,
+        frames_per_second: frames.len() as f64 / seconds,
+        frozen: 100.0 * frozen(&frames, from, to) / seconds,
+        first_audio_s: heard,
+        first_frame_s: shown.first().map(|(at, _)| at.as_secs_f64()),
+        recovered_s: scenario.drop.as_ref().and_then(|drop| recovery(record, drop.start, drop.end)),
+        queue_p95_ms: queues.get(queues.len() * 95 / 100).copied().unwrap_or(0.0),
+        utilisation: if capacity > 0.0 { carried / capacity } else { 0.0 },
+        switches_per_minute: switches as f64 * 60.0 / seconds,
+        top_layer_s: shown.iter().find(|(_, frame)| frame.encoding == 2).map(|(at, _)| at.as_secs_f64()),
+        keyframes_per_minute: record.keyframes_asked as f64 / whole.max(1e-9),
+    }
+}
+
+/// Seconds in which the picture stood.
+fn frozen(frames: &[Duration], from: Duration, to: Duration) -> f64 {
+    let mean = (to - from).as_secs_f64() / frames.len().max(1) as f64;
+    // With hardly a frame there is no rhythm to measure by.
+    let mean = mean.min(0.5);
+    let limit = (3.0 * mean).max(mean + 0.15);
+    let ends = [from].into_iter().chain(frames.iter().copied()).chain([to]);
+    let moments: Vec<Duration> = ends.collect();
+    moments.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).filter(|gap| *gap > limit).sum()
+}
+
+fn recovery(record: &Record, from: Duration, to: Duration) -> Option<f64> {
+    let mean = |from: Duration, to: Duration| {
+        let samples = record.between(from, to);
+        samples.iter().map(|sample| sample.received_bps as f64).sum::<f64>() / samples.len().max(1) as f64
+    };
+    let second = Duration::from_secs(1);
+    let before = mean(from.saturating_sub(10 * second), from);
+    let step = Duration::from_millis(100);
+    let mut end = to + second;
+    let last = step * record.samples.len() as u32;
+    while end + 5 * second <= last {
+        let holds = (0..=5).all(|later| mean(end + second * later - second, end + second * later) >= 0.9 * before);
+        if holds {
+            return Some((end - to).as_secs_f64());
+        }
+        end += step;
+    }
+    None
+}

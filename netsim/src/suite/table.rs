@@ -1,0 +1,72 @@
+//! The scores as a table.
+
+use std::fmt::Write;
+
+use super::call::Policy;
+use super::score::Score;
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub scenario: String,
+    pub policy: Policy,
+    /// One per seed.
+    pub scores: Vec<Score>,
+}
+
+/// What stands before the columns, per policy.
+pub fn name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Ours => "Hausruf",
+        Policy::Remb => "REMB, no pause (model)",
+        Policy::Unadapted => "no adaptation",
+    }
+}
+
+fn worst(scores: &[Score], figure: impl Fn(&Score) -> f64, higher_is_worse: bool) -> (f64, f64) {
+    let mean = scores.iter().map(&figure).sum::<f64>() / scores.len().max(1) as f64;
+    let pick = |a: f64, b: f64| if higher_is_worse { a.max(b) } else { a.min(b) };
+    (mean, scores.iter().map(&figure).reduce(pick).unwrap_or(0.0))
+}
+
+fn maybe(scores: &[Score], figure: impl Fn(&Score) -> Option<f64>) -> String {
+    let known: Vec<f64> = scores.iter().filter_map(&figure).collect();
+    if known.len() < scores.len() {
+        return if known.is_empty() { "–".into() } else { "– (some)".into() };
+    }
+    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+    let worst = known.iter().copied().fold(0.0, f64::max);
+    format!("{mean:.1} ({worst:.1})")
+}
+
+/// Means over the seeds, and in brackets the worst seed.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "| scenario | server | audio concealed % | gaps > 200 ms /min | speaker's frames/s | frozen % | first audio s | \
+         first frame s | top layer s | recovered s | queue p95 ms | link used % | switches/min | keyframes/min |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for row in rows {
+        let scores = &row.scores;
+        let figure = |figure: fn(&Score) -> f64, higher_is_worse, digits: usize| {
+            let (mean, worst) = worst(scores, figure, higher_is_worse);
+            format!("{mean:.digits$} ({worst:.digits$})")
+        };
+        let cells = [
+            figure(|score| score.concealed, true, 1),
+            figure(|score| score.gaps_per_minute, true, 1),
+            figure(|score| score.frames_per_second, false, 1),
+            figure(|score| score.frozen, true, 0),
+            maybe(scores, |score| score.first_audio_s),
+            maybe(scores, |score| score.first_frame_s),
+            maybe(scores, |score| score.top_layer_s),
+            maybe(scores, |score| score.recovered_s),
+            figure(|score| score.queue_p95_ms, true, 0),
+            figure(|score| 100.0 * score.utilisation, false, 0),
+            figure(|score| score.switches_per_minute, true, 0),
+            figure(|score| score.keyframes_per_minute, true, 0),
+        ];
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "| {} | {} | {} |", row.scenario, name(row.policy), cells.join(" | "));
+    }
+    out
+}

@@ -1,0 +1,244 @@
+//! The rate that delay allows: multiplicative increase far from the link's capacity, additive near it, decrease when a
+//! queue grows (draft-ietf-rmcat-gcc-02 §5.5).
+//!
+//! Beyond the draft, a queue that stands is drained faster the longer it is, and afterwards the rate goes back to what
+//! the link was seen to carry meanwhile.
+
+use super::trendline::Usage;
+
+pub const RATE_MIN: f64 = 30_000.0;
+pub const RATE_MAX: f64 = 100_000_000.0;
+const BETA: f64 = 0.85;
+const GROWTH_PER_SECOND: f64 = 1.08;
+/// What is estimated is at most this much above what arrives.
+const AHEAD: f64 = 1.5;
+const AHEAD_BPS: f64 = 10_000.0;
+/// A queue from this on counts as overuse; at the second it is drained fast, at the third as fast as audio allows.
+const QUEUE_US: i64 = 70_000;
+const LONG_QUEUE_US: i64 = 130_000;
+const VERY_LONG_QUEUE_US: i64 = 250_000;
+/// A queue up to this may be that of a burst.
+const BURST_QUEUE_US: i64 = 150_000;
+/// A queue below this is drained.
+const DRAINED_US: i64 = 35_000;
+/// The part of what the link was seen to carry that is tried after a queue was drained.
+const AFTER_DRAINING: f64 = 0.92;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Hold,
+    Increase,
+}
+
+/// Mean and variance of the rates at which queues grew.
+#[derive(Clone, Copy, Debug, Default)]
+struct LinkCapacity {
+    mean_kbps: Option<f64>,
+    /// Relative to the mean.
+    variance: f64,
+}
+
+impl LinkCapacity {
+    fn bounds_bps(&self) -> Option<(f64, f64)> {
+        let mean = self.mean_kbps?;
+        let deviation = 3.0 * (self.variance * mean).sqrt();
+        Some(((mean - deviation).max(0.0) * 1e3, (mean + deviation) * 1e3))
+    }
+
+    fn take(&mut self, bps: f64) {
+        let sample = bps / 1e3;
+        let mean = self.mean_kbps.map_or(sample, |mean| 0.95 * mean + 0.05 * sample);
+        let error = (mean - sample).powi(2) / mean.max(1.0);
+        self.variance = (0.95 * self.variance + 0.05 * error).clamp(0.4, 2.5);
+        self.mean_kbps = Some(mean);
+    }
+}
+
+/// What the rate follows in one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observation {
+    pub usage: Usage,
+    pub queue_us: i64,
+    pub acknowledged_bps: Option<f64>,
+    pub round_trip_us: i64,
+    /// Less is sent than the rate allows, so that it proves nothing.
+    pub application_limited: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Aimd {
+    rate: f64,
+    state: State,
+    capacity: LinkCapacity,
+    updated_us: Option<i64>,
+    decreased_us: Option<i64>,
+    /// Most that arrived while a queue stood.
+    drained_bps: Option<f64>,
+    stood_since_us: Option<i64>,
+}
+
+impl Aimd {
+    pub fn new(rate_bps: f64) -> Aimd {
+        Aimd {
+            rate: rate_bps,
+            state: State::Increase,
+            capacity: LinkCapacity::default(),
+            updated_us: None,
+            decreased_us: None,
+            drained_bps: None,
+            stood_since_us: None,
+        }
+    }
+
+    pub fn rate_bps(&self) -> f64 {
+        self.rate
+    }
+
+    /// A probe has shown what the link carries.
+    pub fn set_rate(&mut self, now_us: i64, bps: f64) {
+        self.rate = bps.clamp(RATE_MIN, RATE_MAX);
+        self.updated_us = Some(now_us);
+        self.drained_bps = None;
+        if self.capacity.bounds_bps().is_some_and(|(_, upper)| bps > upper) {
+            self.capacity = LinkCapacity::default();
+        }
+    }
+
+    /// How long a queue has stood in one piece.
+    pub fn stood_us(&self, now_us: i64) -> i64 {
+        self.stood_since_us.map_or(0, |since| now_us - since)
+    }
+
+    /// What was taken for a queue was none.
+    pub fn forgive(&mut self) {
+        self.stood_since_us = None;
+        self.drained_bps = None;
+    }
+
+    pub fn decreased_us(&self) -> Option<i64> {
+        self.decreased_us
+    }
+
+    pub fn update(&mut self, now_us: i64, seen: &Observation) {
+        let elapsed = self.updated_us.map_or(0, |at| now_us - at).clamp(0, 1_000_000) as f64 / 1e6;
+        self.updated_us = Some(now_us);
+        let stands = seen.queue_us > QUEUE_US;
+        // What arrives says nothing about a link that is not used: a burst made this queue, and it drains by itself.
+        let is_burst = seen.application_limited && seen.queue_us < BURST_QUEUE_US;
+        if stands {
+            self.stood_since_us.get_or_insert(now_us);
+            self.drained_bps = match (self.drained_bps, seen.acknowledged_bps) {
+                (Some(known), Some(acknowledged)) => Some(known * 0.8 + acknowledged * 0.2),
+                (known, acknowledged) => known.or(acknowledged),
+            };
+        } else if seen.queue_us < DRAINED_US {
+            self.stood_since_us = None;
+            if let Some(carried) = self.drained_bps.take() {
+                self.rate = self.rate.max((carried * AFTER_DRAINING).min(RATE_MAX));
+            }
+        }
+        if is_burst && (seen.usage == Usage::Over || stands) {
+            self.state = State::Hold;
+        } else if seen.usage == Usage::Over || stands {
+            self.decrease(now_us, seen);
+        } else if seen.usage == Usage::Under || self.stood_since_us.is_some() {
+            self.state = State::Hold;
+        } else {
+            self.state = State::Increase;
+        }
+        if self.state == State::Increase && !seen.application_limited {
+            self.increase(elapsed, seen);
+        }
+        self.rate = self.rate.clamp(RATE_MIN, RATE_MAX);
+    }
+
+    fn increase(&mut self, elapsed: f64, seen: &Observation) {
+        let Some(acknowledged) = seen.acknowledged_bps else { return };
+        let limit = AHEAD * acknowledged + AHEAD_BPS;
+        if self.rate >= limit {
+            return;
+        }
+        let bounds = self.capacity.bounds_bps();
+        if bounds.is_some_and(|(_, upper)| acknowledged > upper) {
+            self.capacity = LinkCapacity::default();
+        }
+        let is_near = self.capacity.bounds_bps().is_some_and(|(lower, _)| acknowledged > lower);
+        let grown = if is_near {
+            // About a packet per response time.
+            let response = (seen.round_trip_us as f64 / 1e6 + 0.1).max(0.1);
+            let packet_bits = (self.rate / 30.0).clamp(1_000.0 * 8.0, 1_200.0 * 8.0);
+            self.rate + (packet_bits / response).max(4_000.0) * elapsed
+        } else {
+            self.rate * GROWTH_PER_SECOND.powf(elapsed) + 1_000.0 * elapsed
+        };
+        self.rate = grown.min(limit);
+    }
+
+    fn decrease(&mut self, now_us: i64, seen: &Observation) {
+        self.state = State::Hold;
+        let Some(acknowledged) = seen.acknowledged_bps else {
+            // Before anything is known: half, once in a while.
+            if self.decreased_us.is_none_or(|at| now_us - at > 200_000) {
+                self.rate *= 0.5;
+                self.decreased_us = Some(now_us);
+            }
+            return;
+        };
+        let beta = match seen.queue_us {
+            VERY_LONG_QUEUE_US.. => 0.5,
+            LONG_QUEUE_US.. => 0.7,
+            _ => BETA,
+        };
+        let lower = acknowledged * beta;
+        if lower < self.rate {
+            self.rate = lower;
+            self.decreased_us = Some(now_us);
+            if self.capacity.bounds_bps().is_some_and(|(least, _)| acknowledged < least) {
+                self.capacity = LinkCapacity::default();
+            }
+            self.capacity.take(acknowledged);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLEAN: Observation = Observation {
+        usage: Usage::Normal,
+        queue_us: 0,
+        acknowledged_bps: Some(1e6),
+        round_trip_us: 50_000,
+        application_limited: false,
+    };
+
+    #[test]
+    fn it_grows_by_eight_percent_a_second_and_not_far_beyond_what_arrives() {
+        let mut aimd = Aimd::new(1e6);
+        for step in 0..=10 {
+            aimd.update(step * 100_000, &CLEAN);
+        }
+        assert!((1.07e6..1.09e6).contains(&aimd.rate_bps()), "{}", aimd.rate_bps());
+        for step in 11..=1000 {
+            aimd.update(step * 100_000, &CLEAN);
+        }
+        assert!((1.5e6..1.52e6).contains(&aimd.rate_bps()), "{}", aimd.rate_bps());
+        let before = aimd.rate_bps();
+        aimd.update(200_000_000, &Observation { application_limited: true, acknowledged_bps: Some(9e6), ..CLEAN });
+        assert_eq!(aimd.rate_bps(), before);
+    }
+
+    #[test]
+    fn a_queue_is_drained_and_then_the_link_is_used_again() {
+        let mut aimd = Aimd::new(2e6);
+        aimd.update(0, &Observation { usage: Usage::Over, ..CLEAN });
+        assert_eq!(aimd.rate_bps(), 0.85e6);
+        aimd.update(100_000, &Observation { queue_us: 300_000, ..CLEAN });
+        assert_eq!(aimd.rate_bps(), 0.5e6);
+        aimd.update(200_000, &Observation { queue_us: 50_000, ..CLEAN });
+        assert_eq!(aimd.rate_bps(), 0.5e6, "it holds while it drains");
+        aimd.update(300_000, &Observation { queue_us: 10_000, ..CLEAN });
+        assert!((0.9e6..0.94e6).contains(&aimd.rate_bps()), "{}", aimd.rate_bps());
+    }
+}

@@ -1,0 +1,217 @@
+//! Lets packets to one subscriber leave no faster than its link takes them: a leaky bucket with queues before it.
+//!
+//! Audio and RTCP never wait; they are counted, and what comes after them waits instead. While nothing waits and the
+//! bucket has room, a packet leaves in the turn in which it came, so that a frame is still one GSO train. What waits
+//! leaves in trains too: every few milliseconds as much as the bucket lets go at once.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// What the bucket lets go at once, in time at its rate.
+const DEPTH: Duration = Duration::from_millis(40);
+/// The same at low rates: a packet must always fit.
+const DEPTH_MIN: f64 = 1_500.0;
+/// The bucket leaks faster than the estimate, by more where the estimate is high: bursts of a good link are short.
+const FACTOR: f64 = 2.5;
+const FACTOR_LOW: f64 = 1.1;
+const LOW_BPS: f64 = 400_000.0;
+const HIGH_BPS: f64 = 2_000_000.0;
+/// Nothing waits longer than this: the bucket leaks faster instead.
+const WAIT_MAX: f64 = 0.3;
+const WAITING_MAX: usize = 2_000;
+
+/// What goes first. Audio does not wait at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    Repair,
+    /// A video that is shown large, is a screen, or whose publisher speaks.
+    Stage,
+    Rest,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting<T> {
+    item: T,
+    octets: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pacer<T> {
+    /// Octets per second; infinite where nothing is known of the link.
+    rate: f64,
+    /// What has left and not yet leaked.
+    level: f64,
+    updated: Option<Instant>,
+    queues: [VecDeque<Waiting<T>>; 3],
+    octets: usize,
+}
+
+impl<T> Default for Pacer<T> {
+    fn default() -> Pacer<T> {
+        Pacer { rate: f64::INFINITY, level: 0.0, updated: None, queues: Default::default(), octets: 0 }
+    }
+}
+
+impl<T> Pacer<T> {
+    /// Infinite: nothing waits.
+    pub fn set_estimate(&mut self, bps: f64) {
+        let share = ((bps - LOW_BPS) / (HIGH_BPS - LOW_BPS)).clamp(0.0, 1.0);
+        self.rate = bps / 8.0 * (FACTOR_LOW + (FACTOR - FACTOR_LOW) * share);
+    }
+
+    fn depth(&self) -> f64 {
+        (self.rate * DEPTH.as_secs_f64()).max(DEPTH_MIN)
+    }
+
+    /// Octets per second that leak now.
+    fn leak(&self) -> f64 {
+        self.rate.max(self.octets as f64 / WAIT_MAX)
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let elapsed = self.updated.replace(now).map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.level = (self.level - self.leak() * elapsed).max(0.0);
+    }
+
+    /// What does not wait: it is counted. Octets with IP headers.
+    pub fn spend(&mut self, now: Instant, octets: usize) {
+        if self.rate.is_finite() {
+            self.advance(now);
+            self.level += octets as f64;
+        }
+    }
+
+    /// Whether a packet may leave now; if so it is counted.
+    pub fn admits(&mut self, now: Instant, octets: usize) -> bool {
+        if self.rate.is_infinite() {
+            return true;
+        }
+        self.advance(now);
+        let admits = self.octets == 0 && self.level < self.depth();
+        if admits {
+            self.level += octets as f64;
+        }
+        admits
+    }
+
+    /// False when too much waits already.
+    pub fn push(&mut self, priority: Priority, octets: usize, item: T) -> bool {
+        let queue = &mut self.queues[priority as usize];
+        if queue.len() >= WAITING_MAX {
+            return false;
+        }
+        self.octets += octets;
+        queue.push_back(Waiting { item, octets });
+        true
+    }
+
+    /// What leaves now.
+    pub fn pop(&mut self, now: Instant) -> Option<T> {
+        self.advance(now);
+        if self.rate.is_finite() && self.level > self.depth() / 2.0 {
+            return None;
+        }
+        let waiting = self.queues.iter_mut().find_map(VecDeque::pop_front)?;
+        self.octets -= waiting.octets;
+        self.level += waiting.octets as f64;
+        Some(waiting.item)
+    }
+
+    /// When something of what waits may leave.
+    pub fn next_departure(&self) -> Option<Instant> {
+        if self.octets == 0 {
+            return None;
+        }
+        let over = (self.level - self.depth() / 4.0).max(0.0);
+        Some(self.updated? + Duration::from_secs_f64(over / self.leak().max(1.0)))
+    }
+
+    /// Takes out what is not to leave any more.
+    pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
+        let mut octets = 0;
+        for queue in &mut self.queues {
+            queue.retain(|waiting| {
+                let stays = stays(&waiting.item);
+                octets += if stays { waiting.octets } else { 0 };
+                stays
+            });
+        }
+        self.octets = octets;
+    }
+
+    pub fn waiting_octets(&self) -> usize {
+        self.octets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock::start;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Lets everything out by the pacer's own deadlines; when each item left.
+    fn departures(pacer: &mut Pacer<u32>, from: Instant) -> Vec<(u128, u32)> {
+        let mut departures = Vec::new();
+        let mut now = from;
+        while let Some(at) = pacer.next_departure() {
+            now = now.max(at);
+            while let Some(item) = pacer.pop(now) {
+                departures.push(((now - from).as_millis(), item));
+            }
+        }
+        departures
+    }
+
+    #[test]
+    fn without_an_estimate_nothing_waits() {
+        let mut pacer = Pacer::<u32>::default();
+        assert!((0..10_000).all(|_| pacer.admits(start(), 1200)));
+    }
+
+    #[test]
+    fn a_frame_leaves_at_once_and_a_burst_does_not() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.set_estimate(2e6);
+        let now = start();
+        // 5 Mbit/s for 40 ms are 25,000 octets.
+        let admitted = (0..100).take_while(|_| pacer.admits(now, 1200)).count();
+        assert_eq!(admitted, 21);
+        assert!(!pacer.admits(now, 1200) && pacer.admits(now + MS, 1200) && !pacer.admits(now + MS, 1200));
+    }
+
+    #[test]
+    fn the_order_is_strict_and_the_rate_is_kept() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.set_estimate(200_000.0);
+        let now = start();
+        while pacer.admits(now, 500) {}
+        for item in 0..4 {
+            assert!(pacer.push(Priority::Rest, 500, item));
+        }
+        pacer.push(Priority::Stage, 500, 10);
+        pacer.push(Priority::Repair, 500, 20);
+        let left = departures(&mut pacer, now);
+        assert_eq!(left.iter().map(|(_, item)| *item).collect::<Vec<_>>(), [20, 10, 0, 1, 2, 3]);
+        // 3000 octets at 220 kbit/s.
+        assert!((80..=140).contains(&left[5].0), "{left:?}");
+        assert_eq!(pacer.waiting_octets(), 0);
+    }
+
+    #[test]
+    fn nothing_stands_in_it() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.set_estimate(100_000.0);
+        let now = start();
+        assert!(pacer.admits(now, 1200));
+        for item in 0..100 {
+            pacer.push(Priority::Rest, 1200, item);
+        }
+        let left = departures(&mut pacer, now);
+        assert!(left[99].0 < 2_000, "{:?}", left[99]);
+        pacer.push(Priority::Rest, 1200, 7);
+        pacer.retain(|item| *item != 7);
+        assert_eq!(pacer.next_departure(), None);
+    }
+}

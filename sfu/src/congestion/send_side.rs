@@ -1,0 +1,280 @@
+//! What a subscriber's link carries, by transport-wide feedback: delay, loss and probes together.
+
+use std::time::{Duration, Instant};
+
+use super::acknowledged_rate::AcknowledgedRate;
+use super::aimd::{self, Aimd, RATE_MIN};
+use super::loss_based::LossBased;
+use super::probing::{Burst, Prober};
+use super::sent_history::{Acknowledged, SentHistory};
+use super::standing_queue::StandingQueue;
+use super::trendline::{Trendline, Usage};
+use crate::rtcp::TransportFeedback;
+
+/// Before anything is known.
+pub const START_BPS: f64 = 300_000.0;
+/// Without feedback about what was sent for so long the rate falls, and again as often.
+const FEEDBACK_LATE: Duration = Duration::from_millis(1_200);
+const FEEDBACK_LATE_FACTOR: f64 = 0.6;
+/// Less sent than this part of the rate proves nothing about it.
+const APPLICATION_LIMITED: f64 = 0.8;
+/// A queue that stands for so long although little is sent is none: the path has become longer.
+const NO_QUEUE_US: i64 = 3_000_000;
+/// Loss counts as that of a queue while one of this length stands.
+const QUEUE_STANDS_US: i64 = 100_000;
+/// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
+const OVERTAKEN_TICKS: i64 = 60;
+/// The queue that a probe makes is gone after this.
+const PROBE_QUEUE_US: i64 = 300_000;
+/// What was sent is metered over so long.
+const METER_US: i64 = 500_000;
+
+/// The estimator of one subscriber. Times come in; what may be sent, and what is to be probed, comes out.
+#[derive(Clone, Debug)]
+pub struct SendSide {
+    epoch: Option<Instant>,
+    history: SentHistory,
+    acknowledged: AcknowledgedRate,
+    trendline: Trendline,
+    queue: StandingQueue,
+    aimd: Aimd,
+    loss: LossBased,
+    prober: Prober,
+    /// The highest number about which feedback came.
+    newest: Option<u64>,
+    feedback_at: Option<Instant>,
+    lowered_at: Option<Instant>,
+    /// Of the packets since the last feedback, the first: feedback about it is awaited.
+    awaiting_since: Option<Instant>,
+    /// Octets without a number of their own since the last packet with one.
+    unnumbered: u64,
+    meter: (i64, u64),
+    sent_bps: f64,
+    round_trip_us: i64,
+    /// Packets sent up to then found the queue that a probe made.
+    probed_until_us: i64,
+    /// Memory for one feedback.
+    batch: Vec<Acknowledged>,
+}
+
+impl Default for SendSide {
+    fn default() -> SendSide {
+        SendSide {
+            epoch: None,
+            history: SentHistory::default(),
+            acknowledged: AcknowledgedRate::default(),
+            trendline: Trendline::default(),
+            queue: StandingQueue::default(),
+            aimd: Aimd::new(START_BPS),
+            loss: LossBased::default(),
+            prober: Prober::default(),
+            newest: None,
+            feedback_at: None,
+            lowered_at: None,
+            awaiting_since: None,
+            unnumbered: 0,
+            meter: (0, 0),
+            sent_bps: 0.0,
+            round_trip_us: 100_000,
+            probed_until_us: i64::MIN,
+            batch: Vec::new(),
+        }
+    }
+}
+
+impl SendSide {
+    fn us(&mut self, now: Instant) -> i64 {
+        let epoch = *self.epoch.get_or_insert(now);
+        now.saturating_duration_since(epoch).as_micros() as i64
+    }
+
+    /// The transport-wide number of a packet of so many octets (IP header included) that leaves now.
+    pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
+        let us = self.us(now);
+        let carried = std::mem::take(&mut self.unnumbered) as usize;
+        let number = self.history.send(now, octets + carried);
+        self.prober.note_sent(self.history.last().unwrap_or(0), us, (octets + carried) as u32);
+        self.count_sent(us, octets);
+        self.awaiting_since.get_or_insert(now);
+        number
+    }
+
+    /// Octets of the same transport that carry no number of their own: copies of audio. They count as arrived with the
+    /// next packet that does.
+    pub fn send_unnumbered(&mut self, now: Instant, octets: usize) {
+        let us = self.us(now);
+        self.count_sent(us, octets);
+        self.unnumbered += octets as u64;
+    }
+
+    fn count_sent(&mut self, us: i64, octets: usize) {
+        let (began, counted) = self.meter;
+        if us - began >= METER_US {
+            self.sent_bps = counted as f64 * 8e6 / (us - began) as f64;
+            self.meter = (us, 0);
+        }
+        self.meter.1 += octets as u64;
+    }
+
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        let us = self.us(now);
+        let was_silent = self.lowered_at.is_some();
+        if was_silent {
+            self.begin_anew();
+        }
+        let Some(epoch) = self.epoch else { return };
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        let SendSide { history, acknowledged, trendline, queue, loss, prober, newest, aimd, .. } = self;
+        let queue_stands = queue.queue_us() >= QUEUE_STANDS_US;
+        let estimate = aimd.rate_bps();
+        let mut found: Option<f64> = None;
+        let mut last_sent = None;
+        let mut any = false;
+        history.acknowledge(feedback, |packet| batch.push(packet));
+        // What was sent into a silence says nothing about how much a link loses.
+        let told_from = if was_silent { batch.iter().position(|packet| packet.arrival.is_some()) } else { Some(0) };
+        any |= !batch.is_empty();
+        for (at, packet) in batch.iter().enumerate().skip(told_from.unwrap_or(batch.len())) {
+            let next = batch[at + 1..].iter().find_map(|packet| packet.arrival);
+            let overtaken = packet.arrival.zip(next).is_some_and(|(this, next)| this > next + OVERTAKEN_TICKS);
+            let sent_us = packet.sent_at.saturating_duration_since(epoch).as_micros() as i64;
+            let arrival_us = packet.arrival.map(|ticks| ticks * 250);
+            let octets = u32::from(packet.octets);
+            // A packet that comes after it was missed is a copy, or was overtaken: it says nothing about delay.
+            let in_order = newest.is_none_or(|newest| packet.sequence > newest);
+            if in_order {
+                loss.receive(sent_us, octets, arrival_us.is_none() || overtaken, queue_stands);
+                *newest = Some(packet.sequence);
+                found = prober.acknowledge(packet.sequence, arrival_us, estimate).or(found);
+            }
+            let Some(arrival_us) = arrival_us else { continue };
+            acknowledged.receive(arrival_us, octets);
+            if in_order && !overtaken {
+                trendline.receive(sent_us, arrival_us);
+                queue.receive(sent_us, arrival_us);
+                last_sent = Some(packet.sent_at);
+            }
+        }
+        self.batch = batch;
+        if !any {
+            return;
+        }
+        if was_silent && last_sent.is_none() {
+            // Of before the silence: it goes on.
+            return;
+        }
+        self.feedback_at = Some(now);
+        self.lowered_at = None;
+        self.awaiting_since = None;
+        if let Some(sent_at) = last_sent {
+            let round_trip = now.saturating_duration_since(sent_at).as_micros() as i64;
+            self.round_trip_us = (self.round_trip_us * 7 + round_trip) / 8;
+        }
+        let mut usage = self.trendline.usage();
+        let mut queue_us = self.queue.queue_us();
+        let sent_us = last_sent.map_or(us, |at| at.saturating_duration_since(epoch).as_micros() as i64);
+        if sent_us <= self.probed_until_us && queue_us < PROBE_QUEUE_US / 2 {
+            // Of our own making.
+            usage = Usage::Normal;
+            queue_us = 0;
+        }
+        let seen = aimd::Observation {
+            usage,
+            queue_us,
+            acknowledged_bps: self.acknowledged.bps(),
+            round_trip_us: self.round_trip_us,
+            application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
+        };
+        self.aimd.update(us, &seen);
+        if self.aimd.stood_us(us) > NO_QUEUE_US {
+            self.queue.forget_base();
+            self.aimd.forgive();
+        }
+        if let Some(found) = found
+            && usage != Usage::Over
+            && (found > self.aimd.rate_bps() || self.acknowledged.bps().is_none())
+        {
+            self.aimd.set_rate(us, found);
+        }
+    }
+
+    /// After a silence the path may be another one: what was learned of it is forgotten.
+    fn begin_anew(&mut self) {
+        self.trendline = Trendline::default();
+        self.queue.clear();
+        self.acknowledged = AcknowledgedRate::default();
+        self.loss.clear();
+        self.prober.restart();
+        self.aimd = Aimd::new(START_BPS);
+    }
+
+    /// To be called a few times a second. `wanted_bps`: what the subscriber could use.
+    pub fn handle_timeout(&mut self, now: Instant, wanted_bps: f64) {
+        let us = self.us(now);
+        self.prober.set_wanted(wanted_bps);
+        let is_calm = self.trendline.usage() == Usage::Normal && self.queue.queue_us() < 50_000;
+        let awaited = self.awaiting_since.map(|since| now.saturating_duration_since(since));
+        let patience = FEEDBACK_LATE + Duration::from_micros(self.round_trip_us as u64);
+        if awaited.is_some_and(|awaited| awaited > patience) {
+            if self.feedback_at.is_some()
+                && self.lowered_at.is_none_or(|at| now.saturating_duration_since(at) > FEEDBACK_LATE / 2)
+            {
+                self.lowered_at = Some(now);
+                let lower = (self.aimd.rate_bps() * FEEDBACK_LATE_FACTOR).max(RATE_MIN * 2.0);
+                self.aimd.set_rate(us, lower.min(self.aimd.rate_bps()));
+            }
+            if self.feedback_at.is_some() {
+                self.prober.knock(us);
+            }
+            return;
+        }
+        self.prober.plan(us, self.target_bps(), is_calm);
+    }
+
+    /// What may be sent now, in bit/s, IP headers included.
+    pub fn target_bps(&self) -> f64 {
+        self.loss.bound_bps().map_or(self.aimd.rate_bps(), |bound| bound.min(self.aimd.rate_bps())).max(RATE_MIN)
+    }
+
+    /// When the next burst of a probe is due.
+    pub fn next_burst(&self) -> Option<Instant> {
+        let us = self.prober.next_burst_us()?;
+        Some(self.epoch? + Duration::from_micros(us.max(0) as u64))
+    }
+
+    pub fn poll_burst(&mut self, now: Instant) -> Option<Burst> {
+        let us = self.us(now);
+        self.prober.poll(us)
+    }
+
+    pub fn finish_burst(&mut self, now: Instant) {
+        let us = self.us(now);
+        self.probed_until_us = us + PROBE_QUEUE_US;
+        self.prober.finish_burst(us);
+    }
+
+    /// The part of the packets that does not come at first, from 0 to 1, smoothed over seconds.
+    pub fn loss(&self) -> f64 {
+        self.loss.loss()
+    }
+
+    /// The queue that stands on the way.
+    pub fn queue(&self) -> Duration {
+        Duration::from_micros(self.queue.queue_us() as u64)
+    }
+
+    pub fn acknowledged_bps(&self) -> Option<f64> {
+        self.acknowledged.bps()
+    }
+
+    /// Since when feedback is awaited.
+    pub fn awaiting_since(&self) -> Option<Instant> {
+        self.awaiting_since
+    }
+
+    /// Whether feedback has come at all.
+    pub fn has_feedback(&self) -> bool {
+        self.feedback_at.is_some()
+    }
+}

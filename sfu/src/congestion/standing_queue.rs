@@ -1,0 +1,80 @@
+//! How long packets wait in a queue on the way: the delay of now above the smallest of the last while.
+//!
+//! A trend says nothing once a queue is full, since its delay stays the same; this does.
+
+use std::collections::VecDeque;
+
+/// The smallest delay of so long is the path's own.
+const BASE_US: i64 = 30_000_000;
+const BUCKET_US: i64 = 500_000;
+/// The smallest delay of so long is that of now: single packets that were held up do not count.
+const RECENT_US: i64 = 150_000;
+
+#[derive(Clone, Debug, Default)]
+pub struct StandingQueue {
+    /// When a bucket began, and its smallest delay.
+    base: VecDeque<(i64, i64)>,
+    recent: VecDeque<(i64, i64)>,
+}
+
+impl StandingQueue {
+    pub fn receive(&mut self, sent_us: i64, arrival_us: i64) {
+        let delay = arrival_us - sent_us;
+        match self.base.back_mut().filter(|(began, _)| sent_us < began + BUCKET_US) {
+            Some((_, least)) => *least = (*least).min(delay),
+            None => self.base.push_back((sent_us, delay)),
+        }
+        while self.base.front().is_some_and(|(began, _)| *began < sent_us - BASE_US) {
+            self.base.pop_front();
+        }
+        while self.recent.back().is_some_and(|(_, known)| *known >= delay) {
+            self.recent.pop_back();
+        }
+        self.recent.push_back((sent_us, delay));
+        while self.recent.front().is_some_and(|(at, _)| *at < sent_us - RECENT_US) {
+            self.recent.pop_front();
+        }
+    }
+
+    pub fn queue_us(&self) -> i64 {
+        let base = self.base.iter().map(|(_, least)| *least).min();
+        let now = self.recent.front().map(|(_, delay)| *delay);
+        now.zip(base).map_or(0, |(now, base)| (now - base).max(0))
+    }
+
+    /// The delay of now is the path's own: what was taken for a queue does not drain.
+    pub fn forget_base(&mut self) {
+        let newest = self.recent.back().copied();
+        self.base.clear();
+        self.base.extend(newest);
+    }
+
+    /// Another path, or another clock.
+    pub fn clear(&mut self) {
+        self.base.clear();
+        self.recent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_what_stands_above_the_least_delay() {
+        let mut queue = StandingQueue::default();
+        for index in 0..100 {
+            queue.receive(index * 20_000, index * 20_000 - 7_000_000);
+        }
+        assert_eq!(queue.queue_us(), 0, "whatever the clocks are");
+        // One packet held up, then all of them.
+        queue.receive(2_000_000, 2_000_000 - 6_500_000);
+        assert_eq!(queue.queue_us(), 0);
+        for index in 101..120 {
+            queue.receive(index * 20_000, index * 20_000 - 6_800_000);
+        }
+        assert_eq!(queue.queue_us(), 200_000);
+        queue.forget_base();
+        assert_eq!(queue.queue_us(), 0);
+    }
+}
