@@ -281,7 +281,7 @@ mod tests {
         let mut state = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ copy.wrapping_mul(0xD1B5_4A32_D192_ED03);
         state ^= state >> 31;
         state = state.wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (state ^ state >> 29) % 10 == 0
+        (state ^ state >> 29).is_multiple_of(10)
     }
 
     #[test]

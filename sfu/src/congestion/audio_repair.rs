@@ -140,9 +140,7 @@ mod tests {
         assert_eq!(repair.keep(now, &[1, 2]), Some(now + 60 * MS));
         repair.keep(now + 20 * MS, &[3]);
         let mut sent = Vec::new();
-        let mut at = now;
-        while let Some(due) = repair.next_copy() {
-            at = due;
+        while let Some(at) = repair.next_copy() {
             repair.poll(at, |packet| sent.push(((at - now).as_millis(), packet.to_vec())));
         }
         assert_eq!(sent, [(60, vec![1, 2]), (80, vec![3]), (100, vec![1, 2]), (120, vec![3])]);
