@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 /// Decides how long a loop lets packets gather before it receives them.
 ///
-/// At a light load a packet is taken at once. While the recent packet rate is high, a loop that was woken by the first
-/// packet waits one window for those behind it: fewer wake-ups, and longer trains.
+/// At a light load a packet is taken at once. While many messages of the kernel come in a second, a loop that was woken
+/// by the first waits one window for those behind it: fewer wake-ups, and longer trains. A train that the kernel has
+/// coalesced (GRO) is one message: however long it is, waiting brings no more of it.
 #[derive(Clone, Debug)]
 pub struct Coalescing {
-    packets_per_second: f64,
+    messages_per_second: f64,
     received_at: Option<Instant>,
 }
 
@@ -16,8 +17,9 @@ impl Coalescing {
     /// How long the first packet may wait. Linux adds its timer slack of 50 µs to a sleep, so at most 100 µs pass.
     pub const WINDOW: Duration = Duration::from_micros(50);
 
-    /// Packets received and sent per second above which waiting saves more than it costs.
-    pub const BUSY_PACKETS_PER_SECOND: f64 = 5_000.0;
+    /// Messages received per second above which waiting saves more than it costs: half a message gathers in a window,
+    /// and a sleep costs about half a wake-up.
+    pub const BUSY_MESSAGES_PER_SECOND: f64 = 5_000.0;
 
     /// The time constant over which the rate is smoothed.
     const SMOOTHING: Duration = Duration::from_millis(100);
@@ -26,17 +28,17 @@ impl Coalescing {
     const AT_ONCE: Duration = Duration::from_micros(5);
 
     pub fn new() -> Coalescing {
-        Coalescing { packets_per_second: 0.0, received_at: None }
+        Coalescing { messages_per_second: 0.0, received_at: None }
     }
 
-    /// Packets per second of late.
-    pub fn packets_per_second(&self) -> f64 {
-        self.packets_per_second
+    /// Messages per second of late.
+    pub fn messages_per_second(&self) -> f64 {
+        self.messages_per_second
     }
 
     /// How long to sleep before receiving, given when the poll for packets began and when it said that there are some.
     pub fn pause(&self, polled_at: Instant, ready_at: Instant) -> Duration {
-        if self.packets_per_second < Self::BUSY_PACKETS_PER_SECOND {
+        if self.messages_per_second < Self::BUSY_MESSAGES_PER_SECOND {
             return Duration::ZERO;
         }
         // Packets that were there before the poll have been gathering since the last receive.
@@ -48,13 +50,13 @@ impl Coalescing {
         Self::WINDOW.saturating_sub(ready_at.saturating_duration_since(gathering_since))
     }
 
-    /// Takes note of a turn that received, and sent, this many packets altogether.
-    pub fn record(&mut self, received_at: Instant, packets: usize) {
+    /// Takes note of a turn that received this many messages.
+    pub fn record(&mut self, received_at: Instant, messages: usize) {
         if let Some(before) = self.received_at {
             let elapsed = received_at.saturating_duration_since(before).as_secs_f64().max(1e-6);
             let weight = elapsed / (elapsed + Self::SMOOTHING.as_secs_f64());
-            let rate = packets as f64 / elapsed;
-            self.packets_per_second += weight * (rate - self.packets_per_second);
+            let rate = messages as f64 / elapsed;
+            self.messages_per_second += weight * (rate - self.messages_per_second);
         }
         self.received_at = Some(received_at);
     }
@@ -70,23 +72,23 @@ impl Default for Coalescing {
 mod tests {
     use super::*;
 
-    /// Turns of `packets` each, `interval` apart, for a second; returns the time of the last.
+    /// Turns of `messages` each, `interval` apart, for a second; returns the time of the last.
     #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
-    fn run(coalescing: &mut Coalescing, packets: usize, interval: Duration) -> Instant {
+    fn run(coalescing: &mut Coalescing, messages: usize, interval: Duration) -> Instant {
         let mut at = Instant::now();
         for _ in 0..(1.0 / interval.as_secs_f64()) as usize {
             at += interval;
-            coalescing.record(at, packets);
+            coalescing.record(at, messages);
         }
         at
     }
 
     #[test]
-    fn the_rate_is_that_of_the_packets() {
-        for (packets, interval_us) in [(1, 100), (50, 5_000), (7, 700)] {
+    fn the_rate_is_that_of_the_messages() {
+        for (messages, interval_us) in [(1, 100), (50, 5_000), (7, 700)] {
             let mut coalescing = Coalescing::new();
-            run(&mut coalescing, packets, Duration::from_micros(interval_us));
-            let rate = coalescing.packets_per_second();
+            run(&mut coalescing, messages, Duration::from_micros(interval_us));
+            let rate = coalescing.messages_per_second();
             assert!((9_000.0..11_000.0).contains(&rate), "{rate}");
         }
     }

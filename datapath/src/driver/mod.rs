@@ -152,20 +152,20 @@ impl Driver {
         self.ports.receive(&mut self.receive, &mut self.events);
         let now = self.clock.read();
         self.received_at = Some(now.instant);
+        let messages = self.receive.parts().0.len();
         let mut received = self.hand_in(node, now);
         received += self.hand_in_streams(node, now);
         self.ports.streams.take_closed(&mut self.events);
         for event in self.events.drain(..) {
             node.handle_event(now, event, &mut self.out);
         }
-        let mut sent = 0;
         if node.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
             // What waits for a deadline may take long (a handshake does): media is out before.
-            sent += self.flush(node, now);
+            self.flush(node, now);
             node.handle_timeout(now, &mut self.out);
         }
-        sent += self.flush(node, now);
-        self.coalescing.record(now.instant, received + sent);
+        self.flush(node, now);
+        self.coalescing.record(now.instant, messages);
         if self.publish_at <= now.instant {
             self.publish();
             self.publish_at = now.instant + PUBLISH_INTERVAL;
@@ -250,8 +250,8 @@ impl Driver {
         self.ports.add_stream(stream, self.clock.instant())
     }
 
-    /// Carries out the orders, then sends. Returns how many datagrams were to be sent.
-    fn flush<N: Node>(&mut self, node: &mut N, now: Now) -> usize {
+    /// Carries out the orders, then sends.
+    fn flush<N: Node>(&mut self, node: &mut N, now: Now) {
         for _ in 0..ORDER_ROUNDS_MAX {
             let orders = self.out.take_orders();
             if orders.is_empty() {
@@ -264,8 +264,7 @@ impl Driver {
             }
         }
         debug_assert!(self.out.memory_entries().is_empty(), "Mux takes these");
-        let entries = self.out.entries().len();
-        if entries > 0 {
+        if !self.out.entries().is_empty() {
             self.trains.form(self.out.entries());
             let payloads =
                 Payloads { entries: self.out.entries(), heads: self.out.arena(), bodies: self.receive.arena() };
@@ -277,7 +276,6 @@ impl Driver {
         }
         self.ports.flush_streams();
         self.out.clear();
-        entries
     }
 
     /// Publishes the counters now.
