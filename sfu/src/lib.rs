@@ -17,6 +17,7 @@ pub mod command;
 pub mod congestion;
 mod control;
 mod deadlines;
+mod fan_out;
 mod feedback;
 pub mod forwarder;
 #[doc(hidden)]

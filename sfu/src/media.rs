@@ -1,20 +1,19 @@
-//! Trip 3: a publisher's RTP packet to its subscribers.
+//! Trip 3, first half: a publisher's RTP packet, until it is ready for [`crate::fan_out`].
 
 use std::time::Instant;
 
-use datapath::{Discard, Now, Outbox, Traffic};
+use datapath::{Datagram, Discard, Now, Outbox, Traffic};
 
 use crate::deadlines::Timer;
-use crate::forwarder::Decision;
+use crate::fan_out::Place;
 use crate::media_packet::MediaPacket;
-use crate::pacing::{DEPARTURE_OVERHEAD, Departure, IP_AND_UDP};
+use crate::pacing::DEPARTURE_OVERHEAD;
 use crate::participant::{Participant, Source};
 use crate::published_track::PublishedTrack;
 use crate::rtp::{Extensions, RtpHeader, RtpPacket, rtx_unwrap};
 use crate::sequence::Received;
 use crate::sfu::Sfu;
 use crate::speaker;
-use crate::subscription::Subscription;
 use crate::transport::SrtpError;
 
 /// A plain packet of an encoding.
@@ -25,121 +24,103 @@ struct Arrived<'a> {
     header: RtpHeader,
     received_at: Instant,
     bytes: &'a [u8],
+    /// Where `bytes` lie.
+    place: Place,
 }
 
 impl Sfu {
+    /// `index` is that of the datagram in its batch.
     pub(crate) fn handle_rtp(
         &mut self,
         now: Now,
         key: usize,
-        received_at: Instant,
-        datagram: &mut [u8],
+        index: usize,
+        datagram: &mut Datagram<'_>,
         out: &mut Outbox,
     ) {
-        out.counters.received(Traffic::Rtp, datagram.len());
-        let Ok(header) = RtpHeader::parse(datagram) else {
-            return out.counters.discard(Discard::MalformedRtp);
-        };
-        let participant = &mut self.participants[key];
-        let Some(receiver) = &mut participant.receiver else {
-            return out.counters.discard(Discard::NoKeys);
-        };
+        out.counters.received(Traffic::Rtp, datagram.payload.len());
+        let gathered = self.receive(now, key, index, datagram).and_then(|arrived| match arrived {
+            Some(arrived) => self.gather(now, arrived),
+            None => Ok(()),
+        });
+        if let Err(discard) = gathered {
+            out.counters.discard(discard);
+        }
+    }
+
+    /// Unprotects a packet and finds out what it is. There is none in a datagram that only probes.
+    fn receive<'a>(
+        &mut self,
+        now: Now,
+        key: usize,
+        index: usize,
+        datagram: &'a mut Datagram<'_>,
+    ) -> Result<Option<Arrived<'a>>, Discard> {
+        let received_at = datagram.received_at;
+        let header = RtpHeader::parse(datagram.payload).map_err(|_| Discard::MalformedRtp)?;
+        let receiver = self.participants[key].receiver.as_mut().ok_or(Discard::NoKeys)?;
         let header_len = usize::from(header.len);
-        let length = match receiver.unprotect_rtp(datagram, header_len, header.ssrc, header.sequence_number) {
-            Ok((length, _)) => length,
-            Err(SrtpError::Replayed) => return out.counters.discard(Discard::Replayed),
-            Err(SrtpError::Short | SrtpError::BadTag) => return out.counters.discard(Discard::BadSrtp),
-        };
+        let (length, _) = receiver
+            .unprotect_rtp(datagram.payload, header_len, header.ssrc, header.sequence_number)
+            .map_err(|error| match error {
+                SrtpError::Replayed => Discard::Replayed,
+                SrtpError::Short | SrtpError::BadTag => Discard::BadSrtp,
+            })?;
         self.mark_heard(now, key);
-        let packet = &mut datagram[..length];
+        let bytes = &mut datagram.payload[..length];
         let participant = &mut self.participants[key];
-        let extensions = Extensions::of(&header, packet, &participant.extensions);
+        let extensions = Extensions::of(&header, bytes, &participant.extensions);
         if let Some(sequence) = extensions.transport_cc {
             participant.arrivals.receive(sequence, received_at);
             if let Some(at) = participant.arrivals.next_feedback() {
                 participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
             }
         }
-        let Some(source) =
-            participant.source(header.ssrc).or_else(|| identify(participant, &self.tracks, &header, &extensions))
-        else {
-            return out.counters.discard(Discard::UnknownSsrc);
-        };
-        if source.is_repair {
-            self.receive_repair(now, source, &header, received_at, packet, out);
-        } else {
-            self.receive_media(now, source, &header, received_at, packet, out);
-        }
-    }
-
-    /// A packet of an encoding itself.
-    fn receive_media(
-        &mut self,
-        now: Now,
-        source: Source,
-        header: &RtpHeader,
-        received_at: Instant,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) {
+        let source = participant
+            .source(header.ssrc)
+            .or_else(|| identify(participant, &self.tracks, &header, &extensions))
+            .ok_or(Discard::UnknownSsrc)?;
         let track = &mut self.tracks[source.track];
-        if header.payload_type != track.spec.payload_type {
-            return out.counters.discard(Discard::UnknownPayloadType);
-        }
         let stream = &mut track.encodings[usize::from(source.encoding)];
-        match stream.statistics.receive(header.sequence_number, header.timestamp, received_at) {
-            Received::Packet { sequence } => {
-                let header = *header;
-                self.forward(now, Arrived { source, sequence, header, received_at, bytes }, out);
+        if !source.is_repair {
+            if header.payload_type != track.spec.payload_type {
+                return Err(Discard::UnknownPayloadType);
             }
-            Received::Suspicious => out.counters.discard(Discard::MalformedRtp),
+            let Received::Packet { sequence } =
+                stream.statistics.receive(header.sequence_number, header.timestamp, received_at)
+            else {
+                return Err(Discard::MalformedRtp);
+            };
+            let place = Place { datagram: index, octets: 0..length };
+            return Ok(Some(Arrived { source, sequence, header, received_at, bytes, place }));
         }
-    }
-
-    /// A retransmission (RFC 4588): the packet that was lost, if it carries one.
-    fn receive_repair(
-        &mut self,
-        now: Now,
-        source: Source,
-        header: &RtpHeader,
-        received_at: Instant,
-        bytes: &mut [u8],
-        out: &mut Outbox,
-    ) {
-        let track = &self.tracks[source.track];
+        // A retransmission (RFC 4588): the packet that was lost, if it carries one.
         if Some(header.payload_type) != track.spec.rtx_payload_type {
-            return out.counters.discard(Discard::UnknownPayloadType);
+            return Err(Discard::UnknownPayloadType);
         }
-        let original_ssrc = self.participants[track.publisher].ssrc_of(source.track, source.encoding);
-        let payload_type = track.spec.payload_type;
-        let Some(original) = original_ssrc.and_then(|ssrc| rtx_unwrap(bytes, header, payload_type, ssrc)) else {
-            // Padding on the repair stream: the publisher probes.
-            return;
-        };
-        let Ok(header) = RtpHeader::parse(original) else {
-            return out.counters.discard(Discard::MalformedRtp);
-        };
-        let stream = &self.tracks[source.track].encodings[usize::from(source.encoding)];
-        if let Some(sequence) = stream.statistics.unwrap(header.sequence_number) {
-            self.forward(now, Arrived { source, sequence, header, received_at, bytes: original }, out);
-        }
+        let ssrc = participant.ssrc_of(source.track, source.encoding);
+        let original = ssrc.and_then(|ssrc| rtx_unwrap(bytes, &header, track.spec.payload_type, ssrc));
+        // Padding on the repair stream: the publisher probes.
+        let Some(bytes) = original else { return Ok(None) };
+        let header = RtpHeader::parse(bytes).map_err(|_| Discard::MalformedRtp)?;
+        let Some(sequence) = stream.statistics.unwrap(header.sequence_number) else { return Ok(None) };
+        let place = Place { datagram: index, octets: length - bytes.len()..length };
+        Ok(Some(Arrived { source, sequence, header, received_at, bytes, place }))
     }
 
-    /// A plain packet of an encoding, original or repaired, to everybody who is to have it.
-    fn forward(&mut self, now: Now, arrived: Arrived<'_>, out: &mut Outbox) {
-        let Arrived { source, sequence, header, received_at, bytes } = arrived;
-        let Ok(packet) = RtpPacket::with_header(header, bytes) else {
-            return out.counters.discard(Discard::MalformedRtp);
-        };
+    /// Takes note of a packet of an encoding, original or repaired, and keeps it for those who are to have it.
+    fn gather(&mut self, now: Now, arrived: Arrived<'_>) -> Result<(), Discard> {
+        let Arrived { source, sequence, header, received_at, bytes, place } = arrived;
+        let packet = RtpPacket::with_header(header, bytes).map_err(|_| Discard::MalformedRtp)?;
         let payload = packet.payload();
         let track = &mut self.tracks[source.track];
         let encoding = usize::from(source.encoding);
         let stream = &mut track.encodings[encoding];
         if stream.history.contains(sequence) {
             // A repair that came twice, or came after what it repairs.
-            return out.counters.discard(Discard::Replayed);
+            return Err(Discard::Replayed);
         }
-        let Some(media) = MediaPacket::describe(
+        let media = MediaPacket::describe(
             track.spec.codec,
             source.encoding,
             sequence,
@@ -147,90 +128,34 @@ impl Sfu {
             payload,
             &mut stream.picture_ids,
             received_at,
-        ) else {
-            return out.counters.discard(Discard::MalformedRtp);
-        };
+        )
+        .ok_or(Discard::MalformedRtp)?;
         let layer = media.vp8.and_then(|descriptor| descriptor.temporal_layer);
         track.activity[encoding].receive_layer(now.instant, payload.len() + DEPARTURE_OVERHEAD, layer);
         if track.spec.nack {
             stream.missing.receive(sequence, now.instant);
         }
-        let publisher = &mut self.participants[track.publisher];
-        let extensions = Extensions::of(&header, bytes, &publisher.extensions);
         if media.switch_point && track.audio.is_none() {
             stream.missing.handle_keyframe(sequence);
             stream.keyframes.handle_keyframe();
         }
         if track.muted {
-            return out.counters.discard(Discard::Muted);
+            return Err(Discard::Muted);
         }
-        if let Some((audio, level)) = track.audio.as_mut().zip(extensions.audio_level) {
-            audio.receive(now.instant, media.timestamp, level.level);
-            self.speakers_due.schedule(now.instant + speaker::INTERVAL, Timer::Speakers, &mut self.deadlines);
+        if let Some(audio) = &mut track.audio {
+            let extensions = Extensions::of(&header, bytes, &self.participants[track.publisher].extensions);
+            if let Some(level) = extensions.audio_level {
+                audio.receive(now.instant, media.timestamp, level.level);
+                self.speakers_due.schedule(now.instant + speaker::INTERVAL, Timer::Speakers, &mut self.deadlines);
+            }
         }
         if track.subscriptions.is_empty() {
             stream.missing.clear();
-            return;
+            return Ok(());
         }
         stream.history.store(&media, payload);
-        let mut is_wanted = false;
-        for &key in &track.subscriptions {
-            let subscription = &mut self.subscriptions[key];
-            let decision = subscription.forwarder.handle(&media, &track.clocks);
-            let forwarder = &subscription.forwarder;
-            is_wanted |= [forwarder.current(), forwarder.target()].contains(&Some(source.encoding));
-            let Decision::Forward(rewrite) = decision else { continue };
-            let subscriber_key = subscription.subscriber;
-            let subscriber = &mut self.participants[subscriber_key];
-            let is_audio = track.audio.is_some();
-            if !is_audio && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
-                let departure =
-                    Departure { subscription: key, encoding: source.encoding, sequence, rewrite, is_repair: false };
-                subscriber.wait(subscription.priority, payload.len(), departure, out);
-                if let Some(at) = subscriber.pacer.next_departure() {
-                    let timer = Timer::Departures(subscriber_key);
-                    subscriber.departures_due.schedule(at, timer, &mut self.deadlines);
-                }
-            } else {
-                let sent = subscription.send_copy(now, subscriber, &rewrite, &extensions, payload, out);
-                subscriber.sent.receive(now.instant, sent);
-                if is_audio {
-                    subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
-                    if let Some(at) = subscriber.audio_repair.next_copy() {
-                        let timer = Timer::Departures(subscriber_key);
-                        subscriber.departures_due.schedule(at, timer, &mut self.deadlines);
-                    }
-                }
-            }
-            if let Some(range) = subscription.forwarder.take_catch_up() {
-                catch_up(now, track, subscription, subscriber, source.encoding, range, out);
-            }
-        }
-        let stream = &mut track.encodings[encoding];
-        if !is_wanted {
-            stream.missing.clear();
-        } else if let Some(at) = stream.missing.next_poll() {
-            let publisher = track.publisher;
-            self.wake(publisher, at);
-        }
-    }
-}
-
-/// After a switch at a keyframe that came late: the packets after it that were here before it.
-fn catch_up(
-    now: Now,
-    track: &PublishedTrack,
-    subscription: &mut Subscription,
-    subscriber: &mut Participant,
-    encoding: u8,
-    range: std::ops::RangeInclusive<u64>,
-    out: &mut Outbox,
-) {
-    let history = &track.encodings[usize::from(encoding)].history;
-    for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
-        if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
-            subscription.send_copy(now, subscriber, &rewrite, &Extensions::default(), payload, out);
-        }
+        self.fan_out.push(source.track, media, header, place);
+        Ok(())
     }
 }
 

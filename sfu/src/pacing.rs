@@ -1,5 +1,7 @@
 //! What leaves for a participant by its own clock: packets that waited, copies of audio, probes.
 
+use std::time::Instant;
+
 use datapath::{Discard, Now, Outbox, Traffic};
 
 use crate::congestion::Priority;
@@ -37,6 +39,11 @@ impl Participant {
             out.counters.discard(Discard::LimitReached);
         }
     }
+
+    /// When something of what waits, or a copy of audio, is next to leave.
+    pub fn next_departure(&self) -> Option<Instant> {
+        [self.pacer.next_departure(), self.audio_repair.next_copy()].into_iter().flatten().min()
+    }
 }
 
 impl Sfu {
@@ -50,7 +57,7 @@ impl Sfu {
     pub(crate) fn schedule_departures(&mut self, key: usize) {
         let participant = &mut self.participants[key];
         let burst = participant.estimate.send_side().and_then(|send_side| send_side.next_burst());
-        let next = [participant.pacer.next_departure(), participant.audio_repair.next_copy(), burst];
+        let next = [participant.next_departure(), burst];
         if let Some(at) = next.into_iter().flatten().min() {
             participant.departures_due.schedule(at, Timer::Departures(key), &mut self.deadlines);
         }

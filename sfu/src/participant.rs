@@ -134,6 +134,22 @@ impl Participant {
         self.ice.as_ref()?.selected()
     }
 
+    /// When DTLS, or the SCTP inside it, is next to do something of its own accord.
+    pub fn secure_channel_due(&self) -> Option<Instant> {
+        let dtls = self.dtls.as_ref()?;
+        let data = self.data.as_ref().and_then(|data| data.poll_timeout());
+        [dtls.poll_timeout(), data].into_iter().flatten().min()
+    }
+
+    pub fn handle_secure_channel_timeout(&mut self, now: Instant) {
+        if let Some(dtls) = &mut self.dtls {
+            dtls.handle_timeout(now);
+        }
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(now);
+        }
+    }
+
     pub fn source(&self, ssrc: u32) -> Option<Source> {
         self.sources.iter().find(|source| source.ssrc == ssrc).copied()
     }

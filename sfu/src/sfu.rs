@@ -13,6 +13,7 @@ use crate::backlog::{Backlog, Budget, Waiting};
 use crate::command::{Event, ParticipantId, RoomId, TrackId, TransportEnd};
 use crate::congestion::VideoDemand;
 use crate::deadlines::{Deadlines, Due, Timer};
+use crate::fan_out::FanOut;
 use crate::participant::{Connection, Participant};
 use crate::published_track::PublishedTrack;
 use crate::reports::on_grid;
@@ -54,6 +55,7 @@ pub struct Sfu {
     backlog_due: Due,
     pub(crate) backlog: Backlog,
     pub(crate) events: VecDeque<Event>,
+    pub(crate) fan_out: FanOut,
     /// Memory for DTLS records.
     scratch: Vec<u8>,
     /// Memory of an allocation: the videos of one subscriber, and what each demands.
@@ -78,6 +80,7 @@ impl Sfu {
             backlog_due: Due::default(),
             backlog: Backlog::default(),
             events: VecDeque::new(),
+            fan_out: FanOut::default(),
             scratch: Vec::new(),
             videos: Vec::new(),
             demands: Vec::new(),
@@ -121,7 +124,8 @@ impl Sfu {
         subscriptions.find(|subscription| subscription.subscriber == subscriber)?.forwarder.current()
     }
 
-    fn handle_datagram(&mut self, now: Now, datagram: &mut Datagram<'_>, out: &mut Outbox) {
+    /// `index` is that of the datagram in its batch.
+    fn handle_datagram(&mut self, now: Now, index: usize, datagram: &mut Datagram<'_>, out: &mut Outbox) {
         let from = FiveTuple { local: datagram.local, remote: datagram.remote };
         match datagram.payload.first() {
             Some(0..=3) => self.handle_stun(now, from, datagram.payload, out),
@@ -133,7 +137,7 @@ impl Sfu {
                 if rtp::is_rtcp(datagram.payload) {
                     self.handle_rtcp(now, key, datagram.payload, out);
                 } else {
-                    self.handle_rtp(now, key, datagram.received_at, datagram.payload, out);
+                    self.handle_rtp(now, key, index, datagram, out);
                 }
             }
             _ => out.counters.discard(Discard::UnknownProtocol),
@@ -228,8 +232,7 @@ impl Sfu {
                 self.events.push_back(Event::Data { participant: participant.id, label, payload });
             }
         }
-        let wake = [dtls.poll_timeout(), participant.data.as_ref().and_then(|data| data.poll_timeout())];
-        for at in wake.into_iter().flatten() {
+        if let Some(at) = participant.secure_channel_due() {
             let at = at.max(now.instant + TICK_MIN);
             participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
         }
@@ -279,12 +282,6 @@ impl Sfu {
     fn tick_participant(&mut self, now: Now, key: usize, out: &mut Outbox) {
         let limit = self.settings.limits.transport_timeout;
         let participant = &mut self.participants[key];
-        if let Some(dtls) = &mut participant.dtls {
-            dtls.handle_timeout(now.instant);
-        }
-        if let Some(data) = &mut participant.data {
-            data.handle_timeout(now.instant);
-        }
         if participant.connection == Connection::Connected
             && now.instant.saturating_duration_since(participant.heard) >= limit
         {
@@ -292,9 +289,13 @@ impl Sfu {
             let end = TransportEnd::Silent;
             self.events.push_back(Event::Disconnected { participant: participant.id, end });
         }
-        self.drive_secure_channel(now, key, out);
+        if self.participants[key].secure_channel_due().is_some_and(|at| at <= now.instant) {
+            self.participants[key].handle_secure_channel_timeout(now.instant);
+            self.drive_secure_channel(now, key, out);
+        }
         let latest = on_grid(now, IDLE_TICK);
-        let next = self.tick_media(now, key, out).unwrap_or(latest);
+        let next = [self.tick_media(now, key, out), self.participants[key].secure_channel_due()];
+        let next = next.into_iter().flatten().min().unwrap_or(latest);
         // Never at once again: whatever cannot be done now would be tried for ever within this turn.
         self.wake(key, next.clamp(now.instant + TICK_MIN, latest));
     }
@@ -327,9 +328,10 @@ pub struct Population {
 
 impl Node for Sfu {
     fn handle_batch(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
-        for datagram in batch {
-            self.handle_datagram(now, datagram, out);
+        for (index, datagram) in batch.iter_mut().enumerate() {
+            self.handle_datagram(now, index, datagram, out);
         }
+        self.forward_gathered(now, batch, out);
     }
 
     /// The SFU has no sockets of its own.

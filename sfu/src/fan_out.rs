@@ -1,0 +1,185 @@
+//! Trip 3, second half: what was gathered of a batch, to the subscribers.
+//!
+//! The packets of a batch are read one by one, as they came; then they are forwarded by track and subscriber. So a
+//! subscriber's state and keys are fetched once for all the packets of a frame, and its copies of them lie side by side
+//! in the arena and leave as one piece.
+
+use std::ops::Range;
+
+use datapath::{Datagram, Now, Outbox};
+
+use crate::deadlines::Timer;
+use crate::forwarder::Decision;
+use crate::media_packet::MediaPacket;
+use crate::pacing::{DEPARTURE_OVERHEAD, Departure, IP_AND_UDP};
+use crate::participant::Participant;
+use crate::published_track::PublishedTrack;
+use crate::rtp::{Extensions, RtpHeader, RtpPacket};
+use crate::sfu::Sfu;
+use crate::subscription::Subscription;
+
+/// A range of the payload of one of the batch's datagrams.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub datagram: usize,
+    pub octets: Range<usize>,
+}
+
+/// What waits for the end of its batch. Empty between batches, but for its memory.
+#[derive(Debug, Default)]
+pub struct FanOut {
+    gathered: Vec<Gathered>,
+}
+
+/// A plain packet of an encoding, described.
+#[derive(Debug)]
+struct Gathered {
+    /// Slab key.
+    track: usize,
+    /// How many were gathered before it.
+    order: usize,
+    media: MediaPacket,
+    header: RtpHeader,
+    place: Place,
+}
+
+impl FanOut {
+    /// `place` holds the plain packet that `header` and `media` describe.
+    pub fn push(&mut self, track: usize, media: MediaPacket, header: RtpHeader, place: Place) {
+        let order = self.gathered.len();
+        self.gathered.push(Gathered { track, order, media, header, place });
+    }
+}
+
+/// What the copies of a packet are made from.
+#[derive(Clone, Copy)]
+struct Original<'a> {
+    media: &'a MediaPacket,
+    extensions: Extensions<'a>,
+    payload: &'a [u8],
+}
+
+/// Packets that one subscriber is given in a row. More than two usual frames of video gain nothing.
+const ROW: usize = 16;
+
+impl Sfu {
+    /// Forwards what was gathered of `batch`.
+    pub(crate) fn forward_gathered(&mut self, now: Now, batch: &[Datagram<'_>], out: &mut Outbox) {
+        let mut gathered = std::mem::take(&mut self.fan_out.gathered);
+        // Most often of one track, and in order already.
+        gathered.sort_unstable_by_key(|packet| (packet.track, packet.order));
+        for packets in gathered.chunk_by(|a, b| a.track == b.track) {
+            for row in packets.chunks(ROW) {
+                self.forward_row(now, row, batch, out);
+            }
+        }
+        gathered.clear();
+        self.fan_out.gathered = gathered;
+    }
+
+    /// Forwards packets of one track to everybody who is to have them.
+    fn forward_row(&mut self, now: Now, row: &[Gathered], batch: &[Datagram<'_>], out: &mut Outbox) {
+        let Some(Gathered { track: key, .. }) = row.first() else { return };
+        let track = &mut self.tracks[*key];
+        let ids = self.participants[track.publisher].extensions;
+        let originals = row.iter().filter_map(|packet| {
+            let bytes = &batch[packet.place.datagram].payload[packet.place.octets.clone()];
+            let plain = RtpPacket::with_header(packet.header, bytes).ok()?;
+            let extensions = Extensions::of(&packet.header, bytes, &ids);
+            Some(Original { media: &packet.media, extensions, payload: plain.payload() })
+        });
+        let mut memory = [const { None }; ROW];
+        let mut count = 0;
+        for (place, original) in memory.iter_mut().zip(originals) {
+            *place = Some(original);
+            count += 1;
+        }
+        let originals = &memory[..count];
+        // Bits by encoding.
+        let mut wanted = 0u32;
+        for &key in &track.subscriptions {
+            let subscription = &mut self.subscriptions[key];
+            let subscriber_key = subscription.subscriber;
+            let subscriber = &mut self.participants[subscriber_key];
+            let sent: usize = originals
+                .iter()
+                .flatten()
+                .map(|original| forward(now, track, (key, subscription), subscriber, original, out))
+                .sum();
+            if sent > 0 {
+                subscriber.sent.receive(now.instant, sent);
+            }
+            if let Some(at) = subscriber.next_departure() {
+                let timer = Timer::Departures(subscriber_key);
+                subscriber.departures_due.schedule(at, timer, &mut self.deadlines);
+            }
+            let forwarder = &subscription.forwarder;
+            for encoding in [forwarder.current(), forwarder.target()].into_iter().flatten() {
+                wanted |= 1 << encoding;
+            }
+        }
+        let publisher = track.publisher;
+        let mut missing_at = None;
+        for (encoding, stream) in track.encodings.iter_mut().enumerate() {
+            if !row.iter().any(|packet| usize::from(packet.media.encoding) == encoding) {
+                continue;
+            }
+            if wanted & 1 << encoding == 0 {
+                stream.missing.clear();
+            }
+            missing_at = [missing_at, stream.missing.next_poll()].into_iter().flatten().min();
+        }
+        if let Some(at) = missing_at {
+            self.wake(publisher, at);
+        }
+    }
+}
+
+/// Sends the subscriber its copy, if it gets one, or lets it wait for its link; and what the packet lets follow.
+/// Returns the octets sent.
+fn forward(
+    now: Now,
+    track: &PublishedTrack,
+    (key, subscription): (usize, &mut Subscription),
+    subscriber: &mut Participant,
+    original: &Original<'_>,
+    out: &mut Outbox,
+) -> usize {
+    let &Original { media, ref extensions, payload } = original;
+    let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) else { return 0 };
+    let mut sent = 0;
+    if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
+        let MediaPacket { encoding, sequence, .. } = *media;
+        let departure = Departure { subscription: key, encoding, sequence, rewrite, is_repair: false };
+        subscriber.wait(subscription.priority, payload.len(), departure, out);
+    } else {
+        sent += subscription.send_copy(now, subscriber, &rewrite, extensions, payload, out);
+        if !track.is_video() {
+            subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
+        }
+    }
+    if let Some(range) = subscription.forwarder.take_catch_up() {
+        sent += catch_up(now, track, subscription, subscriber, media.encoding, range, out);
+    }
+    sent
+}
+
+/// After a switch at a keyframe that came late: the packets after it that were here before it. Returns the octets sent.
+fn catch_up(
+    now: Now,
+    track: &PublishedTrack,
+    subscription: &mut Subscription,
+    subscriber: &mut Participant,
+    encoding: u8,
+    range: std::ops::RangeInclusive<u64>,
+    out: &mut Outbox,
+) -> usize {
+    let history = &track.encodings[usize::from(encoding)].history;
+    let mut sent = 0;
+    for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
+        if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
+            sent += subscription.send_copy(now, subscriber, &rewrite, &Extensions::default(), payload, out);
+        }
+    }
+    sent
+}
