@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
+use futures_util::sink::SinkExt as _;
 use livekit_protocol::SignalResponse;
 use livekit_protocol::signal_response::Message;
 use prost::Message as _;
@@ -62,7 +63,10 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
         tokio::select! {
             message = inbox.messages.recv() => {
                 let Some(message) = message else { break true };
-                if !write(&mut socket, encode(*message, text)).await {
+                // What else is there leaves by the same write to the socket.
+                let more = std::iter::from_fn(|| inbox.messages.try_recv().ok());
+                let frames = std::iter::once(message).chain(more).map(|message| encode(*message, text));
+                if !write(&mut socket, frames).await {
                     break false;
                 }
             }
@@ -88,7 +92,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
             }
             _ = ping.tick() => {
                 let silent = now().instant.duration_since(heard) > SILENCE_MAX;
-                if silent || !write(&mut socket, Frame::Ping(Default::default())).await {
+                if silent || !write(&mut socket, [Frame::Ping(Default::default())]).await {
                     break false;
                 }
             }
@@ -97,7 +101,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
     control.handle_connection_lost(connection);
     if closed_by_us {
         let frame = Frame::Close(Some(CloseFrame { code: 1000, reason: "".into() }));
-        if write(&mut socket, frame).await {
+        if write(&mut socket, [frame]).await {
             let last_words = async { while let Some(Ok(_)) = socket.recv().await {} };
             let _ = tokio::time::timeout(LINGER, last_words).await;
         }
@@ -112,6 +116,12 @@ fn encode(message: Message, text: bool) -> Frame {
     Frame::Binary(response.encode_to_vec().into())
 }
 
-async fn write(socket: &mut WebSocket, frame: Frame) -> bool {
-    matches!(tokio::time::timeout(WRITE_TIMEOUT, socket.send(frame)).await, Ok(Ok(())))
+async fn write(socket: &mut WebSocket, frames: impl IntoIterator<Item = Frame>) -> bool {
+    let all = async {
+        for frame in frames {
+            socket.feed(frame).await?;
+        }
+        socket.flush().await
+    };
+    matches!(tokio::time::timeout(WRITE_TIMEOUT, all).await, Ok(Ok(())))
 }
