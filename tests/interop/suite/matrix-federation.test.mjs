@@ -1,6 +1,7 @@
 // Users of two homeservers in one call. The second homeserver has no server for calls of its own and names ours.
 
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Authority } from '../harness/authority.mjs';
 import { ELEMENT_CALL_URLS } from '../harness/chromium.mjs';
@@ -9,6 +10,7 @@ import { BASE_URL, PEER, SERVER_ADDRESS_OF_MEDIA as ADDRESS } from '../harness/s
 import { until } from '../harness/until.mjs';
 import { suite } from './scenario.mjs';
 
+const NEIGHBOUR = 'as-token-beside-the-second-homeserver';
 const TRANSPORTS = [{ type: 'livekit', livekit_service_url: BASE_URL }];
 
 /** Both homeservers believe one authority, which no system knows. */
@@ -16,14 +18,31 @@ class TwoHomeservers extends MatrixWorld {
   prepare(folder) {
     const authority = new Authority(join(folder, 'authority'));
     const settings = { federation_custom_ca_list: [authority.cert] };
+    // Somebody like us beside the second homeserver, who has requests signed and sent to ours.
+    const registration = join(folder, 'neighbour.yaml');
+    writeFileSync(
+      registration,
+      JSON.stringify({
+        id: 'neighbour',
+        url: null,
+        as_token: NEIGHBOUR,
+        hs_token: `${NEIGHBOUR}-back`,
+        sender_localpart: 'neighbour',
+        rate_limited: false,
+        namespaces: {},
+        'io.element.msc4512.proxy_prefix': 'rtc/livekit',
+        'io.element.msc4512.proxy_url': `http://${ADDRESS}:9`,
+      }),
+    );
     this.second = this.makeSynapse(
       { folder: join(folder, 'second'), address: ADDRESS, serverName: `${ADDRESS}:8449`, httpPort: 8009, tlsPort: 8449 },
       {
         ...settings,
+        app_service_config_files: [registration],
         max_event_delay_duration: '24h',
         matrix_rtc: { transports: TRANSPORTS },
         extra_well_known_client_content: { 'org.matrix.msc4143.rtc_foci': TRANSPORTS },
-        experimental_features: { msc4143_enabled: true, msc4222_enabled: true, msc4354_enabled: true },
+        experimental_features: { msc4143_enabled: true, msc4222_enabled: true, msc4354_enabled: true, msc4512_enabled: true },
       },
       authority.sign('second', ADDRESS),
     );
@@ -99,4 +118,27 @@ scenario('nobody of another homeserver gets a token with a proof that it did not
   // A server that is not there.
   assert.deepEqual(await refused({ matrix_server_name: `${ADDRESS}:9` }), [401, 'M_UNAUTHORIZED']);
   assert.equal((await world.sfuToken('bob', room, { openid, synapse: world.second })).status, 200);
+});
+
+scenario('another homeserver asks for its user, with a signature that ours has checked', async (world) => {
+  const room = await world.sharedRoom();
+  const { user_id, device_id } = await world.session('bob', world.second);
+  const ask = (user) =>
+    world.second.request('POST', '/_matrix/client/unstable/io.element.msc4512/appservice/fed_proxy', {
+      token: NEIGHBOUR,
+      body: {
+        destination: world.synapse.serverName,
+        method: 'POST',
+        path: '/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token',
+        body: { user_id: user, room_id: room, slot_id: 'm.call#ROOM', member: { id: 'one', claimed_device_id: device_id } },
+      },
+    });
+  const granted = await ask(user_id);
+  assert.equal(granted.status, 200, JSON.stringify(granted));
+  await world.sfuToken('alice', room);
+  assert.equal((await world.validate(granted.content.jwt)).status, 200);
+  // It speaks for its own users only, and for those in the room.
+  for (const user of [(await world.session('alice')).user_id, `@carol:${world.second.serverName}`]) {
+    assert.equal((await ask(user)).status, 403);
+  }
 });
