@@ -155,7 +155,7 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<Id, Refusal> {
         let source = reply.client.remote.ip();
-        if !self.quotas.take(who.user, source, &self.settings.limits) {
+        if !self.quotas.take(&who.user, source, &self.settings.limits) {
             return Err(Refusal::AllocationQuotaReached);
         }
         let with_next = chosen.parity == Parity::EvenWithNext;
@@ -169,8 +169,8 @@ impl Server {
         let id = self.allocations.insert(Allocation {
             client: reply.client,
             relayed: chosen.relayed,
-            username: who.username.into(),
-            user: who.user.into(),
+            username: (*who.username).into(),
+            user: (*who.user).into(),
             transaction_id: reply.transaction_id,
             lifetime_granted: lifetime.as_secs() as u32,
             expires,

@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use datapath::stun::{Key, Message};
+use datapath::stun::{AttributeType, Key, KeySha256, Message, Writer};
 use md5::{Digest, Md5};
 
 /// Octets of the longest realm: a longer one only makes the 401 larger that anybody can call for.
@@ -13,7 +14,7 @@ const REALM_LEN_MAX: usize = 16;
 #[derive(Clone)]
 pub struct Credentials {
     realm: String,
-    users: Vec<(Vec<u8>, Key)>,
+    users: Vec<User>,
     secrets: Vec<hmac::Key>,
     strict_expiry: bool,
 }
@@ -24,13 +25,78 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+#[derive(Clone)]
+struct User {
+    name: Vec<u8>,
+    /// USERHASH (RFC 8489 §14.4).
+    hash: [u8; 32],
+    /// The long-term keys of both algorithms (RFC 8489 §18.5.1).
+    md5: [u8; 16],
+    sha256: [u8; 32],
+}
+
+/// How a password becomes a key (RFC 8489 §18.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordAlgorithm {
+    Md5,
+    Sha256,
+}
+
+impl PasswordAlgorithm {
+    /// The value of PASSWORD-ALGORITHMS: SHA-256, then MD5, neither with parameters.
+    pub const OFFERED: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
+
+    /// RFC 8489 §9.2.4: MD5 where the client says nothing. `None` when what it says was not offered: somebody on the way
+    /// may have taken the better one out.
+    pub fn of(message: &Message<'_>) -> Option<PasswordAlgorithm> {
+        let offered = message.attribute(AttributeType::PASSWORD_ALGORITHMS);
+        match (offered, message.attribute(AttributeType::PASSWORD_ALGORITHM)) {
+            (None, None) => Some(PasswordAlgorithm::Md5),
+            (Some(offered), Some(chosen)) if *offered == Self::OFFERED => match chosen {
+                [0, 1, 0, 0] => Some(PasswordAlgorithm::Md5),
+                [0, 2, 0, 0] => Some(PasswordAlgorithm::Sha256),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// The key of whichever attribute seals a client's messages.
+#[derive(Clone, Debug)]
+pub enum Seal {
+    Sha1(Key),
+    Sha256(KeySha256),
+}
+
+impl Seal {
+    /// For the seal that the message has; the stronger one if it has both.
+    fn of(message: &Message<'_>, key: &[u8]) -> Seal {
+        if message.has_integrity_sha256() { Seal::Sha256(KeySha256::new(key)) } else { Seal::Sha1(Key::new(key)) }
+    }
+
+    fn verifies(&self, message: &Message<'_>) -> bool {
+        match self {
+            Seal::Sha1(key) => message.verify_integrity(key),
+            Seal::Sha256(key) => message.verify_integrity_sha256(key),
+        }
+    }
+
+    pub fn finish(&self, writer: Writer<'_>, fingerprint: bool) -> Option<usize> {
+        match self {
+            Seal::Sha1(key) => writer.finish_with_integrity(key, fingerprint),
+            Seal::Sha256(key) => writer.finish_with_integrity_sha256(key, fingerprint),
+        }
+    }
+}
+
 /// A user who has proved to know the password.
 #[derive(Clone, Debug)]
 pub struct Authenticated<'a> {
-    pub username: &'a [u8],
+    pub username: Cow<'a, [u8]>,
     /// Whom the quota counts: the part behind the expiry of a REST username, where there is one.
-    pub user: &'a [u8],
-    pub key: Key,
+    pub user: Cow<'a, [u8]>,
+    pub seal: Seal,
     /// When the credential expires, since the Unix epoch.
     pub expires: Option<Duration>,
 }
@@ -44,8 +110,15 @@ impl Credentials {
 
     /// Adds a user with a password.
     pub fn with_user(mut self, name: &str, password: &str) -> Credentials {
-        let key = long_term_key(name.as_bytes(), &self.realm, password);
-        self.users.push((name.as_bytes().to_owned(), key));
+        let name = name.as_bytes();
+        let text = long_term_text(name, &self.realm, password);
+        let user_and_realm = [name, b":", self.realm.as_bytes()].concat();
+        self.users.push(User {
+            name: name.to_owned(),
+            hash: sha256(&user_and_realm),
+            md5: Md5::digest(&text).into(),
+            sha256: sha256(&text),
+        });
         self
     }
 
@@ -69,25 +142,44 @@ impl Credentials {
         self.strict_expiry
     }
 
-    /// Who sent the message, if its MESSAGE-INTEGRITY was made with that user's password. Whether the credential has
-    /// expired is the caller's question.
-    pub(crate) fn authenticate<'a>(&self, message: &Message<'a>) -> Option<Authenticated<'a>> {
-        let username = message.username()?;
-        for (name, key) in &self.users {
-            if name == username {
-                return message.verify_integrity(key).then(|| Authenticated {
-                    username,
-                    user: username,
-                    key: key.clone(),
-                    expires: None,
-                });
-            }
+    /// Whether every user's name may come hashed: that of a REST credential is needed to know its password.
+    pub(crate) fn username_anonymity(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
+    /// Who sent the message, if its seal was made with that user's password. Whether the credential has expired is the
+    /// caller's question.
+    pub(crate) fn authenticate<'a>(
+        &self,
+        message: &Message<'a>,
+        algorithm: PasswordAlgorithm,
+    ) -> Option<Authenticated<'a>> {
+        let sealed = |key: &[u8]| Some(Seal::of(message, key)).filter(|seal| seal.verifies(message));
+        let (name, hash) = (message.username(), message.userhash());
+        let known = |user: &&User| match name {
+            Some(name) => *user.name == *name,
+            None => hash == Some(user.hash),
+        };
+        if let Some(user) = self.users.iter().find(known) {
+            let key = match algorithm {
+                PasswordAlgorithm::Md5 => &user.md5[..],
+                PasswordAlgorithm::Sha256 => &user.sha256,
+            };
+            let seal = sealed(key)?;
+            let name = name.map_or_else(|| Cow::Owned(user.name.clone()), Cow::Borrowed);
+            return Some(Authenticated { username: name.clone(), user: name, seal, expires: None });
         }
+        let username = name?;
         let (expires, user) = rest_username(username)?;
         for secret in &self.secrets {
-            let key = long_term_key(username, &self.realm, &password(secret, username));
-            if message.verify_integrity(&key) {
-                return Some(Authenticated { username, user: user.unwrap_or(username), key, expires: Some(expires) });
+            let text = long_term_text(username, &self.realm, &password(secret, username));
+            let seal = match algorithm {
+                PasswordAlgorithm::Md5 => sealed(&Md5::digest(&text)),
+                PasswordAlgorithm::Sha256 => sealed(&sha256(&text)),
+            };
+            if let Some(seal) = seal {
+                let (username, user) = (Cow::Borrowed(username), Cow::Borrowed(user.unwrap_or(username)));
+                return Some(Authenticated { username, user, seal, expires: Some(expires) });
             }
         }
         None
@@ -104,15 +196,15 @@ fn password(secret: &hmac::Key, username: &[u8]) -> String {
     STANDARD.encode(hmac::sign(secret, username))
 }
 
-/// RFC 8489 §9.2.2.
-fn long_term_key(username: &[u8], realm: &str, password: &str) -> Key {
-    let mut hash = Md5::new();
-    hash.update(username);
-    hash.update(b":");
-    hash.update(realm.as_bytes());
-    hash.update(b":");
-    hash.update(password.as_bytes());
-    Key::new(&hash.finalize())
+/// What both algorithms hash to the key (RFC 8489 §18.5.1).
+fn long_term_text(username: &[u8], realm: &str, password: &str) -> Vec<u8> {
+    [username, b":", realm.as_bytes(), b":", password.as_bytes()].concat()
+}
+
+fn sha256(text: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
+    hash
 }
 
 /// `expiry[:user]`: seconds since the Unix epoch, and who it was made for.
@@ -131,14 +223,15 @@ fn rest_username(username: &[u8]) -> Option<(Duration, Option<&[u8]>)> {
 
 #[cfg(test)]
 mod tests {
-    use datapath::stun::{Class, Method, TransactionId, Writer};
+    use datapath::stun::{Class, Method, TransactionId};
 
     use super::*;
 
     fn request(buffer: &mut [u8], username: &str, password: &str) -> usize {
         let mut writer = Writer::new(buffer, Class::Request, Method::ALLOCATE, TransactionId([3; 12]));
         writer.username(username.as_bytes());
-        writer.finish_with_integrity(&long_term_key(username.as_bytes(), "hausruf", password), false).unwrap()
+        let key = Key::new(&Md5::digest(long_term_text(username.as_bytes(), "hausruf", password)));
+        writer.finish_with_integrity(&key, false).unwrap()
     }
 
     #[test]
@@ -168,7 +261,7 @@ mod tests {
         let mut user_of = |name: &str, password: &str| {
             let length = request(&mut buffer, name, password);
             let message = Message::parse(&buffer[..length]).unwrap();
-            credentials.authenticate(&message).map(|who| (who.user.to_vec(), who.expires))
+            credentials.authenticate(&message, PasswordAlgorithm::Md5).map(|who| (who.user.to_vec(), who.expires))
         };
         assert_eq!(user_of("bob", "builder"), Some((b"bob".to_vec(), None)));
         assert_eq!(user_of("bob", "breaker"), None);

@@ -1,4 +1,4 @@
-//! STUN (RFC 8489) and TURN (RFC 8656) over UDP, as a [`datapath::Node`]: datagrams and time in, datagrams and socket
+//! STUN (RFC 8489) and TURN (RFC 8656), as a [`datapath::Node`]: datagrams and time in, datagrams and socket
 //! orders out.
 //!
 //! Nothing is remembered about an address that has not returned a nonce. A relay socket is opened at the kernel only
@@ -13,6 +13,10 @@
 //! - Channels 0x5000-0x7FFE may be bound as in RFC 5766 §11, since its clients are still about.
 //! - Requests with an unknown method get no answer, where RFC 8489 §6.3.1 has the server drop or refuse them; requests
 //!   beyond the pre-authentication rate of their source get none either.
+//! - USERHASH finds the users of the configuration. The name of a REST credential is needed as it is: its password is
+//!   made from it; so the nonce offers hashed names only where there are no such secrets (RFC 8489 §9.2).
+//! - TURN over DTLS (RFC 7350) is not served: no browser uses it, and on the shared port its ClientHello looks like that
+//!   of a call. NAT behaviour discovery (RFC 5780) neither: it needs a second address.
 //! - ICMP errors are passed on without the next-hop MTU (RFC 8656 §18.13): the driver does not report it.
 
 mod allocate;

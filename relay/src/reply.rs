@@ -1,7 +1,8 @@
-use datapath::stun::{Class, Key, Message, Method, TransactionId, Writer};
+use datapath::stun::{Class, Message, Method, TransactionId, Writer};
 use datapath::{Counters, Outbox, Traffic};
 
 use crate::allocation::FiveTuple;
+use crate::credential::Seal;
 use crate::refusal::Refusal;
 
 /// More octets than the longest response has: Allocate's, with three addresses, a token and a ticket.
@@ -13,8 +14,8 @@ pub struct Reply {
     pub client: FiveTuple,
     pub method: Method,
     pub transaction_id: TransactionId,
-    /// `None` as long as the client is not authenticated: then the answer carries no MESSAGE-INTEGRITY.
-    pub key: Option<Key>,
+    /// `None` as long as the client is not authenticated: then nothing seals the answer.
+    pub seal: Option<Seal>,
     /// An authenticated request with FINGERPRINT gets one back (RFC 8489 §7).
     fingerprint: bool,
 }
@@ -25,7 +26,7 @@ impl Reply {
             client,
             method: request.method(),
             transaction_id: request.transaction_id(),
-            key: None,
+            seal: None,
             fingerprint: request.has_fingerprint(),
         }
     }
@@ -55,8 +56,8 @@ impl Reply {
         let written = out.write(local, remote, RESPONSE_LEN_MAX, |buffer| {
             let mut writer = Writer::new(buffer, class, self.method, self.transaction_id);
             attributes(&mut writer);
-            let written = match &self.key {
-                Some(key) => writer.finish_with_integrity(key, self.fingerprint),
+            let written = match &self.seal {
+                Some(seal) => seal.finish(writer, self.fingerprint),
                 None => writer.finish(),
             };
             length = written.unwrap_or(0);

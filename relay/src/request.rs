@@ -9,7 +9,7 @@ use datapath::{Discard, Now, Outbox};
 use crate::allocate::Family;
 use crate::allocation::FiveTuple;
 use crate::allocations::Id;
-use crate::credential::Authenticated;
+use crate::credential::{Authenticated, PasswordAlgorithm};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
@@ -24,7 +24,7 @@ impl Server {
             Ok(who) => who,
             Err(refusal) => return self.refuse_stranger(now, &reply, refusal, out),
         };
-        reply.key = Some(who.key.clone());
+        reply.seal = Some(who.seal.clone());
         let outcome = match understood(message) {
             Ok(()) => self.handle_authenticated(now, &reply, &who, message, out),
             Err(refusal) => Err(refusal),
@@ -53,17 +53,21 @@ impl Server {
         client: &FiveTuple,
         message: &Message<'a>,
     ) -> Result<Authenticated<'a>, Refusal> {
-        if !message.has_integrity() {
+        if !message.has_integrity() && !message.has_integrity_sha256() {
             return Err(Refusal::Unauthenticated);
         }
-        let (Some(_), Some(_), Some(nonce)) = (message.username(), message.realm(), message.nonce()) else {
+        let (Some(_), Some(nonce)) = (message.realm(), message.nonce()) else {
             return Err(Refusal::BadRequest);
         };
+        if message.username().is_none() && message.userhash().is_none() {
+            return Err(Refusal::BadRequest);
+        }
         if !self.nonces.is_valid(nonce, client, now.unix) {
             return Err(Refusal::StaleNonce);
         }
         let credentials = &self.settings.credentials;
-        let who = credentials.authenticate(message).ok_or(Refusal::Unauthenticated)?;
+        let algorithm = PasswordAlgorithm::of(message).ok_or(Refusal::BadRequest)?;
+        let who = credentials.authenticate(message, algorithm).ok_or(Refusal::Unauthenticated)?;
         let begins = message.method() == Method::ALLOCATE && self.allocations.by_client(client).is_none();
         let expired = who.expires.is_some_and(|expires| expires <= now.unix);
         if expired && (begins || credentials.strict_expiry()) {
@@ -82,6 +86,7 @@ impl Server {
             if challenge {
                 writer.realm(self.settings.credentials.realm().as_bytes());
                 writer.nonce(&self.nonces.make(&reply.client, now.unix));
+                writer.attribute(AttributeType::PASSWORD_ALGORITHMS, &PasswordAlgorithm::OFFERED);
             }
         });
     }
@@ -181,6 +186,8 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
         matches!(
             kind,
             AttributeType::USERNAME
+                | AttributeType::USERHASH
+                | AttributeType::PASSWORD_ALGORITHM
                 | AttributeType::REALM
                 | AttributeType::NONCE
                 | AttributeType::CHANNEL_NUMBER

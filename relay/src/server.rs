@@ -7,7 +7,7 @@ use datapath::{Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order,
 use crate::allocation::{FiveTuple, RelaySocket};
 use crate::allocations::{Allocations, Id};
 use crate::deadlines::Deadlines;
-use crate::nonce::Nonces;
+use crate::nonce::{Features, Nonces};
 use crate::quota::Quotas;
 use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
@@ -47,7 +47,11 @@ impl Server {
         own.dedup();
         settings.peer_policy.add_local(own.iter().copied());
         Server {
-            nonces: Nonces::new(&settings.nonce_key, settings.limits.nonce_lifetime),
+            nonces: Nonces::new(
+                &settings.nonce_key,
+                settings.limits.nonce_lifetime,
+                Features { username_anonymity: settings.credentials.username_anonymity() },
+            ),
             rate: RateLimiter::new(settings.limits.rate.clone(), &mut entropy, now.instant),
             quotas: Quotas::default(),
             allocations: Allocations::default(),

@@ -37,6 +37,11 @@ fn transactions() {
     replay("transaction", signaling::fuzz_transaction);
 }
 
+#[test]
+fn proxy_headers() {
+    replay("proxy_header", signaling::fuzz_proxy_header);
+}
+
 /// Every prefix of a real offer, and every real offer with one line missing, is refused or answered.
 #[test]
 fn damaged_offers() {

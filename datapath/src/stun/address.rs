@@ -42,6 +42,34 @@ pub(super) fn encode_xored(address: SocketAddr, transaction_id: TransactionId, v
     }
 }
 
+/// RFC 8489 §14.1: an address that is not disguised, as ALTERNATE-SERVER has it.
+pub(super) fn decode_plain(value: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes([*value.get(2)?, *value.get(3)?]);
+    let ip = match value.get(1)? {
+        1 => IpAddr::from(<[u8; 4]>::try_from(value.get(4..8)?).ok()?),
+        2 => IpAddr::from(<[u8; 16]>::try_from(value.get(4..20)?).ok()?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Writes the value and returns its length.
+pub(super) fn encode_plain(address: SocketAddr, value: &mut [u8; MAX_LEN]) -> usize {
+    value[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            value[..2].copy_from_slice(&[0, 1]);
+            value[4..8].copy_from_slice(&ip.octets());
+            8
+        }
+        IpAddr::V6(ip) => {
+            value[..2].copy_from_slice(&[0, 2]);
+            value[4..20].copy_from_slice(&ip.octets());
+            20
+        }
+    }
+}
+
 fn mask(transaction_id: TransactionId) -> u128 {
     let mut mask = [0; 16];
     mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());

@@ -30,6 +30,10 @@ impl AttributeType {
     pub const ADDRESS_ERROR_CODE: AttributeType = AttributeType(0x8001);
     pub const PASSWORD_ALGORITHMS: AttributeType = AttributeType(0x8002);
     pub const ICMP: AttributeType = AttributeType(0x8004);
+    /// RFC 8489 §14.15.
+    pub const ALTERNATE_SERVER: AttributeType = AttributeType(0x8023);
+    /// RFC 8016 §3.4.
+    pub const MOBILITY_TICKET: AttributeType = AttributeType(0x8030);
     pub const SOFTWARE: AttributeType = AttributeType(0x8022);
     pub const FINGERPRINT: AttributeType = AttributeType(0x8028);
     pub const ICE_CONTROLLED: AttributeType = AttributeType(0x8029);
@@ -45,6 +49,7 @@ impl AttributeType {
         let length = value.len();
         match self {
             AttributeType::MAPPED_ADDRESS
+            | AttributeType::ALTERNATE_SERVER
             | AttributeType::XOR_MAPPED_ADDRESS
             | AttributeType::XOR_PEER_ADDRESS
             | AttributeType::XOR_RELAYED_ADDRESS => match value {
@@ -66,6 +71,7 @@ impl AttributeType {
                 length == 8
             }
             AttributeType::EVEN_PORT => length == 1,
+            AttributeType::USERHASH => length == 32,
             AttributeType::DONT_FRAGMENT | AttributeType::USE_CANDIDATE => length == 0,
             // RFC 8489 §14.3: less than 509 octets.
             AttributeType::USERNAME => length < 509,

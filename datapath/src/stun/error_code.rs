@@ -3,9 +3,11 @@
 pub struct ErrorCode(pub u16);
 
 impl ErrorCode {
+    pub const TRY_ALTERNATE: ErrorCode = ErrorCode(300);
     pub const BAD_REQUEST: ErrorCode = ErrorCode(400);
     pub const UNAUTHENTICATED: ErrorCode = ErrorCode(401);
     pub const FORBIDDEN: ErrorCode = ErrorCode(403);
+    pub const MOBILITY_FORBIDDEN: ErrorCode = ErrorCode(405);
     pub const UNKNOWN_ATTRIBUTE: ErrorCode = ErrorCode(420);
     pub const ALLOCATION_MISMATCH: ErrorCode = ErrorCode(437);
     pub const STALE_NONCE: ErrorCode = ErrorCode(438);

@@ -5,6 +5,9 @@ use super::HEADER_LEN;
 /// Octets of MESSAGE-INTEGRITY's value.
 pub(super) const TAG_LEN: usize = 20;
 
+/// Octets of MESSAGE-INTEGRITY-SHA256's value. RFC 8489 §14.6 lets a STUN usage truncate it; neither ICE nor TURN does.
+pub(super) const TAG_SHA256_LEN: usize = 32;
+
 /// A key of MESSAGE-INTEGRITY with its inner and outer hash state computed, so that a message costs two blocks less.
 ///
 /// Short-term credentials: the ICE password. Long-term: MD5 of `username ":" realm ":" password` (RFC 8489 §9.2.2).
@@ -31,6 +34,38 @@ impl Key {
         context.update(&length.to_be_bytes());
         context.update(&covered[4..]);
         let mut tag = [0; TAG_LEN];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
+    pub(super) fn verifies(&self, covered: &[u8], tag: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.tag(covered), tag).is_ok()
+    }
+}
+
+/// A key of MESSAGE-INTEGRITY-SHA256 (RFC 8489 §14.6).
+#[derive(Clone)]
+pub struct KeySha256(hmac::Key);
+
+impl std::fmt::Debug for KeySha256 {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("KeySha256(..)")
+    }
+}
+
+impl KeySha256 {
+    pub fn new(key: &[u8]) -> KeySha256 {
+        KeySha256(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// As [`Key::tag`], with the length of this attribute.
+    pub(super) fn tag(&self, covered: &[u8]) -> [u8; TAG_SHA256_LEN] {
+        let length = (covered.len() - HEADER_LEN + 4 + TAG_SHA256_LEN) as u16;
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&covered[..2]);
+        context.update(&length.to_be_bytes());
+        context.update(&covered[4..]);
+        let mut tag = [0; TAG_SHA256_LEN];
         tag.copy_from_slice(context.sign().as_ref());
         tag
     }

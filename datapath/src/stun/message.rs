@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
-use super::address::decode_xored;
+use super::address::{self, decode_xored};
 use super::attribute::{Attribute, AttributeType};
-use super::integrity::{self, Key, TAG_LEN};
+use super::integrity::{self, Key, KeySha256, TAG_LEN};
 use super::message_type::{self, Class, Method, TransactionId};
 use super::{ErrorCode, HEADER_LEN, MAGIC_COOKIE};
 
@@ -31,6 +31,8 @@ pub struct Message<'a> {
     attributes_end: u16,
     /// Where MESSAGE-INTEGRITY begins (its type field).
     integrity: Option<u16>,
+    /// Where MESSAGE-INTEGRITY-SHA256 begins.
+    integrity_sha256: Option<u16>,
     fingerprint: Option<u16>,
 }
 
@@ -71,7 +73,13 @@ impl<'a> Message<'a> {
         if !length.is_multiple_of(4) || HEADER_LEN + length != bytes.len() {
             return Err(ParseError::Length);
         }
-        let mut message = Message { bytes, attributes_end: bytes.len() as u16, integrity: None, fingerprint: None };
+        let mut message = Message {
+            bytes,
+            attributes_end: bytes.len() as u16,
+            integrity: None,
+            integrity_sha256: None,
+            fingerprint: None,
+        };
         message.walk()?;
         Ok(message)
     }
@@ -98,7 +106,10 @@ impl<'a> Message<'a> {
                     self.integrity = Some(at as u16);
                     true
                 }
-                AttributeType::MESSAGE_INTEGRITY_SHA256 => true,
+                AttributeType::MESSAGE_INTEGRITY_SHA256 => {
+                    self.integrity_sha256 = self.integrity_sha256.or(Some(at as u16));
+                    true
+                }
                 _ => false,
             };
             if (seals || authenticated_end.is_none()) && !attribute.kind.admits(attribute.value) {
@@ -171,6 +182,19 @@ impl<'a> Message<'a> {
         key.verifies(&self.bytes[..at], &self.bytes[at + 4..at + 4 + TAG_LEN])
     }
 
+    pub fn has_integrity_sha256(&self) -> bool {
+        self.integrity_sha256.is_some()
+    }
+
+    /// Whether MESSAGE-INTEGRITY-SHA256 is there, whole, and was made with `key`. The comparison takes constant time.
+    pub fn verify_integrity_sha256(&self, key: &KeySha256) -> bool {
+        let Some(at) = self.integrity_sha256.map(usize::from) else {
+            return false;
+        };
+        let length = usize::from(u16::from_be_bytes([self.bytes[at + 2], self.bytes[at + 3]]));
+        key.verifies(&self.bytes[..at], &self.bytes[at + 4..at + 4 + length])
+    }
+
     pub fn has_fingerprint(&self) -> bool {
         self.fingerprint.is_some()
     }
@@ -187,12 +211,22 @@ impl<'a> Message<'a> {
         self.attribute(AttributeType::USERNAME)
     }
 
+    /// SHA-256 of `username ":" realm`, in place of the name.
+    pub fn userhash(&self) -> Option<[u8; 32]> {
+        self.attribute(AttributeType::USERHASH)?.try_into().ok()
+    }
+
     pub fn realm(&self) -> Option<&'a [u8]> {
         self.attribute(AttributeType::REALM)
     }
 
     pub fn nonce(&self) -> Option<&'a [u8]> {
         self.attribute(AttributeType::NONCE)
+    }
+
+    /// A zero-length ticket asks for one (RFC 8016 §3.1.1).
+    pub fn mobility_ticket(&self) -> Option<&'a [u8]> {
+        self.attribute(AttributeType::MOBILITY_TICKET)
     }
 
     pub fn data(&self) -> Option<&'a [u8]> {
@@ -286,6 +320,10 @@ impl<'a> Message<'a> {
         Some(ErrorCode(u16::from(value[2] & 7) * 100 + u16::from(value[3])))
     }
 
+    pub fn alternate_server(&self) -> Option<SocketAddr> {
+        address::decode_plain(self.attribute(AttributeType::ALTERNATE_SERVER)?)
+    }
+
     /// ADDRESS-ERROR-CODE: a family (1 is IPv4, 2 is IPv6) and why there is no relayed address of it.
     pub fn address_error_code(&self) -> Option<(u8, ErrorCode)> {
         let value = self.attribute(AttributeType::ADDRESS_ERROR_CODE)?;
@@ -315,6 +353,7 @@ impl<'a> Message<'a> {
         let _ = (self.lifetime(), self.channel_number(), self.requested_transport(), self.dont_fragment());
         let _ = (self.requested_address_family(), self.additional_address_family(), self.reservation_token());
         let _ = (self.error_code(), self.unknown_attributes().count(), self.xor_peer_addresses().count());
+        let _ = (self.userhash(), self.mobility_ticket(), self.alternate_server());
         let _ = (self.address_error_code(), self.xor_relayed_addresses().count());
         let _ = self.unknown_required(|_| false);
     }

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::address::{self, encode_xored};
-use super::integrity::{self, Key, TAG_LEN};
+use super::integrity::{self, Key, KeySha256, TAG_LEN};
 use super::message::padded;
 use super::message_type::{self, Class, Method, TransactionId};
 use super::{AttributeType, ErrorCode, HEADER_LEN, MAGIC_COOKIE, UnknownAttributes};
@@ -46,6 +46,21 @@ impl<'a> Writer<'a> {
 
     pub fn username(&mut self, username: &[u8]) -> &mut Self {
         self.attribute(AttributeType::USERNAME, username)
+    }
+
+    /// SHA-256 of `username ":" realm`.
+    pub fn userhash(&mut self, hash: [u8; 32]) -> &mut Self {
+        self.attribute(AttributeType::USERHASH, &hash)
+    }
+
+    pub fn mobility_ticket(&mut self, ticket: &[u8]) -> &mut Self {
+        self.attribute(AttributeType::MOBILITY_TICKET, ticket)
+    }
+
+    pub fn alternate_server(&mut self, address: SocketAddr) -> &mut Self {
+        let mut value = [0; address::MAX_LEN];
+        let length = address::encode_plain(address, &mut value);
+        self.attribute(AttributeType::ALTERNATE_SERVER, &value[..length])
     }
 
     pub fn realm(&mut self, realm: &[u8]) -> &mut Self {
@@ -161,6 +176,18 @@ impl<'a> Writer<'a> {
         if !self.overflow {
             let tag: [u8; TAG_LEN] = key.tag(&self.buffer[..self.length]);
             self.attribute(AttributeType::MESSAGE_INTEGRITY, &tag);
+        }
+        if fingerprint {
+            self.fingerprint();
+        }
+        self.seal()
+    }
+
+    /// Appends MESSAGE-INTEGRITY-SHA256 and, if asked, FINGERPRINT.
+    pub fn finish_with_integrity_sha256(mut self, key: &KeySha256, fingerprint: bool) -> Option<usize> {
+        if !self.overflow {
+            let tag = key.tag(&self.buffer[..self.length]);
+            self.attribute(AttributeType::MESSAGE_INTEGRITY_SHA256, &tag);
         }
         if fingerprint {
             self.fingerprint();

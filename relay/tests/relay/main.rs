@@ -9,4 +9,5 @@ mod memory;
 mod model;
 mod permission;
 mod probe;
+mod security;
 mod world;

@@ -25,5 +25,5 @@ export function claimsFor(room, identity, { name, grant = {}, lifetimeSeconds = 
 }
 
 export function tokenFor(room, identity, options) {
-  return signClaims(claimsFor(room, identity, options));
+  return signClaims(claimsFor(room, identity, options), options?.secret);
 }

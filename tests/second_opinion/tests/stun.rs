@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use datapath::stun::{self, Class, Key, Message, Method, Writer};
+use datapath::stun::{self, Class, Key, KeySha256, Message, Method, Writer};
 use proptest::prelude::*;
 use stun_rs::attributes::ice::{IceControlled, IceControlling, Priority, UseCandidate};
 use stun_rs::attributes::stun as theirs;
@@ -237,6 +237,41 @@ proptest! {
         }
     }
 
+    /// The seal of RFC 8489, over keys of both password algorithms.
+    #[test]
+    fn both_seal_alike_with_sha256(
+        fields in prop::collection::vec(field(), 0..12).prop_map(distinct),
+        id: [u8; 12],
+        sha256: bool,
+    ) {
+        let algorithm = Algorithm::from(if sha256 { AlgorithmId::SHA256 } else { AlgorithmId::MD5 });
+        let their_key = HMACKey::new_long_term("bob", "hausruf", "builder", algorithm).unwrap();
+        let key = KeySha256::new(their_key.as_bytes());
+        let mut ours = [0; 1500];
+        let mut writer = Writer::new(&mut ours, Class::Request, Method::ALLOCATE, stun::TransactionId(id));
+        for field in &fields {
+            write(field, &mut writer);
+        }
+        let length = writer.finish_with_integrity_sha256(&key, true).unwrap();
+        let ours = &ours[..length];
+
+        let method = MessageMethod::try_from(Method::ALLOCATE.0).unwrap();
+        let builder = StunMessageBuilder::new(method, MessageClass::Request).with_transaction_id(TransactionId::from(id));
+        let message = fields
+            .iter()
+            .fold(builder, |builder, field| add(field, builder))
+            .with_attribute(theirs::MessageIntegritySha256::new(their_key.clone()))
+            .with_attribute(theirs::Fingerprint::default())
+            .build();
+        let mut their_octets = [0; 1500];
+        let length = MessageEncoderBuilder::default().build().encode(&mut their_octets, &message).unwrap();
+        prop_assert_eq!(ours, &their_octets[..length]);
+        prop_assert!(decode(ours, &their_key).is_ok());
+        let message = Message::parse(&their_octets[..length]).unwrap();
+        prop_assert!(message.verify_integrity_sha256(&key) && !message.has_integrity());
+        prop_assert!(!message.verify_integrity_sha256(&KeySha256::new(b"another")));
+    }
+
     /// What is damaged, neither takes for a message from who knows the key.
     #[test]
     fn neither_accepts_a_damaged_message(at in 0usize..68, bit in 0u8..8) {
@@ -257,6 +292,19 @@ proptest! {
         };
         prop_assert!(!read.is_ok_and(sealed));
     }
+}
+
+#[test]
+fn both_hash_a_name_alike() {
+    let theirs = theirs::UserHash::new("bob", "hausruf").unwrap();
+    let mut buffer = [0; 100];
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, stun::TransactionId([5; 12]));
+    writer.userhash(theirs.hash().try_into().unwrap());
+    let length = writer.finish().unwrap();
+    assert_eq!(Message::parse(&buffer[..length]).unwrap().userhash().unwrap(), theirs.hash());
+    // printf 'bob:hausruf' | sha256sum
+    let known = "b059dc8d8659b341245d1613e4bd129a610908ebda79cfd9f1d4fdf581200d19";
+    assert_eq!(theirs.hash().iter().map(|octet| format!("{octet:02x}")).collect::<String>(), known);
 }
 
 #[test]
