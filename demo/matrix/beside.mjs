@@ -6,9 +6,9 @@ import { join } from 'node:path';
 /**
  * Writes the three files into `folder` and Synapse's own, for `hausruf serve --config <folder>/hausruf.toml`.
  * `url`: where clients and the homeserver reach Hausruf over HTTP, which listens on `listen`; `address`: that of its UDP
- * ports; `tables`: more of hausruf.toml.
+ * `ports`, the first of them for media; `tables`: more of hausruf.toml.
  */
-export function placeBeside(synapse, { folder, url, address, listen, tables = '' }) {
+export function placeBeside(synapse, { folder, url, address, listen, ports = [3478, 3479], tables = '' }) {
   mkdirSync(folder, { recursive: true });
   mkdirSync(join(synapse.folder, 'conf.d'), { recursive: true });
   const [asToken, hsToken, turnSecret] = ['as_token', 'hs_token', 'turn'].map((name) => synapse.secret(name));
@@ -29,7 +29,7 @@ export function placeBeside(synapse, { folder, url, address, listen, tables = ''
   const transports = [{ type: 'livekit', livekit_service_url: url }];
   json(join(synapse.folder, 'conf.d/hausruf.yaml'), {
     app_service_config_files: [registration],
-    turn_uris: [`turn:${address}:3478?transport=udp`],
+    turn_uris: [`turn:${address}:${ports[0]}?transport=udp`],
     turn_shared_secret: turnSecret,
     turn_user_lifetime: '1h',
     max_event_delay_duration: '24h',
@@ -51,7 +51,7 @@ export function placeBeside(synapse, { folder, url, address, listen, tables = ''
 
 [listen]
 http = "${listen}"
-udp = ["${address}:3478", "${address}:3479"]
+udp = ${JSON.stringify(ports.map((port) => `${address}:${port}`))}
 
 [relay]
 secrets = ["${turnSecret}"]

@@ -47,8 +47,9 @@ export class Server {
   #exited = Promise.resolve();
   expectExit = false;
 
-  /** `command`: answers the program and its arguments at every start. */
-  constructor(net, name, command = demoCommand) {
+  /** `command`: answers the program and its arguments at every start. `url`: where it then listens. */
+  constructor(net, name, command = demoCommand, url = BASE_URL) {
+    this.url = url;
     this.#net = net;
     this.#name = name;
     this.#command = command;
@@ -83,9 +84,9 @@ export class Server {
         resolve();
       });
     });
-    await until(`the server answers on ${BASE_URL} (log: ${this.logFile})`, () => {
+    await until(`the server answers on ${this.url} (log: ${this.logFile})`, () => {
       if (this.exit !== undefined) throw new Error(`the server ended with ${this.exit}`);
-      return this.#net.fetch(`${BASE_URL}/`).status === 200;
+      return this.#net.fetch(`${this.url}/`).status === 200;
     });
   }
 
@@ -101,7 +102,7 @@ export class Server {
 
   /** The sum of one metric over the label sets that have these `labels`; undefined when the server has none. */
   metric(name, labels = '') {
-    const { status, body } = this.#net.fetch(`${BASE_URL}/metrics`);
+    const { status, body } = this.#net.fetch(`${this.url}/metrics`);
     if (status !== 200) return undefined;
     let sum;
     for (const line of body.split('\n')) {

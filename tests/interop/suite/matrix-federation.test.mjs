@@ -1,81 +1,10 @@
 // Users of two homeservers in one call. The second homeserver has no server for calls of its own and names ours.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Authority } from '../harness/authority.mjs';
-import { ELEMENT_CALL_URLS } from '../harness/chromium.mjs';
-import { MatrixWorld } from '../harness/matrix-world.mjs';
-import { BASE_URL, PEER, SERVER_ADDRESS_OF_MEDIA as ADDRESS } from '../harness/server.mjs';
+import { NEIGHBOUR, TwoHomeservers } from '../harness/two-homeservers.mjs';
+import { PEER } from '../harness/server.mjs';
 import { until } from '../harness/until.mjs';
 import { suite } from './scenario.mjs';
-
-const NEIGHBOUR = 'as-token-beside-the-second-homeserver';
-const TRANSPORTS = [{ type: 'livekit', livekit_service_url: BASE_URL }];
-
-/** Both homeservers believe one authority, which no system knows. */
-class TwoHomeservers extends MatrixWorld {
-  prepare(folder) {
-    const authority = new Authority(join(folder, 'authority'));
-    const settings = { federation_custom_ca_list: [authority.cert] };
-    // Somebody like us beside the second homeserver, who has requests signed and sent to ours.
-    const registration = join(folder, 'neighbour.yaml');
-    writeFileSync(
-      registration,
-      JSON.stringify({
-        id: 'neighbour',
-        url: null,
-        as_token: NEIGHBOUR,
-        hs_token: `${NEIGHBOUR}-back`,
-        sender_localpart: 'neighbour',
-        rate_limited: false,
-        namespaces: {},
-        'io.element.msc4512.proxy_prefix': 'rtc/livekit',
-        'io.element.msc4512.proxy_url': `http://${ADDRESS}:9`,
-      }),
-    );
-    this.second = this.makeSynapse(
-      { folder: join(folder, 'second'), address: ADDRESS, serverName: `${ADDRESS}:8449`, httpPort: 8009, tlsPort: 8449 },
-      {
-        ...settings,
-        app_service_config_files: [registration],
-        max_event_delay_duration: '24h',
-        matrix_rtc: { transports: TRANSPORTS },
-        extra_well_known_client_content: { 'org.matrix.msc4143.rtc_foci': TRANSPORTS },
-        experimental_features: { msc4143_enabled: true, msc4222_enabled: true, msc4354_enabled: true, msc4512_enabled: true },
-      },
-      authority.sign('second', ADDRESS),
-    );
-    return {
-      settings,
-      tls: authority.sign('first', ADDRESS),
-      tables: `[matrix.federation]\nca_file = "${authority.cert}"\nallowed_addresses = ["${ADDRESS}/32"]\n`,
-    };
-  }
-
-  async start() {
-    await super.start();
-    await this.startHomeserver(this.second, ELEMENT_CALL_URLS[1]);
-  }
-
-  async close() {
-    await super.close();
-    await this.second.stop('SIGKILL');
-  }
-
-  /** Alice of our homeserver and Bob of the other, in an encrypted room. */
-  async sharedRoom() {
-    const room = await this.room('alice');
-    const [alice, bob] = [await this.session('alice'), await this.session('bob', this.second)];
-    await this.asUser(alice.access_token, 'POST', `/rooms/${encodeURIComponent(room)}/invite`, { user_id: bob.user_id });
-    await this.second.request('POST', `/_matrix/client/v3/join/${encodeURIComponent(room)}?server_name=${this.synapse.serverName}`, { token: bob.access_token, body: {} });
-    return room;
-  }
-
-  bobsElementCall() {
-    return this.elementCall(2, 'bob', { url: ELEMENT_CALL_URLS[1], synapse: this.second });
-  }
-}
 
 const scenario = suite('matrix-federation', TwoHomeservers, { skip: PEER !== 'hausruf' });
 
@@ -116,7 +45,7 @@ scenario('nobody of another homeserver gets a token with a proof that it did not
   assert.deepEqual(await refused({ access_token: 'forged' }), [401, 'M_UNAUTHORIZED']);
   assert.deepEqual(await refused({ matrix_server_name: world.synapse.serverName }), [401, 'M_UNAUTHORIZED']);
   // A server that is not there.
-  assert.deepEqual(await refused({ matrix_server_name: `${ADDRESS}:9` }), [401, 'M_UNAUTHORIZED']);
+  assert.deepEqual(await refused({ matrix_server_name: `${world.synapse.address}:9` }), [401, 'M_UNAUTHORIZED']);
   assert.equal((await world.sfuToken('bob', room, { openid, synapse: world.second })).status, 200);
 });
 

@@ -164,21 +164,11 @@ scenario('a token is for members of the room, whom the homeserver vouched for', 
 
 scenario('a token by way of the homeserver: its members need no other proof', async (world) => {
   const room = await world.room('alice', 'bob');
-  const ask = async (name, changes) => {
-    const { access_token, device_id } = await world.session(name);
-    const body = { room_id: room, slot_id: 'm.call#ROOM', member: { id: 'one', claimed_device_id: device_id }, ...changes };
-    const answer = await world.fetch(`${world.synapse.url}/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${access_token}` },
-      body: JSON.stringify(body),
-    });
-    return { status: answer.status, body: JSON.parse(answer.body) };
-  };
-  const granted = await ask('alice');
+  const granted = await world.proxiedToken('alice', room);
   assert.equal(granted.status, 200, JSON.stringify(granted.body));
   assert.equal((await world.validate(granted.body.jwt)).status, 200);
-  assert.equal((await ask('carol')).status, 403);
-  assert.equal((await ask('alice', { room_id: await world.room('bob') })).status, 403);
+  assert.equal((await world.proxiedToken('carol', room)).status, 403);
+  assert.equal((await world.proxiedToken('alice', await world.room('bob'))).status, 403);
   // Whoever is not the homeserver cannot speak for its users.
   const direct = await world.service('/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token', { room_id: room, slot_id: 'm.call#ROOM', member: { id: 'one', claimed_device_id: 'D' } });
   assert.ok([401, 403].includes(direct.status), `${direct.status}`);
