@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::addresses::Addresses;
 use crate::settings::{self, Share};
 use crate::signals::Signals;
-use crate::worker::Worker;
+use crate::worker::{Drain, Worker};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -153,6 +153,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut sinks: Vec<signaling::CommandSink> = Vec::new();
     let mut ended = Vec::new();
+    let mut drains = Vec::new();
     let mut threads = Vec::new();
     for worker in workers {
         let commands = worker.commands;
@@ -160,6 +161,7 @@ async fn serve(
         let streams = worker.streams;
         options.tcp.streams.push(Box::new(move |stream| streams.try_send(stream).is_ok()));
         ended.push(worker.ended);
+        drains.push(worker.drain);
         threads.push(worker.thread);
     }
     let (end, ending) = oneshot::channel::<()>();
@@ -169,7 +171,7 @@ async fn serve(
     info!("serving");
     ready();
     let died = tokio::select! {
-        () = signals.first() => None,
+        () = signals.first(|| drains.iter().for_each(Drain::begin)) => None,
         () = any(ended) => {
             error!("a worker ended: clients are sent away, and the program ends");
             None

@@ -76,7 +76,7 @@ pub fn relay(
         credentials = credentials.with_secret(turn_secret.as_bytes());
     }
     if configured.strict_expiry {
-        credentials = credentials.with_strict_expiry();
+        credentials = credentials.with_expiry(configured.expiry_grace);
     }
     let limits = &configured.limits;
     relay::Settings {
@@ -89,6 +89,7 @@ pub fn relay(
         relayed: addresses.advertised.clone(),
         ports: relay::partition(configured.ports.clone(), share.worker, share.workers),
         candidates: addresses.behind(config.listen.udp[0]),
+        alternate_server: configured.alternate_server,
         nonce_key,
         limits: relay::Limits {
             allocations: limits.allocations,
@@ -96,6 +97,7 @@ pub fn relay(
             allocations_per_prefix: limits.allocations_per_source,
             permissions: limits.permissions,
             channels: limits.channels,
+            octets_per_second: limits.kilobits_per_second as u64 * 125,
             ..relay::Limits::default()
         },
     }

@@ -2,22 +2,36 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, and SIGUSR1, which drains.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    drain: Signal,
 }
 
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
     pub fn listen() -> anyhow::Result<Signals> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            drain: listen(SignalKind::user_defined1())?,
+        })
     }
 
-    /// Until the first signal comes.
-    pub async fn first(&mut self) {
-        self.next().await;
+    /// Until the first signal comes that ends the program. `drain` is called for SIGUSR1.
+    pub async fn first(&mut self, drain: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.drain.recv() => {
+                    info!("draining: no TURN allocation is made any more, and those that there are live on");
+                    drain();
+                }
+            }
+        }
         info!("ending: clients are sent away so that they reconnect; a second signal ends at once");
     }
 

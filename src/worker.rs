@@ -27,7 +27,21 @@ pub struct Worker {
     pub counters: Arc<SharedCounters>,
     /// Resolves when the thread ends, for whatever reason.
     pub ended: oneshot::Receiver<()>,
+    pub drain: Drain,
     pub thread: Thread,
+}
+
+/// Lets a worker make no more allocations.
+pub struct Drain {
+    wanted: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Drain {
+    pub fn begin(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
 }
 
 /// What is needed to end a worker.
@@ -63,17 +77,21 @@ impl Worker {
         let (commands, received) = queue::bounded(capacity, waker.clone());
         let (streams, received_streams) = queue::bounded(STREAMS_MAX, waker.clone());
         let stop = Arc::new(AtomicBool::new(false));
+        let draining = Arc::new(AtomicBool::new(false));
         let (alive, ended) = oneshot::channel();
         let mut round =
             Round { driver, plane, commands: received, streams: received_streams, events: EventQueue::new(events) };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn({
-                let stop = stop.clone();
+                let (stop, draining) = (stop.clone(), draining.clone());
                 move || {
                     // Dropped with the thread, also by a panic.
                     let _alive: oneshot::Sender<()> = alive;
                     while !stop.load(Ordering::Relaxed) {
+                        if draining.swap(false, Ordering::Relaxed) {
+                            round.plane.relay.drain();
+                        }
                         round.run()?;
                     }
                     round.driver.publish();
@@ -81,7 +99,8 @@ impl Worker {
                 }
             })
             .context("cannot start a worker thread")?;
-        Ok(Worker { commands, streams, counters, ended, thread: Thread { stop, waker, thread } })
+        let drain = Drain { wanted: draining, waker: waker.clone() };
+        Ok(Worker { commands, streams, counters, ended, drain, thread: Thread { stop, waker, thread } })
     }
 }
 

@@ -180,6 +180,8 @@ pub struct Relay {
     pub realm: String,
     pub secrets: Vec<Secret>,
     pub strict_expiry: bool,
+    pub expiry_grace_s: u32,
+    pub alternate_server: String,
     pub ports: String,
     pub allowed_peers: Vec<String>,
     pub denied_peers: Vec<String>,
@@ -193,6 +195,8 @@ impl Default for Relay {
             realm: "hausruf".into(),
             secrets: Vec::new(),
             strict_expiry: false,
+            expiry_grace_s: 0,
+            alternate_server: String::new(),
             ports: "49152-65535".into(),
             allowed_peers: Vec::new(),
             denied_peers: Vec::new(),
@@ -214,6 +218,8 @@ pub struct RelayLimits {
     pub permissions: usize,
     /// Channels per allocation.
     pub channels: usize,
+    /// Of one allocation, both ways together.
+    pub kilobits_per_second: usize,
 }
 
 impl Default for RelayLimits {
@@ -224,18 +230,20 @@ impl Default for RelayLimits {
             allocations_per_source: 1_000,
             permissions: 64,
             channels: 64,
+            kilobits_per_second: 1_000_000,
         }
     }
 }
 
 impl RelayLimits {
-    pub(crate) fn named(&self) -> [(&'static str, usize); 5] {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 6] {
         [
             ("allocations", self.allocations),
             ("allocations_per_user", self.allocations_per_user),
             ("allocations_per_source", self.allocations_per_source),
             ("permissions", self.permissions),
             ("channels", self.channels),
+            ("kilobits_per_second", self.kilobits_per_second),
         ]
     }
 }

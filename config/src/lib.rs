@@ -76,6 +76,10 @@ pub struct Relay {
     /// Shared with whoever hands out REST credentials.
     pub secrets: Vec<Secret>,
     pub strict_expiry: bool,
+    /// How long an allocation may outlive its credential when expiry is strict.
+    pub expiry_grace: Duration,
+    /// Where clients are sent while this server drains.
+    pub alternate_server: Option<SocketAddr>,
     pub ports: RangeInclusive<u16>,
     pub allowed_peers: Vec<IpNet>,
     pub denied_peers: Vec<IpNet>,
@@ -309,6 +313,11 @@ impl Problems {
             realm: relay.realm,
             secrets: relay.secrets,
             strict_expiry: relay.strict_expiry,
+            expiry_grace: Duration::from_secs(relay.expiry_grace_s.into()),
+            alternate_server: match relay.alternate_server.as_str() {
+                "" => None,
+                text => self.address("relay.alternate_server", text, "203.0.113.6:3478"),
+            },
             users: relay.users,
             limits: relay.limits,
         }

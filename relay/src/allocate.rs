@@ -8,6 +8,7 @@ use datapath::{Endpoint, Now, Order, Outbox};
 
 use crate::allocation::{Allocation, FiveTuple, RESERVATION_LIFETIME, RelaySocket, Reservation};
 use crate::allocations::Id;
+use crate::bandwidth::Bandwidth;
 use crate::channel::Channels;
 use crate::credential::Authenticated;
 use crate::permission::Permissions;
@@ -94,6 +95,10 @@ impl Server {
             Some(UDP) => (),
             Some(_) => return Err(Refusal::UnsupportedTransportProtocol),
         }
+        // RFC 8489 §10: what is new goes elsewhere.
+        if self.draining {
+            return Err(self.settings.alternate_server.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate));
+        }
         let lifetime = self.lifetime(now, who, message);
         let id = if message.additional_address_family().is_some() {
             self.allocate_both(now, reply, who, message, lifetime, out)?
@@ -103,6 +108,8 @@ impl Server {
         };
         if let Some(allocation) = self.allocations.get_mut(id) {
             allocation.unanswered = Some(Box::new(reply.clone()));
+            // RFC 8016 §3.1: an empty ticket asks for one.
+            allocation.ticket = message.mobility_ticket().map(|_| 0);
         }
         Ok(())
     }
@@ -181,6 +188,8 @@ impl Server {
             reservation,
             sibling,
             sibling_refused: None,
+            ticket: None,
+            bandwidth: Bandwidth::new(self.settings.limits.octets_per_second, now.instant),
             unanswered: None,
         });
         self.deadlines.set(expires, id);
@@ -333,6 +342,7 @@ impl Server {
             if let Some(reservation) = allocation.reservation {
                 writer.reservation_token(reservation.token);
             }
+            self.write_ticket(id, writer);
         });
     }
 }

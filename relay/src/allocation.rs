@@ -6,6 +6,7 @@ use datapath::Endpoint;
 use datapath::stun::TransactionId;
 
 use crate::allocations::Id;
+use crate::bandwidth::Bandwidth;
 use crate::channel::Channels;
 use crate::permission::Permissions;
 use crate::ports::Parity;
@@ -69,6 +70,9 @@ pub struct Allocation {
     pub sibling: Option<Id>,
     /// Why there is no sibling although one was asked for (ADDRESS-ERROR-CODE).
     pub sibling_refused: Option<Refusal>,
+    /// The number of the ticket with which its client may move (RFC 8016).
+    pub ticket: Option<u32>,
+    pub bandwidth: Bandwidth,
     /// The answer to the request that made it, as long as it waits for the probing of ports.
     pub unanswered: Option<Box<Reply>>,
 }

@@ -13,6 +13,16 @@ pub struct Id {
     generation: u32,
 }
 
+impl Id {
+    pub fn parts(self) -> [u32; 2] {
+        [self.index, self.generation]
+    }
+
+    pub fn from_parts([index, generation]: [u32; 2]) -> Id {
+        Id { index, generation }
+    }
+}
+
 /// All allocations, found by client and by relayed address.
 #[derive(Debug, Default)]
 pub struct Allocations {
@@ -163,6 +173,21 @@ impl Allocations {
         if let Some(reserved) = reserved {
             self.by_relayed.insert(reserved, Tenant::Reservation(id));
         }
+    }
+
+    /// The client of the allocation, and of its sibling, has another five-tuple now, which has none.
+    pub fn move_client(&mut self, id: Id, client: FiveTuple) {
+        (self.last_client, self.last_relayed) = (None, None);
+        let sibling = self.get(id).and_then(|allocation| allocation.sibling);
+        let mut first = id;
+        for one in [Some(id), sibling].into_iter().flatten() {
+            let Some(allocation) = self.get_mut(one) else { continue };
+            let former = std::mem::replace(&mut allocation.client, client);
+            if let Some(id) = self.by_client.remove(&former) {
+                first = id;
+            }
+        }
+        self.by_client.insert(client, first);
     }
 
     pub fn remove(&mut self, id: Id) -> Option<Allocation> {

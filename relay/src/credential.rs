@@ -16,7 +16,8 @@ pub struct Credentials {
     realm: String,
     users: Vec<User>,
     secrets: Vec<hmac::Key>,
-    strict_expiry: bool,
+    /// How long an allocation may outlive its credential; `None`: for ever.
+    grace: Option<Duration>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -105,7 +106,7 @@ impl Credentials {
     /// Panics if the realm is longer than 16 octets: the configuration has been validated.
     pub fn new(realm: &str) -> Credentials {
         assert!(realm.len() <= REALM_LEN_MAX, "the realm is longer than {REALM_LEN_MAX} octets");
-        Credentials { realm: realm.to_owned(), users: Vec::new(), secrets: Vec::new(), strict_expiry: false }
+        Credentials { realm: realm.to_owned(), users: Vec::new(), secrets: Vec::new(), grace: None }
     }
 
     /// Adds a user with a password.
@@ -128,9 +129,10 @@ impl Credentials {
         self
     }
 
-    /// Ends an allocation when its credential expires. Without this a call may outlast the credential it began with.
-    pub fn with_strict_expiry(mut self) -> Credentials {
-        self.strict_expiry = true;
+    /// Ends an allocation this long after its credential has expired. Without this a call may outlast the credential it
+    /// began with.
+    pub fn with_expiry(mut self, grace: Duration) -> Credentials {
+        self.grace = Some(grace);
         self
     }
 
@@ -138,8 +140,8 @@ impl Credentials {
         &self.realm
     }
 
-    pub(crate) fn strict_expiry(&self) -> bool {
-        self.strict_expiry
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        self.grace
     }
 
     /// Whether every user's name may come hashed: that of a REST credential is needed to know its password.

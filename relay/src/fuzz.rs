@@ -53,6 +53,7 @@ impl History {
             relayed: relayed.to_vec(),
             ports: 50_000..=50_007,
             candidates: vec![SocketAddr::from(([5, 5, 5, 5], 3478))],
+            alternate_server: Some(([198, 51, 100, 7], 3478).into()),
             nonce_key: [7; 32],
             limits: Limits { allocations: ALLOCATIONS, permissions: 4, channels: 4, ..Limits::default() },
         };

@@ -6,7 +6,8 @@
 //! memory.
 //!
 //! # Deviations
-//! - No TCP allocations (RFC 6062), no mobility (RFC 8016).
+//! - No TCP allocations (RFC 6062).
+//! - RFC 8016: a client that has moved is served at its new address at once; nothing goes to the old one any more.
 //! - DONT-FRAGMENT is not supported: 420 in Allocate, a discard in Send (RFC 8656 §7.2 and §11.2 allow both).
 //! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15).
 //! - A reserved port (EVEN-PORT with the R bit) lasts 30 seconds, and no longer than the allocation that reserved it.
@@ -22,6 +23,7 @@
 mod allocate;
 mod allocation;
 mod allocations;
+mod bandwidth;
 mod channel;
 mod credential;
 mod deadlines;
@@ -39,6 +41,7 @@ mod reply;
 mod request;
 mod server;
 mod settings;
+mod ticket;
 mod wish;
 
 pub use credential::{Credentials, rest_password};

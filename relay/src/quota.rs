@@ -31,6 +31,28 @@ impl Quotas {
         free
     }
 
+    /// A share moves to another source, if that may have one more.
+    pub fn relocate(&mut self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
+        let (from, to) = (source_prefix(from), source_prefix(to));
+        if from == to {
+            return true;
+        }
+        if self.per_prefix.get(&to).copied().unwrap_or(0) >= limits.allocations_per_prefix {
+            return false;
+        }
+        *self.per_prefix.entry(to).or_default() += 1;
+        self.leave_prefix(from);
+        true
+    }
+
+    fn leave_prefix(&mut self, prefix: u64) {
+        let of_prefix = self.per_prefix.get_mut(&prefix).expect("the share was taken");
+        *of_prefix -= 1;
+        if *of_prefix == 0 {
+            self.per_prefix.remove(&prefix);
+        }
+    }
+
     pub fn give_back(&mut self, user: &[u8], source: IpAddr) {
         let prefix = source_prefix(source);
         self.total -= 1;
@@ -39,11 +61,7 @@ impl Quotas {
         if *of_user == 0 {
             self.per_user.remove(user);
         }
-        let of_prefix = self.per_prefix.get_mut(&prefix).expect("the share was taken");
-        *of_prefix -= 1;
-        if *of_prefix == 0 {
-            self.per_prefix.remove(&prefix);
-        }
+        self.leave_prefix(prefix);
     }
 }
 

@@ -1,8 +1,12 @@
+use std::net::SocketAddr;
+
 use datapath::stun::{ErrorCode, UnknownAttributes};
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// New allocations are made there.
+    TryAlternate(SocketAddr),
     BadRequest,
     Unauthenticated,
     StaleNonce,
@@ -24,6 +28,7 @@ pub enum Refusal {
 impl Refusal {
     pub fn error_code(self) -> ErrorCode {
         match self {
+            Refusal::TryAlternate(_) => ErrorCode::TRY_ALTERNATE,
             Refusal::BadRequest => ErrorCode::BAD_REQUEST,
             Refusal::Unauthenticated => ErrorCode::UNAUTHENTICATED,
             Refusal::StaleNonce => ErrorCode::STALE_NONCE,

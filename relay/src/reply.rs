@@ -46,6 +46,9 @@ impl Reply {
             if let Refusal::UnknownAttributes(unknown) = refusal {
                 writer.unknown_attributes(&unknown);
             }
+            if let Refusal::TryAlternate(server) = refusal {
+                writer.alternate_server(server);
+            }
             attributes(writer);
         });
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use datapath::stun::{AttributeType, Message, Method, Writer};
-use datapath::{Discard, Now, Outbox};
+use datapath::{Discard, Endpoint, Now, Order, Outbox};
 
 use crate::allocate::Family;
 use crate::allocation::FiveTuple;
@@ -13,6 +13,7 @@ use crate::credential::{Authenticated, PasswordAlgorithm};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
+use crate::settings::Limits;
 
 impl Server {
     pub(crate) fn handle_request(&mut self, now: Now, client: FiveTuple, message: &Message<'_>, out: &mut Outbox) {
@@ -70,7 +71,9 @@ impl Server {
         let who = credentials.authenticate(message, algorithm).ok_or(Refusal::Unauthenticated)?;
         let begins = message.method() == Method::ALLOCATE && self.allocations.by_client(client).is_none();
         let expired = who.expires.is_some_and(|expires| expires <= now.unix);
-        if expired && (begins || credentials.strict_expiry()) {
+        // An allocation that lives may be used until the grace is over.
+        let over = who.expires.zip(credentials.grace()).is_some_and(|(expires, grace)| expires + grace <= now.unix);
+        if expired && begins || over {
             return Err(Refusal::Unauthenticated);
         }
         Ok(who)
@@ -106,7 +109,12 @@ impl Server {
                 None => self.allocate(now, reply, who, message, out),
             };
         }
-        let id = id.ok_or(Refusal::AllocationMismatch)?;
+        let id = match (id, message.mobility_ticket()) {
+            (None, Some(ticket)) if message.method() == Method::REFRESH && !ticket.is_empty() => {
+                self.move_here(reply, who, ticket, out)?
+            }
+            (id, _) => id.ok_or(Refusal::AllocationMismatch)?,
+        };
         let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
         // RFC 8656 §5: all requests of an allocation have the same username.
         if *allocation.username != *who.username {
@@ -125,17 +133,63 @@ impl Server {
         }
     }
 
-    /// RFC 8656 §7.2: what is asked for, within the limits. With strict expiry no longer than the credential.
+    /// RFC 8656 §7.2: what is asked for, within the limits. No longer than the credential and its grace.
     pub(crate) fn lifetime(&self, now: Now, who: &Authenticated<'_>, message: &Message<'_>) -> Duration {
         let limits = &self.settings.limits;
         let asked = Duration::from_secs(message.lifetime().unwrap_or(0).into());
         let lifetime = asked.min(limits.lifetime_max).max(limits.lifetime_default);
         match who.expires {
-            Some(expires) if self.settings.credentials.strict_expiry() => {
-                // Expired credentials were refused, so at least a part of a second is left.
-                lifetime.min(expires.saturating_sub(now.unix)).max(Duration::from_secs(1))
+            Some(expires) => match self.settings.credentials.grace() {
+                // What is over was refused, so at least a part of a second is left.
+                Some(grace) => lifetime.min((expires + grace).saturating_sub(now.unix)).max(Duration::from_secs(1)),
+                None => lifetime,
+            },
+            None => lifetime,
+        }
+    }
+
+    /// RFC 8016 §3.2: who shows the last ticket of an allocation of its own has it from now on.
+    fn move_here(
+        &mut self,
+        reply: &Reply,
+        who: &Authenticated<'_>,
+        ticket: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Id, Refusal> {
+        let (id, serial) = self.tickets.read(ticket, &who.username).ok_or(Refusal::BadRequest)?;
+        let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
+        if allocation.ticket != Some(serial) || *allocation.username != *who.username {
+            return Err(Refusal::AllocationMismatch);
+        }
+        let (former, to) = (allocation.client, reply.client);
+        let shares = 1 + usize::from(allocation.sibling.is_some());
+        for moved in 0..shares {
+            if !self.quotas.relocate(former.remote.ip(), to.remote.ip(), &self.settings.limits) {
+                for _ in 0..moved {
+                    self.quotas.relocate(to.remote.ip(), former.remote.ip(), &Limits::unlimited());
+                }
+                return Err(Refusal::AllocationQuotaReached);
             }
-            _ => lifetime,
+        }
+        self.allocations.move_client(id, to);
+        for (local, keep) in [(former.local, false), (to.local, true)] {
+            if matches!(local, Endpoint::Stream { .. }) {
+                out.order(Order::KeepStream { local, keep });
+            }
+        }
+        if let Some(allocation) = self.allocations.get_mut(id) {
+            // A ticket takes its client to one place.
+            allocation.ticket = Some(serial.wrapping_add(1));
+        }
+        Ok(id)
+    }
+
+    /// The present ticket, if the client has asked for one.
+    pub(crate) fn write_ticket(&self, id: Id, writer: &mut Writer<'_>) {
+        if let Some(allocation) = self.allocations.get(id)
+            && let Some(serial) = allocation.ticket
+        {
+            writer.mobility_ticket(&self.tickets.make(id, serial, &allocation.username));
         }
     }
 
@@ -175,6 +229,7 @@ impl Server {
         }
         reply.success(out, |writer| {
             writer.lifetime(lifetime.as_secs() as u32);
+            self.write_ticket(id, writer);
         });
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
 use crate::reply::traffic;
 use crate::settings::Settings;
+use crate::ticket::Tickets;
 
 /// A STUN and TURN server without sockets or clocks.
 ///
@@ -23,6 +24,9 @@ pub struct Server {
     /// The IP addresses of candidates and relayed addresses: behind them are peers that are reached in memory.
     own: Vec<IpAddr>,
     pub(crate) nonces: Nonces,
+    pub(crate) tickets: Tickets,
+    /// New allocations are refused, and their clients perhaps sent elsewhere.
+    pub(crate) draining: bool,
     pub(crate) rate: RateLimiter,
     pub(crate) quotas: Quotas,
     pub(crate) allocations: Allocations,
@@ -52,6 +56,8 @@ impl Server {
                 settings.limits.nonce_lifetime,
                 Features { username_anonymity: settings.credentials.username_anonymity() },
             ),
+            tickets: Tickets::new(&settings.nonce_key),
+            draining: false,
             rate: RateLimiter::new(settings.limits.rate.clone(), &mut entropy, now.instant),
             quotas: Quotas::default(),
             allocations: Allocations::default(),
@@ -65,6 +71,12 @@ impl Server {
     /// Live allocations.
     pub fn allocations(&self) -> usize {
         self.allocations.len()
+    }
+
+    /// From now on no allocation is made; clients are sent to [`Settings::alternate_server`] if there is one. Those that
+    /// there are live on.
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
@@ -240,6 +252,10 @@ impl Node for Server {
             SocketEvent::StreamClosed { local, remote } => {
                 let client = FiveTuple { local, remote };
                 while let Some(id) = self.allocations.by_client(&client) {
+                    // RFC 8016: whoever has a ticket may come back from elsewhere.
+                    if self.allocations.get(id).is_some_and(|allocation| allocation.ticket.is_some()) {
+                        break;
+                    }
                     self.remove(id, out);
                 }
             }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub ports: RangeInclusive<u16>,
     /// The transport addresses of the SFU's ICE candidates: reached in memory only.
     pub candidates: Vec<SocketAddr>,
+    /// Where new clients are sent while this server drains.
+    pub alternate_server: Option<SocketAddr>,
     /// The key of the nonces. All workers have the same.
     pub nonce_key: [u8; 32],
     pub limits: Limits,
@@ -32,6 +34,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels per allocation.
     pub channels: usize,
+    /// Octets per second of one allocation, both ways together.
+    pub octets_per_second: u64,
     /// What a client gets that asks for less, or for nothing (RFC 8656 §7.2: 10 minutes).
     pub lifetime_default: Duration,
     /// RFC 8656 §7.2: at most one hour is recommended.
@@ -59,11 +63,19 @@ impl Default for Limits {
             allocations_per_prefix: 1_000,
             permissions: 64,
             channels: 64,
+            octets_per_second: 125_000_000,
             lifetime_default: Duration::from_secs(600),
             lifetime_max: Duration::from_secs(3600),
             nonce_lifetime: Duration::from_secs(3600),
             rate: RateLimits::default(),
         }
+    }
+}
+
+impl Limits {
+    /// For what is given back.
+    pub(crate) fn unlimited() -> Limits {
+        Limits { allocations_per_prefix: usize::MAX, ..Limits::default() }
     }
 }
 

@@ -352,7 +352,7 @@ fn a_call_may_outlast_its_credential() {
 #[test]
 fn unless_expiry_is_strict() {
     let mut world = World::with(|settings| {
-        settings.credentials = settings.credentials.clone().with_strict_expiry();
+        settings.credentials = settings.credentials.clone().with_expiry(Duration::ZERO);
     });
     let expiry = UNIX.as_secs() + 60;
     let mut alice = Client::rest(&format!("{expiry}:alice"), "7.7.7.7:1");
@@ -364,6 +364,41 @@ fn unless_expiry_is_strict() {
     world.pass(Duration::from_secs(30));
     assert_eq!(world.server.allocations(), 0);
     assert_error(&alice.refresh(&mut world, 600), 401);
+}
+
+#[test]
+fn a_strict_expiry_may_have_a_grace() {
+    let mut world = World::with(|settings| {
+        settings.credentials = settings.credentials.clone().with_expiry(Duration::from_secs(30));
+    });
+    let expiry = UNIX.as_secs() + 60;
+    let mut alice = Client::rest(&format!("{expiry}:alice"), "7.7.7.7:1").tap_challenge(&mut world);
+    assert_eq!(parse(alice.allocate(&mut world).only()).lifetime(), Some(90));
+    world.pass(Duration::from_secs(70));
+    assert_eq!(parse(alice.refresh(&mut world, 600).only()).lifetime(), Some(20));
+    let mut late = Client::rest(&format!("{expiry}:alice"), "7.7.7.7:2").tap_challenge(&mut world);
+    assert_error(&late.allocate(&mut world), 401);
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.server.allocations(), 0);
+}
+
+#[test]
+fn bandwidth_is_shared_by_both_ways() {
+    let mut world = World::with(|settings| settings.limits.octets_per_second = 10_000);
+    let bob = Client::bob().permitted(&mut world);
+    let relayed = bob.relayed;
+    let mut bob = bob;
+    let mut relay = |world: &mut World| {
+        (0..20).filter(|_| bob.send_data(world, crate::world::PEER, &[1; 460]).sent.len() == 1).count()
+    };
+    let sent = relay(&mut world);
+    assert!((18..=20).contains(&sent), "{sent}");
+    let received = (0..20).filter(|_| world.deliver_outside(relayed, crate::world::PEER, &[1; 500]).sent.len() == 1);
+    assert!(received.count() <= 2);
+    assert!(world.discarded(Discard::LimitReached) >= 18);
+    world.pass(Duration::from_millis(500));
+    let later = (0..20).filter(|_| world.deliver_outside(relayed, crate::world::PEER, &[1; 500]).sent.len() == 1);
+    assert_eq!(later.count(), 10);
 }
 
 #[test]

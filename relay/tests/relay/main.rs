@@ -6,6 +6,7 @@ mod channel;
 mod client;
 mod dual;
 mod memory;
+mod mobility;
 mod model;
 mod permission;
 mod probe;

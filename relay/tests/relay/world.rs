@@ -69,6 +69,7 @@ pub fn settings() -> Settings {
         relayed: vec!["5.5.5.5".parse().unwrap(), "2600::5".parse().unwrap()],
         ports: 50_000..=50_099,
         candidates: vec![address(CANDIDATE)],
+        alternate_server: Some(([198, 51, 100, 7], 3478).into()),
         nonce_key: [7; 32],
         limits: Limits::default(),
     }
