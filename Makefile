@@ -13,7 +13,7 @@ GOBIN := $(or $(shell command -v go >/dev/null && go env GOBIN),$(HOME)/go/bin)
 MATRIX := demo/matrix
 
 PAGE := signaling/web/dist/index.html
-PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/static/*)
+PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/src/admin/* signaling/web/static/*)
 
 .PHONY: demo demo-matrix build test check unit interop bench bench-peers benches rust node peers matrix-peers
 

@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 const HS_TOKEN: &str = "hs-token-of-the-registration-file";
 
+const ADMIN_TOKEN: &str = "an-operators-token";
+
 struct Server {
     address: SocketAddr,
     events: mpsc::Sender<Event>,
@@ -75,7 +77,7 @@ impl Server {
             drain: Drain::default(),
             metrics: Arc::new(|| vec![Default::default()]),
             demo_key: None,
-            admin_token: None,
+            admin_token: Some(ADMIN_TOKEN.into()),
             media_tcp_candidates: Vec::new(),
             tcp: signaling::Tcp::default(),
             matrix: Some(matrix),
@@ -218,4 +220,43 @@ async fn who_is_kicked_is_out_at_once_under_both_identities() {
     server.counts("hausruf_participants 1").await;
     server.push("kick", kick).await;
     server.counts("hausruf_appservice_transactions_total{kind=\"repeated\"} 1").await;
+}
+
+#[tokio::test]
+async fn an_operator_with_the_token_sees_the_call_and_ends_it() {
+    let server = Server::start().await;
+    let address = format!("ws://{}{}", server.address, join_path("@a:hs", "@a:hs:PHONE"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(address).await.unwrap();
+    let name = r#"{"type":"m.room.name","room_id":"!r:hs","sender":"@a:hs","state_key":"","origin_server_ts":1,
+        "content":{"name":"Kitchen"}}"#;
+    server.push("name", name).await;
+    for token in [None, Some(""), Some("an-operators-toke"), Some(HS_TOKEN)] {
+        let (status, body) = server.ask("POST", "/admin/survey", token, r#"{"rooms":[]}"#).await;
+        assert_eq!((status, body.as_str()), (401, "the token is wrong"));
+    }
+    let ask = |path: &'static str, body: String| {
+        let server = &server;
+        async move { server.ask("POST", path, Some(ADMIN_TOKEN), &body).await }
+    };
+    let (status, body) = ask("/admin/survey", r#"{"rooms":[]}"#.into()).await;
+    let survey: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, survey["room_count"].as_u64()), (200, Some(1)));
+    let room = &survey["rooms"][0];
+    assert_eq!((room["title"].as_str(), room["matrix_room"].as_str()), (Some("Kitchen"), Some("!r:hs")));
+    let sid = room["sid"].as_str().unwrap();
+    let (_, body) = ask("/admin/survey", format!(r#"{{"rooms":["{sid}"]}}"#)).await;
+    let survey: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(survey["rooms"][0]["participants"][0]["member"]["user_id"], "@a:hs");
+    assert_eq!(ask("/admin/survey", "{}".into()).await.0, 400);
+    assert_eq!(ask("/admin/survey", "x".repeat(5_000)).await.0, 413);
+    assert_eq!(ask("/admin/remove", format!(r#"{{"room":"{sid}","participant":"PA_none"}}"#)).await.0, 404);
+    assert_eq!(server.ask("GET", "/admin/end", Some(ADMIN_TOKEN), "").await.0, 405);
+    assert_eq!(server.ask("GET", "/admin/nothing", Some(ADMIN_TOKEN), "").await.0, 404);
+    assert_eq!(ask("/admin/end", format!(r#"{{"room":"{sid}"}}"#)).await.0, 200);
+    let mut last = None;
+    while let Some(Ok(Frame::Binary(frame))) = socket.next().await {
+        last = SignalResponse::decode(frame).unwrap().message;
+    }
+    let Some(Told::Leave(leave)) = last else { panic!("{last:?}") };
+    assert_eq!((leave.reason(), leave.action()), (DisconnectReason::RoomDeleted, Action::Disconnect));
 }

@@ -278,6 +278,19 @@ async fn the_demo_gives_tokens_that_let_in() {
 }
 
 #[tokio::test]
+async fn without_a_token_there_is_no_page_for_operators() {
+    let server = Server::start(options(), 1_000).await;
+    for path in ["/admin", "/admin.html", "//admin", "/admin/survey"] {
+        let answer = server.get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("access-control-allow-origin"), "{path}: {answer}");
+    }
+    let headers = "Authorization: Bearer \r\n";
+    let answer = server.post("/admin/survey", headers, r#"{"rooms":[]}"#).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
 async fn the_room_service_speaks_json_and_names_its_errors() {
     let server = Server::start(options(), 1_000).await;
     let admin = token(|claims| {

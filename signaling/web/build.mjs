@@ -25,6 +25,7 @@ if (process.argv.includes('--tests')) {
   const options = {
     entryPoints: {
       app: 'src/main.ts',
+      admin: 'src/admin/main.ts',
       // The frame cryptor runs in a worker, so it is a file of its own.
       'e2ee-worker': 'livekit-client/e2ee-worker',
     },

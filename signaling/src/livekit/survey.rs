@@ -14,7 +14,7 @@ const ROOMS_MAX: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Survey {
-    /// Of all rooms, shown or not.
+    /// Of all rooms with somebody in them, shown or not.
     pub room_count: usize,
     pub participant_count: usize,
     pub rooms: Vec<RoomView>,
@@ -88,13 +88,15 @@ pub struct VideoView {
 }
 
 impl Rooms {
-    /// All rooms; participants of those in `sids` alone. `title` knows what Matrix rooms are called.
+    /// All rooms with somebody in them; participants of those in `sids` alone. `title` knows what Matrix rooms are called.
     pub fn survey(&self, sids: &[&str], title: impl Fn(&str) -> Option<String>) -> Survey {
-        let mut rooms: Vec<&Room> = self.rooms.values().collect();
+        // A room that waits for its first participant is no call.
+        let mut rooms: Vec<&Room> = self.rooms.values().filter(|room| !room.sessions.is_empty()).collect();
+        let room_count = rooms.len();
         rooms.sort_by_key(|room| std::cmp::Reverse(room.sessions.len()));
         let shown = rooms.into_iter().take(ROOMS_MAX);
         Survey {
-            room_count: self.room_count(),
+            room_count,
             participant_count: self.participant_count(),
             rooms: shown.map(|room| room.view(sids.contains(&room.sid.as_str()), &title)).collect(),
         }

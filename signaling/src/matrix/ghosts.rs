@@ -9,6 +9,9 @@ use super::Member;
 
 /// A member whose membership nobody fills for this long is a ghost.
 const ABSENCE_MAX: Duration = Duration::from_secs(60);
+/// A client that is not let into the call may put its membership back whenever it is ended (Element Call does). Each time it
+/// is given twice as long, up to 2⁶ minutes, so that the two do not fill the room's history.
+const DOUBLINGS_MAX: u32 = 6;
 
 /// Member, and the key of its membership in the room: a device may have memberships of both forms.
 type Key = (Member, String);
@@ -27,11 +30,13 @@ pub struct Ghosts {
     capacity: usize,
     memberships: BTreeMap<Key, Membership>,
     due: BTreeSet<(Instant, Key)>,
+    /// How often a member became a ghost since it was last here. Bounded as the memberships are.
+    returns: BTreeMap<Member, u32>,
 }
 
 impl Ghosts {
     pub fn new(capacity: usize) -> Ghosts {
-        Ghosts { capacity, memberships: BTreeMap::new(), due: BTreeSet::new() }
+        Ghosts { capacity, memberships: BTreeMap::new(), due: BTreeSet::new(), returns: BTreeMap::new() }
     }
 
     /// Memberships that are watched.
@@ -55,9 +60,10 @@ impl Ghosts {
             return;
         }
         let membership = Membership { expires, due: None, is_ghost: false };
+        let returns = self.returns.get(&key.0).copied().unwrap_or(0).min(DOUBLINGS_MAX);
         self.memberships.insert(key.clone(), membership);
         if !present {
-            self.watch(&key, now.instant + ABSENCE_MAX);
+            self.watch(&key, now.instant + ABSENCE_MAX * 2_u32.pow(returns));
         }
     }
 
@@ -80,6 +86,9 @@ impl Ghosts {
         let first = (member.clone(), String::new());
         let of_member = self.memberships.range(first..).take_while(|((of, _), _)| of == member);
         let keys: Vec<Key> = of_member.map(|(key, _)| key.clone()).collect();
+        if present {
+            self.returns.remove(member);
+        }
         for key in keys {
             if present {
                 self.unwatch(&key);
@@ -114,6 +123,10 @@ impl Ghosts {
             let rest = membership.expires.saturating_sub(now.unix);
             self.watch(&key, now.instant + rest);
             if is_new {
+                if self.returns.len() >= self.capacity {
+                    self.returns.clear();
+                }
+                *self.returns.entry(key.0.clone()).or_default() += 1;
                 return Some(key.0);
             }
         }
@@ -200,6 +213,24 @@ mod tests {
         assert!(ghosts.count_all() == 0);
         ghosts.begin(after(start, 301), member("PHONE"), "key", expires, false);
         assert!(ghosts.count_all() == 0, "old news");
+    }
+
+    #[test]
+    fn a_client_that_puts_its_membership_back_is_given_longer_each_time() {
+        let start = start();
+        let mut ghosts = Ghosts::new(10);
+        let mut at = 0;
+        for wait in [60, 120, 240, 480, 960, 1920, 3840, 3840] {
+            ghosts.begin(after(start, at), member("PHONE"), "key", FOUR_HOURS * 2, false);
+            assert_eq!(ghosts.pop(after(start, at + wait - 1)), None, "{wait}");
+            assert_eq!(ghosts.pop(after(start, at + wait)), Some(member("PHONE")), "{wait}");
+            ghosts.end("!r", "@a:hs", "key");
+            at += wait;
+        }
+        ghosts.handle_presence(after(start, at), &member("PHONE"), true);
+        ghosts.handle_presence(after(start, at), &member("PHONE"), false);
+        ghosts.begin(after(start, at), member("PHONE"), "key", FOUR_HOURS * 2, false);
+        assert_eq!(ghosts.pop(after(start, at + 60)), Some(member("PHONE")));
     }
 
     #[test]
