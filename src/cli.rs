@@ -20,6 +20,10 @@ pub enum Command {
     Serve(Serve),
     /// Serve a web page for calls on this machine, with the API key `devkey` and the secret `secret`.
     Demo(Demo),
+    /// Write everything that has to be configured for calls beside a Matrix homeserver. Asks for what no flag says.
+    Init(Init),
+    /// Check the whole chain of a Matrix call from where you are, and say what is wrong and what to change.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -44,4 +48,59 @@ pub struct Demo {
     /// UDP and TCP port for calls; the next one serves TURN over UDP.
     #[arg(long, value_name = "PORT", default_value_t = 3478, value_parser = clap::value_parser!(u16).range(1..=65534))]
     pub udp_port: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The homeserver's name, such as https://example.org.
+    #[arg(value_name = "SERVER")]
+    pub server: String,
+    /// A copy of the server's configuration. With its tokens everything can be checked, from any machine.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The access token of a user of the homeserver; also taken from HAUSRUF_DOCTOR_TOKEN. With it, and without the
+    /// configuration, most can be checked.
+    #[arg(long, value_name = "TOKEN")]
+    pub as_user: Option<String>,
+    /// Write the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The homeserver's name: what stands behind the colon of user ids.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// The public address of calls. Default: https://calls.NAME
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The public IP address of this machine; may be given several times.
+    #[arg(long, value_name = "ADDR", num_args = 1..)]
+    pub address: Vec<IpAddr>,
+    /// Synapse's client API as this machine reaches it. Default: http://127.0.0.1:8008
+    #[arg(long, value_name = "URL")]
+    pub homeserver: Option<String>,
+    /// Synapse's client API as clients reach it. Default: https://NAME
+    #[arg(long, value_name = "URL")]
+    pub homeserver_url: Option<String>,
+    /// Where the proxy and Synapse reach this program.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7880")]
+    pub listen: SocketAddr,
+    /// The same, as Synapse reaches it. Default: http://ADDR:PORT of --listen
+    #[arg(long, value_name = "URL")]
+    pub appservice_url: Option<String>,
+    /// Synapse's present configuration, a file or a directory: what it has already is not hidden but told. Default:
+    /// that of Debian's package, if it is on this machine.
+    #[arg(long, value_name = "PATH")]
+    pub homeserver_config: Option<PathBuf>,
+    /// Where Synapse will find the registration.
+    #[arg(long, value_name = "DIR", default_value = "/etc/matrix-synapse")]
+    pub synapse_directory: PathBuf,
+    /// Where the files are written.
+    #[arg(long, value_name = "DIR", default_value = "hausruf")]
+    pub directory: PathBuf,
+    /// Overwrite what is there already, with new secrets.
+    #[arg(long)]
+    pub force: bool,
 }

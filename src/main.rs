@@ -3,7 +3,9 @@
 mod addresses;
 mod cli;
 mod demo;
+mod doctor;
 mod event_queue;
+mod init;
 mod logging;
 mod server;
 mod settings;
@@ -22,12 +24,14 @@ use cli::{Cli, Command, Demo, Serve};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Some(Command::Demo(demo)) => run_demo(&demo),
-        Some(Command::Serve(serve)) => run_serve(&serve),
-        None => run_serve(&cli.serve),
+        Some(Command::Demo(demo)) => run_demo(&demo).map(|()| ExitCode::SUCCESS),
+        Some(Command::Serve(serve)) => run_serve(&serve).map(|()| ExitCode::SUCCESS),
+        Some(Command::Init(options)) => init::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Doctor(options)) => doctor::run(&options),
+        None => run_serve(&cli.serve).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("hausruf: {error:#}");
             ExitCode::FAILURE

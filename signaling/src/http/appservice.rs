@@ -37,6 +37,21 @@ pub async fn call(app: &App, path: &str, parts: &Parts, body: Body) -> Response<
     }
 }
 
+/// `/healthz`, for whoever watches whether this program lives; a homeserver that is away is not its illness. Whoever knows
+/// the hs_token learns besides how many transactions have come.
+pub fn health(app: &App, parts: &Parts) -> Response<Body> {
+    let authorization = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let transactions = app.control.step_matrix(|service, _, _| {
+        is_bearer(authorization, &service.settings().hs_token).then(|| service.census().transactions)
+    });
+    match transactions {
+        Some(Some(transactions)) => {
+            json(StatusCode::OK, serde_json::json!({ "transactions": transactions }).to_string())
+        }
+        _ => text(StatusCode::OK, ""),
+    }
+}
+
 async fn transaction(app: &App, id: &str, body: Body) -> Response<Body> {
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         return error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too long");

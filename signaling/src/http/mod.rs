@@ -84,8 +84,7 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
                 None => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics clash"),
             }
         }
-        // For whoever watches whether this program lives; a homeserver that is away is not its illness.
-        "/healthz" if reads => text(StatusCode::OK, ""),
+        "/healthz" if reads => appservice::health(&app, &parts),
         "/demo/token" if parts.method == Method::POST => demo::token(&app, body).await,
         "/" if reads => {
             let browser = parts
