@@ -14,8 +14,9 @@ use sfu::transport::srtp::RTCP_OVERHEAD;
 use sfu::transport::{MasterKeys, SrtpError, SrtpReceiver, SrtpSender};
 
 use crate::ice_agent::IceAgent;
-use crate::meeting::TRANSPORT_CC;
+use crate::meeting::{ABS_SEND_TIME, TRANSPORT_CC};
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
+use crate::remb_estimator::RembEstimator;
 use crate::sent_stream::{SentStream, StreamSpec, TransportSequence};
 use crate::turn_client::TurnClient;
 
@@ -68,6 +69,7 @@ pub struct Caller {
     pub reports_loss: bool,
     /// Whether it makes a REMB of its own from send times.
     pub estimates_remb: bool,
+    remb: RembEstimator,
     /// Nothing is done any more: the process was killed.
     pub dead: bool,
     ssrc: u32,
@@ -94,6 +96,7 @@ impl Caller {
             remb_bps: None,
             reports_loss: true,
             estimates_remb: false,
+            remb: RembEstimator::default(),
             dead: false,
             ssrc: entropy.u32(),
             entropy,
@@ -166,6 +169,9 @@ impl Caller {
         let plain = RtpPacket::with_header(header, &packet[..length]).expect("the server sends RTP");
         if let Some(&[high, low]) = plain.extension(TRANSPORT_CC) {
             self.arrivals.receive(u16::from_be_bytes([high, low]), now.instant);
+        }
+        if let Some(&[a, b, c]) = plain.extension(ABS_SEND_TIME).filter(|_| self.estimates_remb) {
+            self.remb.receive(now.instant, [a, b, c], packet.len() as u32);
         }
         let of = |stream: &&mut ReceivedStream| {
             let repair = stream.spec.rtx.map(|(ssrc, _)| ssrc);
@@ -270,7 +276,7 @@ impl Caller {
         let blocks: Vec<ReportBlock> = self.received.iter_mut().filter_map(ReceivedStream::report).collect();
         let blocks = if self.reports_loss { blocks } else { Vec::new() };
         let ssrcs: Vec<u32> = self.received.iter().map(|stream| stream.spec.ssrc).collect();
-        let (ssrc, remb_bps) = (self.ssrc, self.remb_bps);
+        let (ssrc, remb_bps) = (self.ssrc, self.remb_bps.or(self.remb.bps()));
         for (ssrc, info) in infos {
             self.send_rtcp(
                 |writer| {

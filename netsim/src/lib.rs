@@ -21,6 +21,7 @@ pub mod nat;
 pub mod net_eq;
 pub mod picture;
 pub mod received_stream;
+pub mod remb_estimator;
 pub mod schedule;
 pub mod sent_stream;
 pub mod suite;

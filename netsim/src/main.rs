@@ -132,6 +132,9 @@ fn suite(arguments: SuiteArguments) -> Result<(), String> {
     };
     let (table, digest) = netsim::suite::run(&order).map_err(|error| error.to_string())?;
     println!("{table}\ndigest {digest:016x}");
+    let flicker: Vec<String> =
+        (order.seed..order.seed + order.runs).map(|seed| netsim::suite::flicker::changes(seed).to_string()).collect();
+    println!("D: visible changes in seven minutes, by seed: {}", flicker.join(", "));
     Ok(())
 }
 

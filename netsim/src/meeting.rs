@@ -32,7 +32,9 @@ const CALLER_PORT: u16 = 40_000;
 const OPUS: u8 = 111;
 const VP8: u8 = 96;
 const RTX: u8 = 97;
-/// The id of the transport-wide sequence number in what is subscribed to.
+/// The ids of the send time, and
+pub const ABS_SEND_TIME: u8 = 10;
+/// of the transport-wide sequence number in what is subscribed to.
 pub const TRANSPORT_CC: u8 = 12;
 
 /// The simulcast layers of a camera: rid, bit/s, size.
@@ -55,7 +57,7 @@ fn published_extensions(codec: Codec) -> ExtensionIds {
 
 /// The ids of the sections that are subscribed to: others, so that a mix-up shows.
 fn subscribed_extensions() -> ExtensionIds {
-    ExtensionIds { mid: Some(9), abs_send_time: Some(10), audio_level: Some(11), ..ExtensionIds::default() }
+    ExtensionIds { mid: Some(9), abs_send_time: Some(ABS_SEND_TIME), audio_level: Some(11), ..ExtensionIds::default() }
 }
 
 /// How a member reaches the server.

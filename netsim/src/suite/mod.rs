@@ -6,6 +6,7 @@
 //! The same seeds give the same digest.
 
 pub mod call;
+pub mod flicker;
 pub mod plot;
 pub mod scenario;
 pub mod score;

@@ -26,7 +26,7 @@ mod steady;
 mod trendline;
 
 pub use acknowledged_rate::AcknowledgedRate;
-pub use aimd::Aimd;
+pub use aimd::{Aimd, Observation};
 pub use allocator::{Choice, Room, VideoDemand, allocate};
 pub use audio_repair::AudioRepair;
 pub use estimate::Estimate;
