@@ -133,6 +133,7 @@ impl Meeting {
             ports: 49_152..=65_535,
             candidates: vec![candidate],
             nonce_key,
+            alternate_server: None,
             limits: relay::Limits::default(),
         };
         let relay = relay::Server::new(settings, world.entropy(), world.now());
