@@ -57,3 +57,23 @@ fn damaged_offers() {
         }
     }
 }
+
+/// Requests for tokens with some octets replaced by others that JSON or the answers know.
+#[test]
+fn damaged_token_requests() {
+    const PIECES: [&str; 16] =
+        ["\"", "{", "}", "[", "]", ":", ",", "\\", "\n", "null", "true", "false", "200", "400", "\u{e4}", "9"];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/token_request");
+    let inputs: Vec<Vec<u8>> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    let changes = proptest::collection::vec((0..1_000_usize, 0..12_usize, 0..PIECES.len()), 1..4);
+    proptest::proptest!(proptest::prelude::ProptestConfig::with_cases(2_000), |(input in 0..inputs.len(), changes in changes)| {
+        let mut input = inputs[input].clone();
+        for (at, length, piece) in changes {
+            let start = at.min(input.len());
+            let end = (start + length).min(input.len());
+            input.splice(start..end, PIECES[piece].bytes());
+        }
+        signaling::fuzz_token_request(&input);
+    });
+}
