@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,7 +42,10 @@ pub async fn respond(
     request: Request<Incoming>,
     slot: Arc<OwnedSemaphorePermit>,
 ) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Some(tokens) = &app.tokens {
+        strip(&mut parts, tokens.settings.path_prefix());
+    }
     let wish = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let head = parts.method == Method::HEAD;
     let endpoint = Endpoint::of(&path(&parts)).filter(|_| app.tokens.is_some());
@@ -61,6 +65,15 @@ pub async fn respond(
         *response.body_mut() = Body::empty();
     }
     Ok(response)
+}
+
+/// A proxy may pass on the path at which the public sees us, or take it off.
+fn strip(parts: &mut Parts, prefix: &str) {
+    let asked = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = asked.strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+    if let Some(Ok(rest)) = rest.map(str::parse::<PathAndQuery>) {
+        parts.uri = Uri::from(rest);
+    }
 }
 
 /// Clients whose base address ends in a slash ask for `//rtc`.

@@ -16,6 +16,7 @@ pub(crate) mod fuzz;
 mod ghosts;
 pub mod identity;
 pub mod inquiry;
+mod introduction;
 mod member;
 mod membership;
 mod openid;

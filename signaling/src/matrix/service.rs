@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use datapath::Now;
 
 use super::delayed_leave::{self, Change, JobId, Record};
+use super::introduction::{Finding, Question};
 use super::tokens::Tokens;
 use super::{Answer, Appservice, Ask, AskId, Census, Limits, Seat, ServerName, Settings, segment};
 
@@ -26,8 +27,7 @@ pub enum Output {
 /// Why something was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// Whether the homeserver knows us. Its answer goes into the log: a wrong token is the commonest mistake.
-    Introduction,
+    Introduction(Question),
     /// To put a delegated leave off, or to send it.
     Leave(JobId),
 }
@@ -38,6 +38,8 @@ pub struct Service {
     asked: BTreeMap<AskId, Purpose>,
     last_ask: u64,
     introduce_at: Option<Instant>,
+    /// Whether it was told that the homeserver does not answer.
+    is_waiting: bool,
     appservice: Appservice,
     pub(super) tokens: Tokens,
     out: Vec<Output>,
@@ -53,6 +55,7 @@ impl Service {
             asked: BTreeMap::new(),
             last_ask: 0,
             introduce_at: Some(now.instant),
+            is_waiting: false,
             appservice,
             tokens: Tokens::default(),
             out: Vec::new(),
@@ -117,14 +120,14 @@ impl Service {
         self.appservice(|appservice| appservice.handle_timeout(now));
         if self.introduce_at.is_some_and(|at| at <= now.instant) {
             self.introduce_at = None;
-            self.ask(Purpose::Introduction, Ask::get("/_matrix/client/v3/account/whoami".into()));
+            self.introduce(Question::AsToken);
         }
     }
 
     pub fn handle_answer(&mut self, now: Now, id: AskId, answer: &Answer) {
         match self.asked.remove(&id) {
             None => {}
-            Some(Purpose::Introduction) => self.handle_introduction(now, answer),
+            Some(Purpose::Introduction(question)) => self.handle_introduction(now, question, answer),
             Some(Purpose::Leave(job)) => {
                 let answer = match answer.status() {
                     Some(status) => delayed_leave::Answer::from_status(status, answer.retry_after()),
@@ -142,17 +145,30 @@ impl Service {
         self.out.push(Output::Ask { id, ask });
     }
 
-    fn handle_introduction(&mut self, now: Now, answer: &Answer) {
-        match answer.status() {
-            Some(200..=299) => tracing::info!("the homeserver knows this appservice"),
-            Some(401 | 403) => tracing::error!(
-                "the homeserver does not know matrix.as_token: compare it with the registration file, and restart the \
-                 homeserver if that is new"
-            ),
-            status => {
-                tracing::warn!(?status, "the homeserver at matrix.homeserver does not answer; calls wait for it");
+    fn handle_introduction(&mut self, now: Now, question: Question, answer: &Answer) {
+        match question.judge(answer) {
+            Finding::Fine if question == Question::AsToken => {
+                tracing::info!("the homeserver knows this appservice");
+                self.introduce(Question::OpenId);
+                self.introduce(Question::Membership);
+            }
+            Finding::Fine => {}
+            Finding::Trouble(text) => tracing::error!("{text}"),
+            Finding::Lack(text) => tracing::warn!("{text}"),
+            Finding::NoAnswer => {
+                if question == Question::AsToken && !self.is_waiting {
+                    tracing::warn!("the homeserver at matrix.homeserver does not answer; calls wait for it");
+                }
+                self.is_waiting = true;
                 self.introduce_at = Some(now.instant + INTRODUCTION_RETRY);
+                return;
             }
         }
+        self.is_waiting = false;
+    }
+
+    fn introduce(&mut self, question: Question) {
+        let ask = question.ask(&self.settings);
+        self.ask(Purpose::Introduction(question), ask);
     }
 }

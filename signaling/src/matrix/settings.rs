@@ -35,6 +35,12 @@ impl Settings {
             .is_some_and(|server| self.is_local(&server) || self.policy.opening_servers.fit(server.as_str()))
     }
 
+    /// The path in front of ours in [`Settings::service_url`], for a proxy that passes it on; no slash at its end.
+    pub fn path_prefix(&self) -> &str {
+        let host_and_path = self.service_url.split_once("://").map_or("", |(_, rest)| rest);
+        host_and_path.find('/').map_or("", |at| &host_and_path[at..])
+    }
+
     /// Whether `url` is how clients are told to reach us.
     pub fn is_own_url(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');

@@ -61,7 +61,7 @@ async fn a_join_that_is_not_visible_yet_is_asked_for_again() {
     let key = (crate::stand_in::escaped(ROOM), crate::stand_in::escaped("@alice:hs"));
     server.homeserver.world().joins_after.insert(key, 2);
     assert_eq!(server.post("/sfu/get", &sfu_get("t", "hs")).await.status, 200);
-    assert_eq!(server.homeserver.count("is_joined"), 3);
+    assert_eq!(server.homeserver.count("%21room"), 3);
 }
 
 #[tokio::test]
@@ -114,4 +114,17 @@ async fn browsers_of_any_origin_may_read_every_answer() {
         }
     }
     assert_eq!(server.ask("GET", "/healthz", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_path_of_our_own_may_be_passed_on_or_taken_off() {
+    let server = Server::at("https://example.org/calls", policy(), Authorities::load(None).unwrap(), false).await;
+    server.homeserver.vouch("t", "@alice:hs");
+    server.homeserver.join(ROOM, "@alice:hs");
+    for path in ["/sfu/get", "/calls/sfu/get", "/calls//sfu/get"] {
+        let told = server.post(path, &sfu_get("t", "hs")).await;
+        assert_eq!(told.json()["url"], "wss://example.org/calls", "{path}");
+    }
+    assert_eq!(server.ask("GET", "/calls/healthz", "", "").await.status, 200);
+    assert_eq!(server.post("/callssfu/get", &sfu_get("t", "hs")).await.status, 404);
 }

@@ -35,7 +35,7 @@ async fn the_homeservers_word_is_proof_enough() {
     delegation["delay_id"] = "d".into();
     let told = server.proxied(&format!("{CLIENT}/delegate_delayed_leave"), ALICE, &delegation).await;
     assert_eq!((told.status, told.json()), (200, json!({})));
-    assert_eq!(server.homeserver.count("userinfo"), 0);
+    assert_eq!(server.homeserver.count("access_token=t"), 0);
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn only_the_homeserver_may_speak_for_users() {
         let headers = format!("Authorization: Bearer {HS_TOKEN}\r\n{nobody}");
         assert_eq!(ask(headers).await, (401, "M_UNAUTHORIZED".to_owned()), "{nobody}");
     }
-    assert_eq!(server.homeserver.count("is_joined"), 0);
+    assert_eq!(server.homeserver.count("%21room"), 0);
     let told = server.ask("GET", &path, "", "").await;
     assert_eq!(told.status, 405);
 }
@@ -105,7 +105,7 @@ async fn another_servers_call_is_asked_for_through_the_homeserver() {
     assert_eq!(ask().await.json(), json!({ "jwt": "theirs", "url": "wss://calls.other" }));
     {
         let world = server.homeserver.world();
-        let asked = world.asked.last().unwrap();
+        let asked = world.asked.iter().rfind(|asked| asked.path == path).unwrap();
         assert_eq!(asked.authorization.as_deref(), Some(format!("Bearer {AS_TOKEN}").as_str()));
         assert_eq!(asked.body["destination"], "other");
         assert_eq!(asked.body["path"], "/_matrix/federation/v1/rtc/livekit/get_token");

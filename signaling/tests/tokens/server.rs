@@ -78,14 +78,19 @@ impl Server {
 
     /// `asks_loopback`: whether other servers may be on this machine.
     pub async fn with(policy: Policy, authorities: Authorities, asks_loopback: bool) -> Server {
+        Server::at("https://calls.hs", policy, authorities, asks_loopback).await
+    }
+
+    /// `url` is where the public finds it.
+    pub async fn at(url: &str, policy: Policy, authorities: Authorities, asks_loopback: bool) -> Server {
         let homeserver = StandIn::start(None).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let settings = Settings {
             server_name: "hs".into(),
             homeserver: format!("http://{}", homeserver.address),
-            service_url: "https://calls.hs".into(),
-            websocket_url: "wss://calls.hs".into(),
+            service_url: url.to_owned(),
+            websocket_url: url.replacen("http", "ws", 1),
             as_token: AS_TOKEN.into(),
             hs_token: HS_TOKEN.into(),
             policy: Arc::new(policy),
