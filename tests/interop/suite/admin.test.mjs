@@ -10,7 +10,7 @@ import { suite } from './scenario.mjs';
 const TOKEN = 'an-operators-token-of-forty-characters-x';
 
 class AdminWorld extends MatrixWorld {
-  settings() {
+  prepare() {
     return { tables: `\n[admin]\ntoken = "${TOKEN}"\n` };
   }
 }
