@@ -234,7 +234,7 @@ pub async fn resolve(origin: &Origin) -> Vec<SocketAddr> {
     addresses
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, Dial> {
+pub async fn dial(address: SocketAddr) -> Result<TcpStream, Dial> {
     match timeout(PATIENCE, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);

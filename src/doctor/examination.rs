@@ -1,7 +1,7 @@
 //! The order of the checks: what needs something that is wrong is left out, what does not is looked at all the same.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use config::{Config, Matrix};
 use signaling::livekit::token::{self, Claims, VideoGrant};
@@ -15,7 +15,7 @@ use super::transports::Transports;
 use super::turn::{self, Credentials};
 use super::udp::Udp;
 use super::{
-    appservice, call, discovery, features, grant, homeserver, random, reach, service, transports, turn_server,
+    appservice, call, discovery, features, grant, homeserver, random, reach, service, tcp, transports, turn_server,
 };
 
 /// The usual port, where no configuration says another.
@@ -66,6 +66,12 @@ impl Found {
 
 fn origin(url: &str) -> Option<Origin> {
     Origin::of(&url.parse().ok()?)
+}
+
+/// Whether a listener is for addresses of this family.
+fn serves(listener: &SocketAddr, ip: &IpAddr) -> bool {
+    let serves_both = listener.ip().is_unspecified() && listener.is_ipv6();
+    serves_both || listener.is_ipv4() == ip.is_ipv4()
 }
 
 fn unknown(sentence: &str) -> Verdict {
@@ -276,6 +282,19 @@ impl Patient {
             }
         }
         report.add(Check::Udp, udp.judge());
+        if let Some(config) = &self.config {
+            let mut addresses: Vec<SocketAddr> = Vec::new();
+            for listener in &config.listen.tcp {
+                let ips = udp.probes.iter().map(|(address, _)| address.ip());
+                let served = ips.filter(|ip| serves(listener, ip));
+                addresses.extend(served.map(|ip| SocketAddr::new(ip, listener.port())));
+            }
+            addresses.sort_unstable();
+            addresses.dedup();
+            if let Some(verdict) = tcp::judge(&tcp::knock(&addresses).await) {
+                report.add(Check::Tcp, verdict);
+            }
+        }
         if !found.udp.is_empty() {
             self.try_own_credentials(report, found).await;
         } else if self.config.is_some() {
@@ -313,13 +332,10 @@ impl Patient {
         }
         let mut udp = Udp { is_advertised, is_guess: self.config.is_none(), ..Udp::default() };
         let mut knocks = tokio::task::JoinSet::new();
-        let listens = |ip: &std::net::IpAddr, port: u16| {
+        let listens = |ip: &IpAddr, port: u16| {
             // Without a configuration nobody says that there is a second port, so its silence is no fault.
             self.config.as_ref().is_none_or(|config| {
-                config.listen.udp.iter().any(|listener| {
-                    let any = listener.ip().is_unspecified() && listener.is_ipv6();
-                    listener.port() == port && (any || listener.is_ipv4() == ip.is_ipv4())
-                })
+                config.listen.udp.iter().any(|listener| listener.port() == port && serves(listener, ip))
             })
         };
         let ports_tried = if self.config.is_some() { ports.len() } else { 1 };

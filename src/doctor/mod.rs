@@ -18,6 +18,7 @@ mod reach;
 mod report;
 mod service;
 mod stun;
+mod tcp;
 mod transports;
 mod turn;
 mod turn_server;

@@ -128,7 +128,7 @@ fn told(answers: &Answers, existing: &HomeserverConfig, files: &[File]) -> Strin
          Synapse{merge}; restart Synapse.\n\
          \x20 2. In the proxy: add the block of {caddy} or {nginx} for {host}; let {site} serve {well_known}, unless \
          Synapse serves it there; reload it.\n\
-         \x20 3. Open UDP {udp} in the firewall, and start: hausruf serve --config {toml}\n\
+         \x20 3. Open UDP 3478 and 3479 and TCP 3478 in the firewall, and start: hausruf serve --config {toml}\n\
          \nThen, from any machine: hausruf doctor {site} --config {toml}\n",
         registration = path("synapse/hausruf-registration.yaml"),
         conf = path("synapse/conf.d/hausruf.yaml"),
@@ -137,7 +137,6 @@ fn told(answers: &Answers, existing: &HomeserverConfig, files: &[File]) -> Strin
         caddy = path("proxy/Caddyfile"),
         nginx = path("proxy/nginx.conf"),
         well_known = path("well-known/matrix/client"),
-        udp = "3478 and 3479",
         toml = path("hausruf.toml"),
     ));
     text

@@ -42,6 +42,7 @@ pub fn text(answers: &Answers, existing: &HomeserverConfig, secrets: &Secrets) -
          # TURN for calls of the older kind, one to one.\n\
          turn_uris:\n\
          \x20 - \"turn:{host}:3478?transport=udp\"\n\
+         \x20 - \"turn:{host}:3478?transport=tcp\"\n\
          turn_shared_secret: \"{turn}\"\n\
          turn_user_lifetime: 1h\n\
          \n\

@@ -63,6 +63,7 @@ fn a_right_set_up_is_well_from_end_to_end() {
         "socket",
         "clock",
         "udp",
+        "tcp",
         "turn",
         "turn_server",
         "transactions",
