@@ -100,6 +100,7 @@ pub fn scenarios() -> Vec<Scenario> {
     element.call.audio_bps = 48_000;
     element.call.encryption = 30;
     all.push(element);
+    // The simulated publisher does not lower its rate, so this is harder than with a browser, which does.
     let mut speaker = after_onset("P1u 10 %", hotel(Loss::Bernoulli(0.1)));
     speaker.call.poor = Poor::Speaker;
     all.push(speaker);
