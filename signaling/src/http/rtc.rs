@@ -95,32 +95,31 @@ async fn check_join(app: &App, join: &Join) -> Result<(), JoinRefusal> {
     }
 }
 
-/// A client whose upgrade failed asks here why.
+/// Everything before the upgrade.
+async fn admit(app: &App, parts: &Parts, path: &str) -> Result<Join, JoinRefusal> {
+    let join = examine(app, parts, path)?;
+    check_member(app, &join).await?;
+    // Who resumes is told in the socket that the session is gone.
+    if !join.request.reconnect {
+        check_join(app, &join).await?;
+    }
+    Ok(join)
+}
+
+/// A client whose upgrade failed asks here why. It takes a 404 for the last word, so what it hears is what the socket would
+/// say: we may have been away when the socket was tried, and be back, without our rooms, when the reason is asked for.
 pub async fn validate(app: &App, parts: &Parts, path: &str) -> Response<Body> {
-    let checked = async {
-        let join = examine(app, parts, path)?;
-        check_member(app, &join).await?;
-        app.control.step(|rooms, _| rooms.check_join(&join.claims, join.opening))
-    };
-    match checked.await {
-        Ok(()) => text(StatusCode::OK, "success"),
+    match admit(app, parts, path).await {
+        Ok(_) => text(StatusCode::OK, "success"),
         Err(refusal) => refuse(refusal),
     }
 }
 
 pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedSemaphorePermit>) -> Response<Body> {
-    let join = match examine(&app, parts, path) {
+    let join = match admit(&app, parts, path).await {
         Ok(join) => join,
         Err(refusal) => return refuse(refusal),
     };
-    if let Err(refusal) = check_member(&app, &join).await {
-        return refuse(refusal);
-    }
-    if !join.request.reconnect
-        && let Err(refusal) = check_join(&app, &join).await
-    {
-        return refuse(refusal);
-    }
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(parts, &()).await else {
         return text(StatusCode::NOT_FOUND, "");
     };

@@ -32,8 +32,7 @@ async fn a_token_does_not_outlive_a_kick() {
     assert_eq!(server.enter(&jwt).await.0, 101);
     server.homeserver.leave(ROOM, "@alice:hs");
     assert_eq!(server.enter(&jwt).await.0, 401);
-    let validate = server.ask("GET", &format!("/rtc/v1/validate?access_token={jwt}"), "", "").await;
-    assert_ne!(validate.status, 200);
+    assert_eq!(server.validate(&jwt).await, 401);
     // A homeserver that is away ends no calls.
     server.homeserver.world().is_away = true;
     assert_eq!(server.enter(&jwt).await.0, 101);
@@ -70,6 +69,22 @@ async fn who_was_in_the_call_waits_until_it_is_open_again() {
     };
     let (entered, _) = tokio::join!(server.enter(&bob), alice);
     assert_eq!(entered.0, 101);
+}
+
+#[tokio::test]
+async fn who_asks_why_the_socket_failed_waits_as_the_socket_does() {
+    let server = Server::start().await;
+    let bob = foreign(&server).await;
+    assert_eq!(server.validate(&bob).await, 404);
+    let bob = renewed(&server, &bob);
+    let alice = async {
+        while server.homeserver.count("%40bob") < 3 {
+            tokio::task::yield_now().await;
+        }
+        local(&server).await
+    };
+    let (told, _) = tokio::join!(server.validate(&bob), alice);
+    assert_eq!(told, 200);
 }
 
 #[tokio::test]

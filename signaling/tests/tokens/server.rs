@@ -171,10 +171,7 @@ impl Server {
 
     /// What a socket with this token is told: the status, and the body of a refusal.
     pub async fn enter(&self, jwt: &str) -> (u16, String) {
-        let request = JoinRequest { connection_settings: Some(ConnectionSettings::default()), ..Default::default() };
-        let wrapped = WrappedJoinRequest { compression: 0, join_request: request.encode_to_vec() };
-        let encoded = BASE64_URL_SAFE.encode(wrapped.encode_to_vec());
-        let address = format!("ws://{}/rtc/v1?access_token={jwt}&join_request={encoded}", self.address);
+        let address = format!("ws://{}/rtc/v1?{}", self.address, joining(jwt));
         match tokio_tungstenite::connect_async(address).await {
             Ok(_) => (101, String::new()),
             Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
@@ -184,6 +181,18 @@ impl Server {
             Err(other) => panic!("{other}"),
         }
     }
+
+    /// What a client hears that asks why its socket failed.
+    pub async fn validate(&self, jwt: &str) -> u16 {
+        self.ask("GET", &format!("/rtc/v1/validate?{}", joining(jwt)), "", "").await.status
+    }
+}
+
+/// The query of somebody who wants to join.
+fn joining(jwt: &str) -> String {
+    let request = JoinRequest { connection_settings: Some(ConnectionSettings::default()), ..Default::default() };
+    let wrapped = WrappedJoinRequest { compression: 0, join_request: request.encode_to_vec() };
+    format!("access_token={jwt}&join_request={}", BASE64_URL_SAFE.encode(wrapped.encode_to_vec()))
 }
 
 #[allow(clippy::disallowed_methods)] // The server looks at the same clock.
