@@ -52,7 +52,7 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// The homeserver's name, such as https://example.org.
+    /// The homeserver's name, such as `https://example.org`.
     #[arg(value_name = "SERVER")]
     pub server: String,
     /// A copy of the server's configuration. With its tokens everything can be checked, from any machine.
@@ -72,22 +72,22 @@ pub struct Init {
     /// The homeserver's name: what stands behind the colon of user ids.
     #[arg(long, value_name = "NAME")]
     pub server_name: Option<String>,
-    /// The public address of calls. Default: https://calls.NAME
+    /// The public address of calls. Default: `https://calls.NAME`
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// The public IP address of this machine; may be given several times.
     #[arg(long, value_name = "ADDR", num_args = 1..)]
     pub address: Vec<IpAddr>,
-    /// Synapse's client API as this machine reaches it. Default: http://127.0.0.1:8008
+    /// Synapse's client API as this machine reaches it. Default: `http://127.0.0.1:8008`
     #[arg(long, value_name = "URL")]
     pub homeserver: Option<String>,
-    /// Synapse's client API as clients reach it. Default: https://NAME
+    /// Synapse's client API as clients reach it. Default: `https://NAME`
     #[arg(long, value_name = "URL")]
     pub homeserver_url: Option<String>,
     /// Where the proxy and Synapse reach this program.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7880")]
     pub listen: SocketAddr,
-    /// The same, as Synapse reaches it. Default: http://ADDR:PORT of --listen
+    /// The same, as Synapse reaches it. Default: `http://ADDR:PORT` of --listen
     #[arg(long, value_name = "URL")]
     pub appservice_url: Option<String>,
     /// Synapse's present configuration, a file or a directory: what it has already is not hidden but told. Default:
