@@ -9,6 +9,7 @@ mod memory;
 mod mobility;
 mod model;
 mod permission;
+mod pitfalls;
 mod probe;
 mod security;
 mod world;

@@ -80,13 +80,17 @@ impl World {
         World::with(|_| ())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
     pub fn with(change: impl FnOnce(&mut Settings)) -> World {
+        World::seeded(3, change)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
+    pub fn seeded(seed: u8, change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = settings();
         change(&mut settings);
         let now = Now { instant: Instant::now(), unix: UNIX };
         World {
-            server: Server::new(settings, Entropy::from_seed([3; 32]), now),
+            server: Server::new(settings, Entropy::from_seed([seed; 32]), now),
             now,
             taken: Vec::new(),
             probed: Vec::new(),

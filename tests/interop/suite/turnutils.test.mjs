@@ -14,10 +14,14 @@ const SPACE = `tu-${process.pid}`;
 const PEER_PORT = 3480;
 const MESSAGES = 40;
 
-const configuration = (allowed) => `
+const configuration = (allowed, folder) => `
 advertise = ["127.0.0.1", "::1"]
 [listen]
 http = "127.0.0.1:7880"
+tcp = ["[::]:3478", "[::]:5349"]
+[tls]
+certificate = "${folder}/cert.pem"
+key = "${folder}/key.pem"
 [relay]
 allowed_peers = ${JSON.stringify(allowed)}
 secrets = ["a secret shared with the homeserver"]
@@ -51,7 +55,7 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
   /** Runs `act` beside a server that lets its clients reach these prefixes. */
   const serving = async (allowed, act) => {
     const file = join(folder, 'hausruf.toml');
-    writeFileSync(file, configuration(allowed));
+    writeFileSync(file, configuration(allowed, folder));
     const server = start(BINARY, 'serve', '--config', file);
     const exited = new Promise((resolve) => server.once('exit', resolve));
     try {
@@ -78,6 +82,11 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
   };
 
   before(() => {
+    const made = spawnSync('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+      ...['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem'), '-subj', '/CN=calls'],
+    ]);
+    assert.equal(made.status, 0);
     ip('netns', 'add', SPACE);
     ip('-n', SPACE, 'link', 'set', 'lo', 'up');
     start('turnutils_peer', '-L', '127.0.0.1', '-L', '::1', '-p', `${PEER_PORT}`);
@@ -96,6 +105,31 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
       assertComplete(exchange('::1', '-x', '-s'));
       assertComplete(exchange('::1', '-x'));
       await until('relay sockets are counted', () => metric('hausruf_relay_sockets_opened_total') >= 8);
+    });
+  });
+
+  test('TCP and TLS to the client, on one port or another', async () => {
+    await serving(['127.0.0.1'], async () => {
+      assertComplete(exchange('127.0.0.1', '-t', '-s'));
+      assertComplete(exchange('127.0.0.1', '-t'));
+      assertComplete(exchange('127.0.0.1', '-t', '-S', '-p', '5349'));
+      assertComplete(exchange('127.0.0.1', '-t', '-S', '-s'));
+      assert.ok(metric('hausruf_streams') >= 0);
+    });
+  });
+
+  test('a client that moves (mobility)', async () => {
+    await serving(['127.0.0.1'], async () => {
+      assertComplete(exchange('127.0.0.1', '-M'));
+      assertComplete(exchange('127.0.0.1', '-M', '-s'));
+    });
+  });
+
+  test('a Binding request', async () => {
+    await serving([], async () => {
+      const { status, stdout } = spawnSync('ip', inside('turnutils_stunclient', '-p', '3478', '127.0.0.1'), { encoding: 'utf8', timeout: 20_000 });
+      assert.equal(status, 0);
+      assert.match(stdout, /UDP reflexive addr: 127\.0\.0\.1:/);
     });
   });
 
