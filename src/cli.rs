@@ -24,6 +24,21 @@ pub enum Command {
     Init(Init),
     /// Check the whole chain of a Matrix call from where you are, and say what is wrong and what to change.
     Doctor(Doctor),
+    /// Make a TURN credential with the first of relay.secrets, and print its username and password.
+    Credentials(Credentials),
+}
+
+#[derive(Debug, Args)]
+pub struct Credentials {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
+    /// Whom it is for: quotas count by this name.
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// Seconds until it expires.
+    #[arg(long = "lifetime", value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub lifetime_s: u64,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cli;
+mod credentials;
 mod demo;
 mod doctor;
 mod event_queue;
@@ -19,7 +20,7 @@ use anyhow::Context;
 use clap::Parser;
 use config::Config;
 
-use cli::{Cli, Command, Demo, Serve};
+use cli::{Cli, Command, Credentials, Demo, Serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some(Command::Init(options)) => init::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(options)) => doctor::run(&options),
         None => run_serve(&cli.serve).map(|()| ExitCode::SUCCESS),
+        Some(Command::Credentials(wanted)) => run_credentials(&wanted).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -51,6 +53,14 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
     }
     logging::start(&config.log)?;
     server::run(&config, false, || ())
+}
+
+fn run_credentials(wanted: &Credentials) -> anyhow::Result<()> {
+    let path = wanted.config.as_deref().context("name the configuration with --config FILE")?;
+    let unix = datapath::driver::Clock::new().read().unix;
+    let minted = credentials::mint(&load(path)?, wanted, unix)?;
+    println!("username: {}\npassword: {}", minted.username, minted.password);
+    Ok(())
 }
 
 fn load(path: &Path) -> anyhow::Result<Config> {
