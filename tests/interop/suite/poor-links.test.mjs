@@ -11,6 +11,8 @@ const GOOD = 'seed = 7\n[[both]]\nrate_kbps = 10000\ndelay_ms = 15\nqueue_ms = 3
 const HOTEL = 'seed = 7\n[[both]]\nrate_kbps = 200\ndelay_ms = 150\nqueue_ms = 500\nloss_percent = 10\n';
 const NARROW = 'seed = 7\n[[both]]\nrate_kbps = 250\ndelay_ms = 25\nqueue_ms = 300\n';
 const RATE = 48_000;
+/** A starved machine conceals too: such a run says nothing. */
+const VOID = 'void: the machine conceals more than 1 % on a good link';
 
 /** What is heard and seen of `identity` from now on, for so many seconds of sound. */
 async function during(page, identity, seconds) {
@@ -48,18 +50,19 @@ async function call(world, room) {
   return { link, ben, isVoid: before.concealed > 1 };
 }
 
-scenario('200 kbit/s, 300 ms, 10 % loss: the speaker is heard', async (world, room) => {
+scenario('200 kbit/s, 300 ms, 10 % loss: the speaker is heard', async (world, room, context) => {
   const { link, ben, isVoid } = await call(world, room);
+  if (isVoid) return context.skip(VOID);
   link.change(HOTEL);
   const settling = await during(ben, 'anna', 10);
   const after = await during(ben, 'anna', 30);
   console.log(`# P1: ${after.concealed.toFixed(2)} % concealed, ${after.fps.toFixed(1)} fps (the first ten seconds: ${settling.concealed.toFixed(2)} %)`);
-  if (isVoid) return console.log('# void: the machine is too busy for sound');
   assert.ok(after.concealed <= 4, `${after.concealed} % of what Ben hears is made up`);
 }, { seconds: 240 });
 
-scenario('250 kbit/s for 30 s: heard meanwhile, and whole again soon after', async (world, room) => {
+scenario('250 kbit/s for 30 s: heard meanwhile, and whole again soon after', async (world, room, context) => {
   const { link, ben, isVoid } = await call(world, room);
+  if (isVoid) return context.skip(VOID);
   await sees(ben, 'anna', { width: 640, seconds: 30 });
   link.change(NARROW);
   const settling = await during(ben, 'anna', 5);
@@ -69,7 +72,6 @@ scenario('250 kbit/s for 30 s: heard meanwhile, and whole again soon after', asy
   await sees(ben, 'anna', { width: 640, frames: 5, seconds: 30 });
   const back = (Date.now() - since) / 1000;
   console.log(`# B: ${meanwhile.concealed.toFixed(2)} % concealed, ${meanwhile.fps.toFixed(1)} fps (the first five seconds: ${settling.concealed.toFixed(2)} %); large again after ${back.toFixed(1)} s`);
-  if (isVoid) return console.log('# void: the machine is too busy for sound');
   assert.ok(meanwhile.concealed <= 3, `${meanwhile.concealed} % of what Ben hears is made up`);
   assert.ok(meanwhile.fps >= 5, `${meanwhile.fps} pictures a second`);
   assert.ok(back <= 7, `large again after ${back} s`);

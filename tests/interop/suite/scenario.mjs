@@ -4,8 +4,8 @@ import { after, before, test } from 'node:test';
 import { World } from '../harness/world.mjs';
 
 /**
- * `const scenario = suite('media')`, then `scenario('a title', async (world, room) => {…})`. Each
- * scenario gets a room name of its own.
+ * `const scenario = suite('media')`, then `scenario('a title', async (world, room, context) => {…})`. Each
+ * scenario gets a room name of its own; by the context it may say that it was skipped, and why.
  */
 export function suite(name, Kind = World, { skip: skipAll = false } = {}) {
   let world;
@@ -17,9 +17,9 @@ export function suite(name, Kind = World, { skip: skipAll = false } = {}) {
     await world?.close();
   });
   return function scenario(title, body, { skip = skipAll, seconds = 90 } = {}) {
-    test(title, { skip, timeout: seconds * 1000 }, async () => {
+    test(title, { skip, timeout: seconds * 1000 }, async (context) => {
       try {
-        await body(world, `${name}-${++rooms}`);
+        await body(world, `${name}-${++rooms}`, context);
         if (world.server.exit !== undefined && !world.server.expectExit) {
           throw new Error(`the server ended with ${world.server.exit}`);
         }
