@@ -1,28 +1,20 @@
 //! The order of the checks: what needs something that is wrong is left out, what does not is looked at all the same.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use config::{Config, Matrix};
 use signaling::livekit::token::{self, Claims, VideoGrant};
 
 use super::account::{self, Whoami};
-use super::connection::{Dialer, Origin, resolve};
+use super::connection::{Dialer, Origin};
 use super::http::HttpError;
 use super::report::{Check, Report, Verdict};
-use super::stun::{self, Probe};
 use super::transports::Transports;
-use super::turn::{self, Credentials};
-use super::udp::Udp;
-use super::{
-    appservice, call, discovery, features, grant, homeserver, random, reach, service, tcp, transports, turn_server,
-};
-
-/// The usual port, where no configuration says another.
-const UDP_PORTS: [u16; 2] = [3478, 3479];
+use super::{appservice, call, discovery, features, grant, homeserver, random, reach, service, transports};
 
 /// Seconds for which a token of our own is good.
-const TOKEN_LIFE_S: u64 = 300;
+pub(super) const TOKEN_LIFE_S: u64 = 300;
 
 /// What there is to look at.
 pub struct Patient {
@@ -36,45 +28,39 @@ pub struct Patient {
 
 /// Somebody whom the homeserver knows.
 #[derive(Clone)]
-struct Account {
-    token: String,
-    user: String,
+pub(super) struct Account {
+    pub(super) token: String,
+    pub(super) user: String,
 }
 
 /// What the checks so far have brought to light.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// Base address of the homeserver's client API.
-    base: Option<String>,
+    pub(super) base: Option<String>,
     /// The appservice's own user, and the user given with `--as-user`.
-    appservice: Option<Account>,
-    user: Option<Account>,
+    pub(super) appservice: Option<Account>,
+    pub(super) user: Option<Account>,
     /// Base address of our own service.
-    service: Option<String>,
-    ahead_s: Vec<(String, i64)>,
+    pub(super) service: Option<String>,
+    pub(super) ahead_s: Vec<(String, i64)>,
     /// UDP addresses that answer.
-    udp: Vec<SocketAddr>,
+    pub(super) udp: Vec<SocketAddr>,
     /// How we look from there.
-    seen_as: Option<SocketAddr>,
+    pub(super) seen_as: Option<SocketAddr>,
 }
 
 impl Found {
-    fn anybody(&self) -> Option<&Account> {
+    pub(super) fn anybody(&self) -> Option<&Account> {
         self.user.as_ref().or(self.appservice.as_ref())
     }
 }
 
-fn origin(url: &str) -> Option<Origin> {
+pub(super) fn origin(url: &str) -> Option<Origin> {
     Origin::of(&url.parse().ok()?)
 }
 
-/// Whether a listener is for addresses of this family.
-fn serves(listener: &SocketAddr, ip: &IpAddr) -> bool {
-    let serves_both = listener.ip().is_unspecified() && listener.is_ipv6();
-    serves_both || listener.is_ipv4() == ip.is_ipv4()
-}
-
-fn unknown(sentence: &str) -> Verdict {
+pub(super) fn unknown(sentence: &str) -> Verdict {
     Verdict::Unknown(sentence.to_owned())
 }
 
@@ -83,7 +69,7 @@ impl Patient {
         self.config.as_ref()?.matrix.as_ref()
     }
 
-    fn own_url(&self) -> Option<&str> {
+    pub(super) fn own_url(&self) -> Option<&str> {
         Some(self.matrix()?.url.as_str())
     }
 
@@ -269,119 +255,6 @@ impl Patient {
         found.service = Some(url);
     }
 
-    async fn look_at_relay(&self, report: &mut Report, found: &mut Found) {
-        let udp = self.knock_over_udp(found).await;
-        let Some(udp) = udp else {
-            report.add(Check::Udp, unknown("No address of the server is known, so UDP is not checked."));
-            return;
-        };
-        for (address, probe) in &udp.probes {
-            if let Probe::Answered(seen_as) = probe {
-                found.udp.push(*address);
-                found.seen_as = found.seen_as.or(Some(*seen_as));
-            }
-        }
-        report.add(Check::Udp, udp.judge());
-        if let Some(config) = &self.config {
-            let mut addresses: Vec<SocketAddr> = Vec::new();
-            for listener in &config.listen.tcp {
-                let ips = udp.probes.iter().map(|(address, _)| address.ip());
-                let served = ips.filter(|ip| serves(listener, ip));
-                addresses.extend(served.map(|ip| SocketAddr::new(ip, listener.port())));
-            }
-            addresses.sort_unstable();
-            addresses.dedup();
-            if let Some(verdict) = tcp::judge(&tcp::knock(&addresses).await) {
-                report.add(Check::Tcp, verdict);
-            }
-        }
-        if !found.udp.is_empty() {
-            self.try_own_credentials(report, found).await;
-        } else if self.config.is_some() {
-            // No TURN server answers where no UDP does.
-            return;
-        }
-        if let (Some(base), Some(account)) = (&found.base, found.anybody()) {
-            let verdict = match turn_server::ask(&self.dialer, base, &account.token).await {
-                Ok(server) => turn_server::try_out(server.as_ref()).await.judge(),
-                Err(error) => {
-                    let origin = origin(base).expect("it was reached before");
-                    reach::judge_request(&origin, &error, "Synapse")
-                }
-            };
-            report.add(Check::TurnServer, verdict);
-        }
-    }
-
-    /// `None` where nothing says where to knock.
-    async fn knock_over_udp(&self, found: &Found) -> Option<Udp> {
-        let service = found.service.as_deref().or(self.own_url()).and_then(origin);
-        let named: Vec<SocketAddr> = match &service {
-            Some(service) => resolve(service).await,
-            None => Vec::new(),
-        };
-        let ports: Vec<u16> = match &self.config {
-            Some(config) => config.listen.udp.iter().map(SocketAddr::port).collect(),
-            None => UDP_PORTS.to_vec(),
-        };
-        let advertised = self.config.as_ref().map(|config| config.advertise.clone()).unwrap_or_default();
-        let is_advertised = !advertised.is_empty();
-        let ips = if is_advertised { advertised } else { named.iter().map(SocketAddr::ip).collect() };
-        if ips.is_empty() {
-            return None;
-        }
-        let mut udp = Udp { is_advertised, is_guess: self.config.is_none(), ..Udp::default() };
-        let mut knocks = tokio::task::JoinSet::new();
-        let listens = |ip: &IpAddr, port: u16| {
-            // Without a configuration nobody says that there is a second port, so its silence is no fault.
-            self.config.as_ref().is_none_or(|config| {
-                config.listen.udp.iter().any(|listener| listener.port() == port && serves(listener, ip))
-            })
-        };
-        let ports_tried = if self.config.is_some() { ports.len() } else { 1 };
-        for &ip in &ips {
-            for &port in ports.iter().take(ports_tried).filter(|port| listens(&ip, **port)) {
-                let address = SocketAddr::new(ip, port);
-                knocks.spawn(async move { (false, address, stun::probe(address).await) });
-            }
-        }
-        for other in named.iter().filter(|address| !ips.contains(&address.ip())) {
-            let address = SocketAddr::new(other.ip(), ports[0]);
-            knocks.spawn(async move { (true, address, stun::probe(address).await) });
-        }
-        while let Some(Ok((is_other, address, probe))) = knocks.join_next().await {
-            let probes = if is_other { &mut udp.others } else { &mut udp.probes };
-            probes.push((address, probe));
-        }
-        udp.probes.sort_unstable_by_key(|(address, _)| *address);
-        udp.others.sort_unstable_by_key(|(address, _)| *address);
-        Some(udp)
-    }
-
-    async fn try_own_credentials(&self, report: &mut Report, found: &Found) {
-        let Some(config) = &self.config else {
-            return;
-        };
-        let Some(secret) = config.relay.secrets.first() else {
-            let told = "hausruf.toml has no relay.secrets, so calls of the older kind (one to one) get no relay: write one \
-                        there, and the same as turn_shared_secret in Synapse's configuration.";
-            return report.add(Check::Turn, Verdict::Lost(told.into()));
-        };
-        let server = found.udp[0];
-        let credentials = rest_credentials(secret.reveal());
-        let echo = turn::echo(server, &credentials).await;
-        let works = echo.is_ok();
-        report.add(Check::Turn, turn_server::judge_own(server, &echo));
-        // A datagram from the server's own machine comes from nowhere outside.
-        if let Some(seen_as) = found.seen_as.filter(|seen_as| works && seen_as.ip() != server.ip()) {
-            let ports = format!("{}-{}", config.relay.ports.start(), config.relay.ports.end());
-            let heard = turn::hears_from_outside(server, seen_as, &credentials).await;
-            if let Some(verdict) = turn_server::judge_range(heard, &ports) {
-                report.add(Check::Turn, verdict);
-            }
-        }
-    }
-
     /// A token, by the way of every client or made with our own key, and a call with it.
     async fn call(&self, report: &mut Report, found: &Found) {
         let Some(service) = &found.service else {
@@ -506,13 +379,6 @@ impl Patient {
 }
 
 #[allow(clippy::disallowed_methods)] // the real clock
-fn unix_s() -> u64 {
+pub(super) fn unix_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Credentials of the REST scheme, good for five minutes.
-fn rest_credentials(secret: &str) -> Credentials {
-    let username = format!("{}:doctor", unix_s() + TOKEN_LIFE_S);
-    let password = relay::rest_password(secret.as_bytes(), &username);
-    Credentials { username, password }
 }

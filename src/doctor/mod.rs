@@ -13,6 +13,7 @@ mod features;
 mod grant;
 mod homeserver;
 mod http;
+mod media_path;
 mod random;
 mod reach;
 mod report;
