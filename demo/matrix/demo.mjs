@@ -49,7 +49,7 @@ async function main() {
   }
   synapse.configure({ rc_login: { address: { per_second: 10, burst_count: 100 }, account: { per_second: 10, burst_count: 100 } } });
   const url = `http://${ADDRESS}:${CALLS_PORT}`;
-  const config = placeBeside(synapse, { folder: DATA, url, address: ADDRESS, listen: `${ADDRESS}:${CALLS_PORT}` });
+  const config = placeBeside(synapse, { binary: BINARY, folder: join(DATA, 'hausruf'), url, address: ADDRESS, listen: `${ADDRESS}:${CALLS_PORT}` });
   console.log('starting Synapse (the first time takes a while), Hausruf and Element Call');
   await startHausruf(config, url);
   running.push(() => synapse.stop());
@@ -66,7 +66,6 @@ other as bob with the password bob. Ctrl-C ends everything.
 }
 
 async function startHausruf(config, url) {
-  if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there: cargo build --release`);
   const logFile = join(DATA, 'hausruf.log');
   const log = openSync(logFile, 'a');
   const child = spawn(BINARY, ['serve', '--config', config], { stdio: ['ignore', log, log], detached: true });

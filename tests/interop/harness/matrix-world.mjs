@@ -34,7 +34,7 @@ export class MatrixWorld extends World {
     rmSync(folder, { recursive: true, force: true });
     const { settings, tls, ...more } = this.prepare(folder);
     this.synapse = this.makeSynapse({ folder, address: ADDRESS, serverName: `${ADDRESS}:8448` }, settings, tls);
-    this.config = placeBeside(this.synapse, { folder: join(folder, 'hausruf'), url: BASE_URL, address: ADDRESS, listen: `${ADDRESS}:${HTTP_PORT}`, ...more });
+    this.config = placeBeside(this.synapse, { binary: HAUSRUF_BIN, folder: join(folder, 'hausruf'), url: BASE_URL, address: ADDRESS, listen: `${ADDRESS}:${HTTP_PORT}`, ...more });
     this.server = new Server(this.net, name, () => [HAUSRUF_BIN, ['serve', '--config', this.config]]);
   }
 

@@ -87,7 +87,7 @@ export class TwoHouses extends TwoHomeservers {
 
   placeBesideSecond(folder, tables) {
     const url = `http://${ADDRESS}:7881`;
-    const config = placeBeside(this.second, { folder, url, address: ADDRESS, listen: `${ADDRESS}:7881`, ports: [3480, 3481], tables });
+    const config = placeBeside(this.second, { binary: HAUSRUF_BIN, folder, url, address: ADDRESS, listen: `${ADDRESS}:7881`, ports: [3480, 3481], tables });
     this.secondServer = new Server(this.net, `${this.name}-second`, () => [HAUSRUF_BIN, ['serve', '--config', config]], url);
   }
 
