@@ -16,7 +16,7 @@ const STEPS: usize = 7 * 60 * 4;
 const LOWEST: f64 = 33_000.0;
 const HIGHEST: f64 = 1_600_000.0;
 
-/// The estimates of a seed, in bit/s, one every [`STEP`].
+/// The estimates of a seed, in bit/s, one every `STEP`.
 pub fn estimates(seed: u64) -> Vec<u64> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
