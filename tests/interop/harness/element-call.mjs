@@ -36,7 +36,8 @@ export class ElementCall {
     await page.fill('[data-testid=login_username]', name);
     await page.fill('[data-testid=login_password]', password);
     await page.click('[data-testid=login_login]');
-    await page.waitForURL((url) => url.pathname === '/', { timeout: 30_000 });
+    // Not waitForURL: that waits for a load, and the page changes its address without one.
+    await page.waitForFunction(() => location.pathname === '/', undefined, { timeout: 30_000 });
   }
 
   async open(room) {
