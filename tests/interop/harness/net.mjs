@@ -88,6 +88,13 @@ export class Net {
     ip('-n', this.client(index), 'rule', blocked ? 'add' : 'del', 'pref', '10', 'ipproto', 'udp', 'blackhole');
   }
 
+  /** Drops all UDP of a client, and TCP to the port of media: nothing but HTTP gets through. */
+  blockMedia(index, blocked) {
+    this.blockUdp(index, blocked);
+    const tcp = ['ipproto', 'tcp', 'dport', '3478', 'blackhole'];
+    ip('-n', this.client(index), 'rule', blocked ? 'add' : 'del', 'pref', '11', ...tcp);
+  }
+
   /** An HTTP request made inside the server's namespace; answers `{status, headers, body}`. */
   fetch(url, options = {}) {
     const done = spawnSync(IP, ['netns', 'exec', this.server, process.execPath, FETCH, url, JSON.stringify(options)], {

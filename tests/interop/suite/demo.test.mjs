@@ -100,8 +100,8 @@ scenario('a blocked camera is said in a sentence', async (world, room) => {
   await page.locator('.problem', { hasText: 'Your browser blocked the camera' }).waitFor();
 });
 
-scenario('a server that cannot be reached over UDP is said in a sentence', async (world, room) => {
-  world.net.blockUdp(3, true);
+scenario('a server whose ports of media cannot be reached is said in a sentence', async (world, room) => {
+  world.net.blockMedia(3, true);
   try {
     const page = await world.demoPage(3, { path: `/#room=${room}` });
     await page.waitForSelector('.preview.has-video');
@@ -109,7 +109,7 @@ scenario('a server that cannot be reached over UDP is said in a sentence', async
     await page.click('button[type=submit]');
     await page.locator('.problem', { hasText: /Cannot reach UDP \d+/ }).waitFor({ timeout: 45_000 });
   } finally {
-    world.net.blockUdp(3, false);
+    world.net.blockMedia(3, false);
   }
 });
 
