@@ -57,6 +57,9 @@ enum Load {
     Relay { size: usize, pacing: &'static str },
 }
 
+/// A server that finds out what its subscribers' links carry does so in the first seconds of a call.
+const PROBING_SECONDS: u32 = 4;
+
 /// Allocations of a relay's load, each with a flow in both directions.
 const ALLOCATIONS: usize = 50;
 
@@ -256,7 +259,7 @@ fn measure(case: &Case, running: &Running, round: usize, options: &Options) -> R
         )),
         (Load::FanOut { rooms, subscribers, pacing }, _) => words(&format!(
             "loadgen {} --room bench-{round}-{rooms}-{subscribers}-{pacing} --rooms {rooms} --publishers 1 \
-             --subscribers {subscribers} --pacing {pacing} --no-audio",
+             --subscribers {subscribers} --pacing {pacing} --no-audio --settle {PROBING_SECONDS}",
             running.login()
         )),
         (Load::Relay { size, pacing }, _) => words(&format!(
