@@ -130,14 +130,16 @@ impl SendSide {
         let estimate = aimd.rate_bps();
         let mut found: Option<f64> = None;
         let mut last_sent = None;
-        let mut any = false;
         history.acknowledge(feedback, |packet| batch.push(packet));
         // What was sent into a silence says nothing about how much a link loses.
         let told_from = if was_silent { batch.iter().position(|packet| packet.arrival.is_some()) } else { Some(0) };
-        any |= !batch.is_empty();
         for (at, packet) in batch.iter().enumerate().skip(told_from.unwrap_or(batch.len())) {
-            let next = batch[at + 1..].iter().find_map(|packet| packet.arrival);
-            let overtaken = packet.arrival.zip(next).is_some_and(|(this, next)| this > next + OVERTAKEN_TICKS);
+            // Looked for behind an arrived packet only, so that the whole is walked once: a feedback of missing packets
+            // alone would else cost their square.
+            let overtaken = packet.arrival.is_some_and(|this| {
+                let next = batch[at + 1..].iter().find_map(|packet| packet.arrival);
+                next.is_some_and(|next| this > next + OVERTAKEN_TICKS)
+            });
             let sent_us = packet.sent_at.saturating_duration_since(epoch).as_micros() as i64;
             let arrival_us = packet.arrival.map(|ticks| ticks * 250);
             let octets = u32::from(packet.octets);
@@ -157,7 +159,7 @@ impl SendSide {
             }
         }
         self.batch = batch;
-        if !any {
+        if self.batch.is_empty() {
             return;
         }
         if was_silent && last_sent.is_none() {
