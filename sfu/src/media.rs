@@ -10,7 +10,7 @@ use crate::media_packet::MediaPacket;
 use crate::pacing::DEPARTURE_OVERHEAD;
 use crate::participant::{Participant, Source};
 use crate::published_track::PublishedTrack;
-use crate::rtp::{Extensions, RtpHeader, RtpPacket, rtx_unwrap};
+use crate::rtp::{AudioLevel, Extensions, RtpHeader, RtpPacket, rtx_unwrap};
 use crate::sequence::Received;
 use crate::sfu::Sfu;
 use crate::speaker;
@@ -23,6 +23,7 @@ struct Arrived<'a> {
     sequence: u64,
     header: RtpHeader,
     received_at: Instant,
+    audio_level: Option<AudioLevel>,
     bytes: &'a [u8],
     /// Where `bytes` lie.
     place: Place,
@@ -70,6 +71,7 @@ impl Sfu {
         let bytes = &mut datagram.payload[..length];
         let participant = &mut self.participants[key];
         let extensions = Extensions::of(&header, bytes, &participant.extensions);
+        let audio_level = extensions.audio_level;
         if let Some(sequence) = extensions.transport_cc {
             participant.arrivals.receive(sequence, received_at);
             if let Some(at) = participant.arrivals.next_feedback() {
@@ -92,7 +94,7 @@ impl Sfu {
                 return Err(Discard::MalformedRtp);
             };
             let place = Place { datagram: index, octets: 0..length };
-            return Ok(Some(Arrived { source, sequence, header, received_at, bytes, place }));
+            return Ok(Some(Arrived { source, sequence, header, received_at, audio_level, bytes, place }));
         }
         // A retransmission (RFC 4588): the packet that was lost, if it carries one.
         if Some(header.payload_type) != track.spec.rtx_payload_type {
@@ -105,12 +107,12 @@ impl Sfu {
         let header = RtpHeader::parse(bytes).map_err(|_| Discard::MalformedRtp)?;
         let Some(sequence) = stream.statistics.unwrap(header.sequence_number) else { return Ok(None) };
         let place = Place { datagram: index, octets: length - bytes.len()..length };
-        Ok(Some(Arrived { source, sequence, header, received_at, bytes, place }))
+        Ok(Some(Arrived { source, sequence, header, received_at, audio_level, bytes, place }))
     }
 
     /// Takes note of a packet of an encoding, original or repaired, and keeps it for those who are to have it.
     fn gather(&mut self, now: Now, arrived: Arrived<'_>) -> Result<(), Discard> {
-        let Arrived { source, sequence, header, received_at, bytes, place } = arrived;
+        let Arrived { source, sequence, header, received_at, audio_level, bytes, place } = arrived;
         let packet = RtpPacket::with_header(header, bytes).map_err(|_| Discard::MalformedRtp)?;
         let payload = packet.payload();
         let track = &mut self.tracks[source.track];
@@ -142,12 +144,9 @@ impl Sfu {
         if track.muted {
             return Err(Discard::Muted);
         }
-        if let Some(audio) = &mut track.audio {
-            let extensions = Extensions::of(&header, bytes, &self.participants[track.publisher].extensions);
-            if let Some(level) = extensions.audio_level {
-                audio.receive(now.instant, media.timestamp, level.level);
-                self.speakers_due.schedule(now.instant + speaker::INTERVAL, Timer::Speakers, &mut self.deadlines);
-            }
+        if let Some((audio, level)) = track.audio.as_mut().zip(audio_level) {
+            audio.receive(now.instant, media.timestamp, level.level);
+            self.speakers_due.schedule(now.instant + speaker::INTERVAL, Timer::Speakers, &mut self.deadlines);
         }
         if track.subscriptions.is_empty() {
             stream.missing.clear();
