@@ -32,6 +32,8 @@ mod outbound;
 mod page;
 mod server;
 mod tcp;
+#[cfg(test)]
+mod test_clock;
 
 pub use leave_store::LeaveStore;
 pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};

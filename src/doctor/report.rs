@@ -74,6 +74,15 @@ pub enum Verdict {
     Unknown(String),
 }
 
+/// The sentence of what a test expects to be wrong.
+#[cfg(test)]
+pub fn wrong(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Wrong(sentence) => sentence,
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Verdict {
     pub fn is_wrong(&self) -> bool {
         matches!(self, Verdict::Wrong(_))

@@ -165,15 +165,9 @@ pub fn judge_socket(short: &Result<(), Trouble>, long: &Result<(), Trouble>, ser
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::report::wrong;
 
     const AT: &str = "https://calls.example.org";
-
-    fn wrong(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Wrong(sentence) => sentence,
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn a_proxy_without_a_server_and_one_without_routes_are_told_apart() {

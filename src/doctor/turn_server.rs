@@ -138,13 +138,7 @@ impl HandedOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wrong(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Wrong(sentence) => sentence,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::doctor::report::wrong;
 
     #[test]
     fn what_the_homeserver_hands_out_is_judged() {

@@ -68,13 +68,7 @@ impl Udp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wrong(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Wrong(sentence) => sentence,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::doctor::report::wrong;
 
     fn at(address: &str) -> SocketAddr {
         address.parse().unwrap()

@@ -100,12 +100,12 @@ pub fn index_of(quality: VideoQuality, published: &[VideoQuality]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
     fn start() -> Instant {
-        Instant::now()
+        test_clock::start().instant
     }
 
     #[test]

@@ -193,6 +193,7 @@ impl Negotiation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_clock;
 
     const LAYOUT: &str = include_str!("../../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
 
@@ -202,9 +203,8 @@ mod tests {
         negotiation
     }
 
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
     fn start() -> Instant {
-        Instant::now()
+        test_clock::start().instant
     }
 
     fn asked(negotiation: &mut Negotiation, waiting: [u32; 2]) -> Option<(u32, u32)> {

@@ -162,15 +162,10 @@ impl Ghosts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Some instant to count from.
-    fn start() -> Now {
-        Now { instant: Instant::now(), unix: Duration::from_secs(1_000_000) }
-    }
+    use crate::test_clock::{self, start};
 
     fn after(start: Now, seconds: u64) -> Now {
-        let passed = Duration::from_secs(seconds);
-        Now { instant: start.instant + passed, unix: start.unix + passed }
+        test_clock::after(start, Duration::from_secs(seconds))
     }
 
     fn member(device: &str) -> Member {

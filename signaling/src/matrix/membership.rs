@@ -101,15 +101,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Some instant to count from.
-    fn start() -> Now {
-        Now { instant: Instant::now(), unix: Duration::from_secs(1_000_000) }
-    }
-
-    fn after(start: Now, passed: Duration) -> Now {
-        Now { instant: start.instant + passed, unix: start.unix + passed }
-    }
+    use crate::test_clock::{after, start};
 
     fn answer(status: u16, body: &'static str) -> Answer {
         Answer::Status { status, retry_after: None, body: body.into() }
