@@ -163,6 +163,16 @@ impl SendQueue {
         &self.octets[self.sent..]
     }
 
+    /// What waits, frame by frame; of the first perhaps the rest.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let mut end = 0;
+        self.frames.iter().map(move |frame| {
+            let begin = end.max(self.sent);
+            end += frame.length;
+            &self.octets[begin..end]
+        })
+    }
+
     /// The first `count` octets are gone.
     pub fn advance(&mut self, count: usize) {
         // `sent` counts from the beginning of the first frame that is not wholly gone.

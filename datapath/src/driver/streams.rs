@@ -340,11 +340,7 @@ impl Connection {
                 None => (&self.stream.socket).write(self.queue.octets()).inspect(|&count| self.queue.advance(count)),
                 Some(tls) if tls.wants_write() => tls.write_tls(&mut &self.stream.socket),
                 Some(_) if self.queue.is_empty() => return Ok(false),
-                Some(tls) => {
-                    let octets = self.queue.octets();
-                    let ahead = &octets[..octets.len().min(ENCRYPT_AHEAD)];
-                    tls.writer().write(ahead).inspect(|&count| self.queue.advance(count))
-                }
+                Some(tls) => encrypt(tls, &self.queue).inspect(|&count| self.queue.advance(count)),
             };
             match sent {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -354,5 +350,105 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Encrypts what waits, and returns how many octets of it. Each frame gets a record of its own: there are clients
+/// (coturn's among them) that look for one message in a record and lose what stands behind it.
+fn encrypt(tls: &mut ServerConnection, queue: &SendQueue) -> io::Result<usize> {
+    let mut encrypted = 0;
+    for frame in queue.frames() {
+        let count = tls.writer().write(frame)?;
+        encrypted += count;
+        if count < frame.len() || encrypted >= ENCRYPT_AHEAD {
+            break;
+        }
+    }
+    Ok(encrypted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+
+    use super::*;
+
+    /// Both ends of a connection whose handshake is over.
+    fn connected() -> (ClientConnection, ServerConnection) {
+        let made = rcgen::generate_simple_self_signed(vec!["calls.example.org".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let server =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.into()], key).unwrap();
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from("calls.example.org").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut flight = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut flight).unwrap();
+            }
+            read(&flight, |octets| server.read_tls(octets));
+            server.process_new_packets().unwrap();
+            flight.clear();
+            while server.wants_write() {
+                server.write_tls(&mut flight).unwrap();
+            }
+            read(&flight, |octets| client.read_tls(octets));
+            client.process_new_packets().unwrap();
+        }
+        (client, server)
+    }
+
+    fn read(mut octets: &[u8], mut read: impl FnMut(&mut &[u8]) -> io::Result<usize>) {
+        while !octets.is_empty() {
+            read(&mut octets).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_frame_has_a_record_of_its_own() {
+        let (mut client, mut server) = connected();
+        let frames: Vec<Vec<u8>> = (0..5).map(|number| [&[0x40, 0, 0, 60][..], &[number; 60]].concat()).collect();
+        let mut queue = SendQueue::new(QUEUE_LIMIT);
+        for frame in &frames {
+            queue.push(Framing::Turn, [frame, &[]]);
+        }
+        assert_eq!(encrypt(&mut server, &queue).unwrap(), queue.len());
+        let mut sent = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut sent).unwrap();
+        }
+        let mut rest = &sent[..];
+        for frame in frames {
+            // RFC 8446 §5.1: type, version, and the length of what follows.
+            let (record, behind) = rest.split_at(5 + usize::from(u16::from_be_bytes([rest[3], rest[4]])));
+            rest = behind;
+            read(record, |octets| client.read_tls(octets));
+            client.process_new_packets().unwrap();
+            let mut plain = [0; 100];
+            assert_eq!(client.reader().read(&mut plain).unwrap(), frame.len());
+            assert_eq!(plain[..frame.len()], frame);
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn no_more_is_encrypted_ahead_than_can_be_given_up() {
+        let (_, mut server) = connected();
+        let mut queue = SendQueue::new(QUEUE_LIMIT);
+        for number in 0..40 {
+            queue.push(Framing::Ice, [&[128; 12], &[number; 1188]]);
+        }
+        let encrypted = encrypt(&mut server, &queue).unwrap();
+        assert!((ENCRYPT_AHEAD..ENCRYPT_AHEAD + 1202).contains(&encrypted));
+        assert_eq!(encrypted % 1202, 0, "whole frames");
+        queue.advance(encrypted + 10);
+        assert_eq!(queue.frames().next().map(<[u8]>::len), Some(1192));
     }
 }
