@@ -15,7 +15,7 @@ use crate::rtcp::{self, Received};
 use crate::sdp::{Answer, AnswerSection, Kind, LocalTransport, Section};
 use crate::session::Publication;
 use crate::socket;
-use crate::source::{Outgoing, OutgoingStream, Pacing};
+use crate::source::{Content, Outgoing, OutgoingStream, Pacing};
 use crate::srtp::{self, Srtp};
 use crate::stun::{self, Class, Message, Writer};
 
@@ -149,9 +149,8 @@ impl Client {
             }
             let publication = self.publications.iter().find(|p| p.track.cid == track.cid);
             for (index, encoding) in track.encodings.iter().enumerate() {
-                let layer = publication.and_then(|p| p.layers.get(index)).copied();
-                let layer = layer.unwrap_or((0, 0, 32_000));
-                self.streams.push(OutgoingStream::new(section, answered, encoding, layer, now, self.phase));
+                let content = publication.map_or(Content::Noise, |publication| publication.content(index));
+                self.streams.push(OutgoingStream::new(section, answered, encoding, content, now, self.phase));
             }
         }
     }

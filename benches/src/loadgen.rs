@@ -1,6 +1,7 @@
 //! The load generator: joins rooms over LiveKit's protocol, publishes, subscribes, counts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Queue, channel};
@@ -13,8 +14,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::client::{Client, Identity};
 use crate::process;
 use crate::receiver::Totals;
-use crate::sdp::{Kind, OutgoingEncoding, OutgoingTrack};
-use crate::session::{MediaCommand, Publication, Session, SessionCommand};
+use crate::recordings::Recordings;
+use crate::sdp::Kind;
+use crate::session::{MediaCommand, Session, SessionCommand};
 use crate::socket::{Arena, Poller};
 use crate::source::Pacing;
 use crate::token::token;
@@ -42,9 +44,23 @@ pub struct Options {
     /// Publishers subscribe to each other, and to everybody else in the room
     #[arg(long)]
     pub publishers_subscribe: bool,
+    /// Participants per room that neither publish nor subscribe
+    #[arg(long, default_value_t = 0)]
+    pub bystanders: usize,
     /// Publish three encodings: 180, 360 and 720 lines
     #[arg(long)]
     pub simulcast: bool,
+    /// Publish this recording instead of made-up video: VP8 with three temporal layers at 30 frames a second (IVF). Twice
+    /// or three times: the encodings of a simulcast, the smallest first. A clip begins with the last keyframe of its
+    /// file, repeats without one, and begins anew when a keyframe is asked for
+    #[arg(long, value_name = "FILE", conflicts_with = "simulcast")]
+    pub video: Vec<PathBuf>,
+    /// Publish this recording instead of made-up audio: Opus in packets of 20 ms (Ogg), with a voice all the time
+    #[arg(long, value_name = "FILE")]
+    pub voice: Option<PathBuf>,
+    /// So many of a room's publishers have audio; all by default
+    #[arg(long)]
+    pub speakers: Option<usize>,
     /// Publish no audio
     #[arg(long)]
     pub no_audio: bool,
@@ -105,9 +121,6 @@ pub struct Report {
     pub ended: Vec<String>,
 }
 
-const LAYERS: [(u32, u32, u32, &str); 3] =
-    [(320, 180, 150_000, "q"), (640, 360, 500_000, "h"), (1280, 720, 2_000_000, "f")];
-
 pub fn run(options: &Options) -> Result<Report> {
     let mut run = Run::start(options)?;
     run.join()?;
@@ -144,6 +157,7 @@ fn now() -> Instant {
 impl<'a> Run<'a> {
     fn start(options: &'a Options) -> Result<Run<'a>> {
         let rss_before = options.pid.map(process::resident_bytes).transpose()?;
+        let recordings = Recordings::open(options)?;
         let identity = Identity::generate()?;
         let (media, commands) = channel();
         let runtime = runtime()?;
@@ -156,10 +170,11 @@ impl<'a> Run<'a> {
                 1 => options.room.clone(),
                 _ => format!("{}-{room}", options.room),
             };
-            for member in 0..options.publishers + options.subscribers {
+            for member in 0..options.publishers + options.subscribers + options.bystanders {
                 let publishes = member < options.publishers;
+                let subscribes = !publishes && member < options.publishers + options.subscribers;
                 let client = clients.len();
-                let publications = if publishes { publications(options)? } else { Vec::new() };
+                let publications = if publishes { recordings.publications(options, member)? } else { Vec::new() };
                 let phase = Duration::from_micros(client as u64 * 7_919 % 33_333);
                 let address = SocketAddr::new(options.bind, 0);
                 let made = Client::new(address, &identity, publications, phase, now())?;
@@ -169,7 +184,7 @@ impl<'a> Run<'a> {
                     client,
                     url: options.url.clone(),
                     token: token(&options.key, &options.secret, &room_name, &name)?,
-                    auto_subscribe: !publishes || options.publishers_subscribe,
+                    auto_subscribe: subscribes || publishes && options.publishers_subscribe,
                     publications: made.publications.clone(),
                     local: made.local.clone(),
                     media: media.clone(),
@@ -204,17 +219,19 @@ impl<'a> Run<'a> {
     /// (expected, signalled, flowing) over all subscribers.
     fn tracks(&self) -> (usize, usize, usize) {
         let options = self.options;
-        let each = usize::from(!options.no_audio) + usize::from(!options.no_video);
-        let mut pairs = options.subscribers * options.publishers;
+        // What a subscriber that does not publish gets, and what the publishers get that do not get their own.
+        let speakers = if options.no_audio { 0 } else { options.speakers() };
+        let cameras = if options.no_video { 0 } else { options.publishers };
+        let mut tracks = options.subscribers * (speakers + cameras);
         if options.publishers_subscribe {
-            pairs += options.publishers * options.publishers.saturating_sub(1);
+            tracks += options.publishers.saturating_sub(1) * (speakers + cameras);
         }
         let (signalled, flowing) = self
             .clients
             .iter()
             .map(|client| client.receiver.tracks())
             .fold((0, 0), |sum, tracks| (sum.0 + tracks.0, sum.1 + tracks.1));
-        (pairs * each * options.rooms, signalled, flowing)
+        (tracks * options.rooms, signalled, flowing)
     }
 
     fn join(&mut self) -> Result<()> {
@@ -368,29 +385,11 @@ impl<'a> Run<'a> {
     }
 }
 
-fn publications(options: &Options) -> Result<Vec<Publication>> {
-    let mut made = Vec::new();
-    let ssrc = || -> Result<u32> {
-        let mut octets = [0; 4];
-        getrandom::fill(&mut octets)?;
-        Ok(u32::from_be_bytes(octets) | 1)
-    };
-    let encoding = |rid| -> Result<OutgoingEncoding> { Ok(OutgoingEncoding { rid, ssrc: ssrc()?, rtx_ssrc: ssrc()? }) };
-    if !options.no_audio {
-        let encodings = vec![encoding(None)?];
-        let cid = format!("audio-{:08x}", encodings[0].ssrc);
-        let track = OutgoingTrack { cid, encodings };
-        made.push(Publication { kind: Kind::Audio, track, layers: Vec::new() });
+impl Options {
+    /// How many publishers of a room have audio.
+    pub fn speakers(&self) -> usize {
+        self.speakers.map_or(self.publishers, |speakers| speakers.min(self.publishers))
     }
-    if !options.no_video {
-        let layers = if options.simulcast { &LAYERS[..] } else { &LAYERS[2..] };
-        let encodings =
-            layers.iter().map(|layer| encoding(options.simulcast.then_some(layer.3))).collect::<Result<Vec<_>>>()?;
-        let cid = format!("video-{:08x}", encodings[0].ssrc);
-        let layers = layers.iter().map(|&(w, h, bitrate, _)| (w, h, bitrate)).collect();
-        made.push(Publication { kind: Kind::Video, track: OutgoingTrack { cid, encodings }, layers });
-    }
-    Ok(made)
 }
 
 /// The longest round: what arrives is read, and answered, no later. Shorter ones would make fifty clients dearer than the

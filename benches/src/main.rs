@@ -2,12 +2,16 @@
 //! LiveKit's protocol and so drives any server that does.
 
 mod client;
+mod clip;
 mod data;
 mod forwarder;
+mod ivf;
 mod loadgen;
+mod ogg;
 mod packetload;
 mod process;
 mod receiver;
+mod recordings;
 mod rtcp;
 mod sdp;
 mod servers;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::clip::{Clip, Playback};
 use crate::sdp::{self, Answer, Kind, LocalTransport, OutgoingTrack, Section};
+use crate::source::Content;
 
 /// What a session tells the media thread.
 #[derive(Debug)]
@@ -60,6 +63,20 @@ pub struct Publication {
     pub track: OutgoingTrack,
     /// Pixels and bit/s of each encoding, lowest first; empty for audio.
     pub layers: Vec<(u32, u32, u32)>,
+    /// A recording for each encoding; empty: content is made up.
+    pub clips: Vec<Arc<Clip>>,
+}
+
+impl Publication {
+    /// What the encoding consists of.
+    pub fn content(&self, encoding: usize) -> Content {
+        match (self.clips.get(encoding), self.layers.get(encoding)) {
+            (Some(clip), None) => Content::Recorded(Playback::of_voice(Arc::clone(clip))),
+            (Some(clip), Some(_)) => Content::Recorded(Playback::of_video(Arc::clone(clip))),
+            (None, Some(&(_, height, bitrate))) => Content::steady(height, bitrate),
+            (None, None) => Content::Noise,
+        }
+    }
 }
 
 pub struct Session {

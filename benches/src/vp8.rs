@@ -1,12 +1,39 @@
 //! VP8 over RTP (RFC 7741) with frames that decoders accept.
 
-/// The payload descriptor with PictureID, TL0PICIDX, TID and KEYIDX, as browsers write it for simulcast.
-pub fn descriptor(packet: &mut Vec<u8>, frame: u32, keyframe: bool, first: bool) {
-    let picture = (frame & 0x7FFF) as u16 | 0x8000;
-    packet.extend_from_slice(&[0x80 | u8::from(first) << 4, 0xF0]);
-    packet.extend_from_slice(&picture.to_be_bytes());
-    // One temporal layer: every frame counts up TL0PICIDX, and a keyframe may be switched to (the Y bit).
-    packet.extend_from_slice(&[frame as u8, u8::from(keyframe) << 5 | 1]);
+/// A picture's place among the temporal layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Temporal {
+    pub layer: u8,
+    /// Refers to the lowest layer only: who took lower layers may take this one from here on.
+    pub sync: bool,
+    /// Nothing refers to it.
+    pub discardable: bool,
+}
+
+/// The pictures of a period of three temporal layers: the second and the third refer to the first, the fourth to the third.
+pub const L1T3: [Temporal; 4] = [
+    Temporal { layer: 0, sync: false, discardable: false },
+    Temporal { layer: 2, sync: true, discardable: true },
+    Temporal { layer: 1, sync: true, discardable: false },
+    Temporal { layer: 2, sync: false, discardable: true },
+];
+
+/// What a payload descriptor says of its picture (RFC 7741 §4.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Picture {
+    /// 15 bits are sent.
+    pub id: u32,
+    /// Counts the pictures of the lowest temporal layer.
+    pub tl0: u8,
+    pub temporal: Temporal,
+}
+
+/// The payload descriptor with PictureID, TL0PICIDX and TID, as browsers write it for simulcast.
+pub fn descriptor(packet: &mut Vec<u8>, picture: &Picture, first: bool) {
+    let Temporal { layer, sync, discardable } = picture.temporal;
+    packet.extend_from_slice(&[0x80 | u8::from(discardable) << 5 | u8::from(first) << 4, 0xE0]);
+    packet.extend_from_slice(&((picture.id & 0x7FFF) as u16 | 0x8000).to_be_bytes());
+    packet.extend_from_slice(&[picture.tl0, layer << 6 | u8::from(sync) << 5]);
 }
 
 /// Whether a payload starts a keyframe.
@@ -52,11 +79,13 @@ mod tests {
             assert_eq!(u16::from_le_bytes([key[8], key[9]]), height);
             for (frame, keyframe) in [(key, true), (inter, false)] {
                 let mut payload = Vec::new();
-                descriptor(&mut payload, 5, keyframe, true);
+                let temporal = Temporal { layer: 0, sync: keyframe, discardable: !keyframe };
+                let picture = Picture { id: 5, tl0: 5, temporal };
+                descriptor(&mut payload, &picture, true);
                 payload.extend_from_slice(frame);
                 assert_eq!(starts_keyframe(&payload), Some(keyframe));
                 payload.clear();
-                descriptor(&mut payload, 5, keyframe, false);
+                descriptor(&mut payload, &picture, false);
                 payload.extend_from_slice(frame);
                 assert_eq!(starts_keyframe(&payload), Some(false));
             }
