@@ -1,6 +1,7 @@
 # make demo         builds everything and serves a page for calls on this machine
 # make demo-matrix  a Synapse, this server and Element Call on this machine, with two users and an encrypted room
 # make test         everything that CI checks
+# make poor-links   calls of real browsers on poor links, beside LiveKit's server where Go is installed: a table and plots
 # make bench        CPU per packet beside a bare forwarder
 # make bench-peers  the same, with LiveKit's server in the same run (installs it from the Go module proxy)
 
@@ -8,14 +9,15 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 NPM_CI := npm ci --no-audit --no-fund
 LIVEKIT := github.com/livekit/livekit-server/cmd/server@v1.11.0
-GOBIN := $(or $(shell command -v go >/dev/null && go env GOBIN),$(HOME)/go/bin)
+GO := $(shell command -v go)
+GOBIN := $(or $(if $(GO),$(shell go env GOBIN)),$(HOME)/go/bin)
 
 MATRIX := demo/matrix
 
 PAGE := signaling/web/dist/index.html
 PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/src/admin/* signaling/web/static/*)
 
-.PHONY: demo demo-matrix build test check unit interop bench bench-peers benches rust node peers matrix-peers
+.PHONY: demo demo-matrix build test check unit interop poor-links bench bench-peers benches rust node peers matrix-peers
 
 demo: build
 	$(TARGET)/release/hausruf demo
@@ -46,6 +48,13 @@ interop: build peers matrix-peers node
 	cd tests/interop && $(NPM_CI)
 	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf \
 	    NETSIM_BIN=$(TARGET)/release/netsim BENCHES_BIN=$(TARGET)/release/benches npm test
+
+# In turns with LiveKit's server if Go is there to build it. Needs root, half an hour, and a machine that has nothing else to do.
+poor-links: benches peers node $(if $(GO),$(GOBIN)/server)
+	cargo build --release --locked -p netsim
+	cd tests/interop && $(NPM_CI)
+	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf LIVEKIT_BIN=$(GOBIN)/server \
+	    NETSIM_BIN=$(TARGET)/release/netsim BENCHES_BIN=$(TARGET)/release/benches node poor-links.mjs
 
 # In a network namespace of its own: needs root.
 bench: benches peers
@@ -86,7 +95,7 @@ $(MATRIX)/node_modules/.package-lock.json: $(MATRIX)/package-lock.json | node
 # Each tool with the Debian package that has it. RUNLEVEL=1 keeps the packages from starting services.
 peers:
 	@missing=; \
-	for tool in chromium:chromium turnutils_uclient:coturn ip:iproute2 curl:curl prosody:prosody ejabberdctl:ejabberd; do \
+	for tool in chromium:chromium ffmpeg:ffmpeg turnutils_uclient:coturn ip:iproute2 curl:curl prosody:prosody ejabberdctl:ejabberd; do \
 	    PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	[ -z "$$missing" ] || $(SUDO) env RUNLEVEL=1 sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing"

@@ -64,10 +64,15 @@ export class Net {
 
   /** The same client comes back with another address, as a phone that changes its network. */
   moveClient(index, to) {
+    this.readdress(index, 'eth0', `${addressOf(to)}/24`, SERVER_ADDRESS);
+  }
+
+  /** Another address for one device of a client; its way out stays `gateway`. */
+  readdress(index, device, address, gateway) {
     const namespace = this.client(index);
-    ip('-n', namespace, 'addr', 'flush', 'dev', 'eth0');
-    ip('-n', namespace, 'addr', 'add', `${addressOf(to)}/24`, 'dev', 'eth0');
-    ip('-n', namespace, 'route', 'replace', 'default', 'via', SERVER_ADDRESS);
+    ip('-n', namespace, 'addr', 'flush', 'dev', device);
+    ip('-n', namespace, 'addr', 'add', address, 'dev', device);
+    ip('-n', namespace, 'route', 'replace', 'default', 'via', gateway);
   }
 
   /** Kills the TCP connections of a client to one port of the server. */

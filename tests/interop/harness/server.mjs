@@ -19,21 +19,22 @@ export const BASE_URL = `http://${SERVER_ADDRESS}:${HTTP_PORT}`;
 export { SERVER_ADDRESS as SERVER_ADDRESS_OF_MEDIA };
 export const WS_URL = `ws://${SERVER_ADDRESS}:${HTTP_PORT}`;
 
+export const LIVEKIT_BIN = process.env.LIVEKIT_BIN ?? join(homedir(), 'go/bin/server');
+
 const LIVEKIT_CONFIG = `
 port: ${HTTP_PORT}
 bind_addresses: ["${SERVER_ADDRESS}", "127.0.0.1"]
 keys: { devkey: secret }
 development: true
-log_level: debug
-rtc: { udp_port: 7882, tcp_port: 0, node_ip: "${SERVER_ADDRESS}", use_external_ip: false }
+log_level: ${process.env.LIVEKIT_LOG ?? 'debug'}
+rtc: { udp_port: 7882, tcp_port: ${process.env.LIVEKIT_TCP_PORT ?? 0}, node_ip: "${SERVER_ADDRESS}", use_external_ip: false }
 room: { auto_create: true, enabled_codecs: [{mime: audio/opus}, {mime: video/VP8}, {mime: video/H264}] }
 turn: { enabled: true, udp_port: 3479, domain: "", relay_range_start: 40000, relay_range_end: 40100 }
 `;
 
 function demoCommand() {
   if (PEER === 'livekit') {
-    const binary = process.env.LIVEKIT_BIN ?? join(homedir(), 'go/bin/server');
-    return [binary, ['--config-body', LIVEKIT_CONFIG]];
+    return [LIVEKIT_BIN, ['--config-body', LIVEKIT_CONFIG]];
   }
   return [HAUSRUF_BIN, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS]];
 }

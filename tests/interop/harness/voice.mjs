@@ -2,14 +2,12 @@
 // twice a second, which is nobody speaking.
 
 const RATE = 48_000;
-const SPEAKS_S = 3;
-const PAUSES_S = 1.5;
 
-/** A WAV file: syllables of a buzzing voice for three seconds, then a pause; Chromium repeats it. */
-export function speechLike() {
-  const samples = Math.round(RATE * (SPEAKS_S + PAUSES_S));
+/** A WAV file: syllables of a buzzing voice for so many seconds, then a pause; Chromium repeats it. */
+export function speechLike({ speaks = 3, pauses = 1.5 } = {}) {
+  const samples = Math.round(RATE * (speaks + pauses));
   const data = Buffer.alloc(samples * 2);
-  for (let index = 0; index < RATE * SPEAKS_S; index++) {
+  for (let index = 0; index < RATE * speaks; index++) {
     const t = index / RATE;
     // Five syllables a second, each on a pitch of its own; formants move with them.
     const syllable = Math.floor(t * 5);

@@ -90,11 +90,18 @@ export class World {
     return page;
   }
 
-  /** A bare client that is in the room. `publish` is handed to hr.publish; false publishes nothing. */
-  async join(index, room, identity, { publish = {}, options = {}, token = {}, browser, context } = {}) {
+  /**
+   * A bare client that is in the room. `publish` is handed to hr.publish; false publishes nothing. `tiles` are sizes by
+   * identity; `watch` records what arrives.
+   */
+  async join(index, room, identity, { publish = {}, options = {}, token = {}, tiles = {}, watch = false, browser, context } = {}) {
     const page = await this.barePage(index, { browser, context });
     const jwt = tokenFor(room, identity, token);
     page.identity = identity;
+    await page.evaluate(([tiles, watch]) => {
+      Object.assign(hr.tiles, tiles);
+      if (watch) hr.watch();
+    }, [tiles, watch]);
     page.sid = await page.evaluate(([url, token, options]) => hr.join(url, token, options), [WS_URL, jwt, options]);
     if (publish) await page.evaluate((publish) => hr.publish(publish), publish);
     return page;

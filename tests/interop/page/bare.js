@@ -2,6 +2,7 @@
 
 import { ClientInfo, ConnectionSettings, JoinRequest, SessionDescription, SignalRequest, SignalResponse, WrappedJoinRequest, WrappedJoinRequest_Compression } from '@livekit/protocol';
 import * as lk from 'livekit-client';
+import { watch } from './watch.js';
 
 const { Room, RoomEvent, Track } = lk;
 
@@ -54,7 +55,10 @@ function attachAll(room) {
     for (const { track, source } of participant.trackPublications.values()) {
       if (!track || track.attachedElements.length > 0) continue;
       const element = track.attach(document.createElement(track.kind));
-      if (track.kind === Track.Kind.Video) Object.assign(element.style, { width: '320px', height: '180px' });
+      if (track.kind === Track.Kind.Video) {
+        const [width, height] = hr.tiles[participant.identity] ?? [320, 180];
+        Object.assign(element.style, { width: `${width}px`, height: `${height}px` });
+      }
       document.body.append(element);
       elements.set(`${participant.identity}/${source}`, element);
     }
@@ -104,6 +108,13 @@ const hr = {
   lk,
   events,
   room: undefined,
+  /** Sizes of tiles by identity, `[width, height]`, where another one is wanted than 320x180. */
+  tiles: {},
+
+  /** Begins to watch what arrives; the samples are in `hr.watched`. */
+  watch() {
+    hr.watched = watch(() => hr.room);
+  },
 
   /** Joins; `options` are RoomOptions (JSON) plus `e2ee: passphrase`, `connect` ConnectOptions. */
   async join(url, token, { connect, ...options } = {}) {
@@ -113,6 +124,7 @@ const hr = {
       await hr.keyReady;
       await room.setE2EEEnabled(true);
     }
+    note('connect', { epochMs: Date.now() });
     await room.connect(url, token, connect);
     return room.localParticipant.sid;
   },

@@ -1,0 +1,108 @@
+// Figures of a recorded call. Counters begin anew when a client comes back with another connection; so everything is summed
+// over steps from one sample to the next.
+
+/** What each of `keys` of the track rose by, sample by sample: `[{s, seconds, key: difference, …}]`. */
+function steps(samples, name, keys) {
+  return samples.slice(1).map((sample, index) => {
+    const before = samples[index];
+    const [now, then] = [sample.tracks[name], before.tracks[name]];
+    const step = { s: sample.s, seconds: sample.s - before.s };
+    for (const key of keys) {
+      const value = now?.[key] ?? 0;
+      step[key] = value - (now && then?.ssrc === now.ssrc && then[key] <= value ? (then[key] ?? 0) : 0);
+    }
+    return step;
+  });
+}
+
+const within = (entries, from, to) => entries.filter(({ s }) => s > from && s <= to);
+const sum = (entries, key) => entries.reduce((total, entry) => total + entry[key], 0);
+
+const AUDIO = ['samples', 'concealed', 'silent'];
+
+/** Percent of what was played that was made up; silence put in for what had faded away already is not counted. */
+export function concealed(samples, of, from = -Infinity, to = Infinity) {
+  const played = within(steps(samples, `${of}/microphone`, AUDIO), from, to);
+  return (100 * (sum(played, 'concealed') - sum(played, 'silent'))) / Math.max(1, sum(played, 'samples'));
+}
+
+/** How often nothing of the voice came for more than 200 ms, per minute; an end that is cut off counts as well. */
+function gaps(samples, of, from, to) {
+  let count = 0;
+  let without = 0;
+  for (const { seconds, samples: played, concealed } of [...within(steps(samples, `${of}/microphone`, AUDIO), from, to), { concealed: 0, samples: 1 }]) {
+    if (played === 0 || concealed >= 0.9 * played) without += seconds;
+    else {
+      if (without > 0.2) count++;
+      without = 0;
+    }
+  }
+  return (count * 60) / (to - from);
+}
+
+/** When the received rate is back: the first second with 90 % of the mean of the ten before the drop, held for five. */
+function recovered(samples, [drop, end]) {
+  const names = new Set(samples.flatMap(({ tracks }) => Object.keys(tracks)));
+  const series = [...names].flatMap((name) => steps(samples, name, ['bytes']));
+  const mean = (from, to) => sum(within(series, from, to), 'bytes') / (to - from);
+  const before = mean(drop - 10, drop);
+  const last = samples.at(-1).s;
+  for (let at = end + 1; at + 5 <= last; at += 0.1) {
+    if ([0, 1, 2, 3, 4, 5].every((later) => mean(at + later - 1, at + later) >= 0.9 * before)) return at - end;
+  }
+  return undefined;
+}
+
+function quantile(values, share) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+}
+
+/** Seconds from connect() to the first sample that `test` accepts. */
+const first = ({ samples, connectS }, test) => {
+  const found = samples.find(({ s, tracks }) => s >= connectS && test(tracks));
+  return found && found.s - connectS;
+};
+
+export function score(scenario, record) {
+  const { samples, of, link } = record;
+  const [from, to] = scenario.scored;
+  const picture = `${of}/camera`;
+  const pictures = within(steps(samples, picture, ['frames', 'freezes', 'frozenS', 'plis', 'nacks', 'keyFrames']), from, to);
+  const sizes = within(samples, from, to).map(({ tracks }) => tracks[picture]?.height ?? 0);
+  const minutes = (to - from) / 60;
+  const cold = scenario.cold && {
+    firstAudio: first(record, (tracks) => tracks[`${of}/microphone`]?.energy > 1e-6),
+    firstFrame: first(record, (tracks) => tracks[picture]?.frames > 0),
+    topLayer: first(record, (tracks) => tracks[picture]?.height >= 720),
+  };
+  return {
+    lead: concealed(record.lead, of),
+    idle: record.idle,
+    concealed: concealed(samples, of, from, to),
+    gaps: gaps(samples, of, from, to),
+    fps: sum(pictures, 'frames') / (to - from),
+    freezes: sum(pictures, 'freezes') / minutes,
+    frozen: (100 * sum(pictures, 'frozenS')) / (to - from),
+    keyframeRequests: sum(pictures, 'plis') / minutes,
+    keyframes: sum(pictures, 'keyFrames') / minutes,
+    nacks: sum(pictures, 'nacks') / minutes,
+    switches: sizes.slice(1).filter((size, index) => size !== sizes[index]).length / minutes,
+    queueP95: quantile(within(link, from, to).map(({ queue_ms }) => queue_ms), 0.95),
+    reconnects: record.reconnects,
+    ...cold,
+    ...(scenario.drop && { recovered: recovered(samples, scenario.drop) }),
+  };
+}
+
+/** A starved machine conceals too: such a run says nothing. */
+export const isVoid = (scores) => !(scores.lead <= 1);
+
+const AT_LEAST = new Set(['fps']);
+
+/** The goals that were missed, in words. */
+export function missed({ goals }, scores) {
+  return Object.entries(goals)
+    .filter(([key, goal]) => !(AT_LEAST.has(key) ? scores[key] >= goal : scores[key] <= goal))
+    .map(([key, goal]) => `${key} ${scores[key]?.toFixed?.(2) ?? 'never'} (goal: ${AT_LEAST.has(key) ? 'at least' : 'at most'} ${goal})`);
+}
