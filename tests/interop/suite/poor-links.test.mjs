@@ -8,14 +8,15 @@ import { suite } from './scenario.mjs';
 
 const scenario = suite('poor-links');
 
-for (const [name, title] of [
-  ['P1 10 %', '200 kbit/s, 300 ms, 10 % loss: the speaker is heard and moves'],
-  ['B 250', '250 kbit/s for 30 s: heard meanwhile, and whole again soon after'],
+/** What is asked of every single run; `make poor-links` asks for all goals. */
+for (const [name, title, goals] of [
+  ['P1 10 %', '200 kbit/s, 300 ms, 10 % loss: the speaker is heard', { concealed: 4, gaps: 1, reconnects: 0 }],
+  ['B 250', '250 kbit/s for 30 s: heard and seen meanwhile, and whole again soon after', { concealed: 3, fps: 5, recovered: 7, reconnects: 0 }],
 ]) {
   scenario(title, async (world, room, context) => {
     const scores = score(CASES[name], await record(world, room, CASES[name]));
     console.log(`# ${name}: ${Object.entries(scores).map(([key, value]) => `${key} ${value?.toFixed(2) ?? 'never'}`).join(', ')}`);
     if (isVoid(scores)) return context.skip(`void: ${scores.lead.toFixed(2)} % is made up on a good link: the machine is starved`);
-    assert.deepEqual(missed(CASES[name], scores), []);
+    assert.deepEqual(missed({ goals }, scores), []);
   }, { seconds: 240 });
 }
