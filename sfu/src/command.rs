@@ -135,10 +135,6 @@ pub enum Command {
         participant: ParticipantId,
         bitrate_bps: Option<u64>,
     },
-    /// Asks for [`Event::Measured`], once.
-    Measure {
-        participant: ParticipantId,
-    },
 }
 
 impl Command {
@@ -153,8 +149,7 @@ impl Command {
             | Command::Unsubscribe { participant, .. }
             | Command::SetWish { participant, .. }
             | Command::SendData { participant, .. }
-            | Command::LimitBandwidth { participant, .. }
-            | Command::Measure { participant } => Some(participant),
+            | Command::LimitBandwidth { participant, .. } => Some(participant),
             Command::Unpublish { .. } | Command::SetMuted { .. } => None,
         }
     }
@@ -192,7 +187,7 @@ pub enum Event {
     SubscriptionPaused { participant: ParticipantId, track: TrackId, paused: bool },
     /// A message on a data channel of the participant.
     Data { participant: ParticipantId, label: String, payload: Bytes },
-    /// How the participant's link does: the answer to [`Command::Measure`].
+    /// How the participant's link does: once a second for everybody whose transport has been up.
     Measured { participant: ParticipantId, link: Box<LinkStatistics> },
     /// The SFU's answer about what it cannot do; the control plane ends the session so that the client comes back.
     Refused { participant: ParticipantId, reason: Refusal },

@@ -80,13 +80,6 @@ impl Sfu {
                 self.limit_bandwidth(now, key, bitrate_bps);
                 Ok(())
             }
-            Command::Measure { participant } => {
-                if let Some(&key) = self.participant_keys.get(&participant) {
-                    let link = Box::new(self.measure(now, key));
-                    self.events.push_back(Event::Measured { participant, link });
-                }
-                Ok(())
-            }
         }
     }
 

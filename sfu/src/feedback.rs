@@ -134,6 +134,7 @@ impl Sfu {
         let subscription = &mut self.subscriptions[sink.subscription];
         let track = &self.tracks[subscription.track];
         for number in lost {
+            participant.asked.packets = participant.asked.packets.wrapping_add(1);
             let Some((encoding, sequence)) = subscription.forwarder.source_of(number) else { continue };
             let stream = &track.encodings[usize::from(encoding)];
             // What the publisher's link has lost is asked for there already, and goes on when it comes.
@@ -158,7 +159,9 @@ impl Sfu {
 
     /// PLI or FIR of a subscriber: for the publisher of the encoding that it receives.
     fn handle_picture_loss(&mut self, now: Now, key: usize, ssrc: u32, out: &mut Outbox) {
-        let Some(sink) = self.participants[key].sink(ssrc).filter(|sink| !sink.is_repair) else { return };
+        let participant = &mut self.participants[key];
+        let Some(sink) = participant.sink(ssrc).filter(|sink| !sink.is_repair) else { return };
+        participant.asked.keyframes = participant.asked.keyframes.wrapping_add(1);
         let subscription = &self.subscriptions[sink.subscription];
         if let Some(encoding) = subscription.forwarder.current().or(subscription.forwarder.target()) {
             self.request_keyframe(now, subscription.track, encoding, out);

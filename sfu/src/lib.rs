@@ -58,7 +58,7 @@ pub use command::{
     TransportEnd, TransportSpec,
 };
 pub use sfu::{LinkState, Population, Settings, Sfu};
-pub use statistics::{LinkStatistics, ReceivedStatistics, SentStatistics, Tally};
+pub use statistics::{LinkStatistics, Portion, ReceivedStatistics, RepairRequests, SentStatistics, Tally};
 pub use track::{Codec, Encoding, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ use crate::congestion::{AudioRepair, Estimate, FeedbackGenerator, Pacer, Steady}
 use crate::deadlines::Due;
 use crate::layers::EncodingActivity;
 use crate::pacing::Departure;
+use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
 
@@ -83,8 +84,13 @@ pub struct Participant {
     pub departures_due: Due,
     /// A cap on what it is sent, for tests, in bit/s.
     pub bandwidth_limit_bps: Option<u64>,
+    /// What it would be sent if everything fitted, in bit/s.
+    pub wanted_bps: u64,
     /// What it is sent.
     pub sent: EncodingActivity,
+    /// What it asked us to send again, and what we asked it.
+    pub asked: RepairRequests,
+    pub requested: RepairRequests,
     /// Smoothed, by its reports about what we send.
     pub round_trip: Duration,
     /// What the estimate has held for a while.
@@ -93,6 +99,8 @@ pub struct Participant {
     pub allocation_due: Instant,
     /// When reports are next due.
     pub report_due: Instant,
+    /// When its link is next measured.
+    pub measurement_due: Instant,
     pub due: Due,
 }
 
@@ -120,11 +128,15 @@ impl Participant {
             audio_repair: AudioRepair::default(),
             departures_due: Due::default(),
             bandwidth_limit_bps: None,
+            wanted_bps: 0,
             sent: EncodingActivity::new(0),
+            asked: RepairRequests::default(),
+            requested: RepairRequests::default(),
             round_trip: ROUND_TRIP,
             steady: Steady::default(),
             allocation_due: now,
             report_due: now,
+            measurement_due: now,
             due: Due::default(),
         }
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use datapath::{Now, Outbox, Traffic};
 
+use crate::command::Event;
 use crate::layers;
 use crate::participant::Participant;
 use crate::rtcp::{ReportBlock, Writer};
@@ -12,6 +13,8 @@ use crate::transport::srtp::RTCP_OVERHEAD;
 
 /// Reports are sent this often: RFC 3550 §6.2 allows it at our bandwidths, and browsers do the same.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a participant's link is measured.
+const MEASUREMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the videos of a subscriber are given their encodings anew.
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(250);
 /// The most octets of one compound, so that it stays below the MTU.
@@ -60,11 +63,17 @@ impl Sfu {
             self.send_sender_reports(now, key, out);
             self.send_receiver_report(now, key, out);
         }
+        if self.participants[key].measurement_due <= now.instant {
+            self.participants[key].measurement_due = on_grid(now, MEASUREMENT_INTERVAL);
+            let link = Box::new(self.measure(now, key));
+            self.events.push_back(Event::Measured { participant: self.participants[key].id, link });
+        }
         let participant = &self.participants[key];
         let allocation = (!participant.sinks.is_empty()).then_some(participant.allocation_due);
         let feedback = participant.arrivals.next_feedback();
         let asking = participant.tracks.iter().filter_map(|&track| self.next_request(now, track)).min();
-        [Some(participant.report_due), allocation, feedback, asking].into_iter().flatten().min()
+        let regular = participant.report_due.min(participant.measurement_due);
+        [Some(regular), allocation, feedback, asking].into_iter().flatten().min()
     }
 
     /// When something is next to be asked of a track's publisher.
@@ -94,6 +103,8 @@ impl Sfu {
         if count == 0 && !keyframe {
             return;
         }
+        participant.requested.packets = participant.requested.packets.wrapping_add(count as u32);
+        participant.requested.keyframes = participant.requested.keyframes.wrapping_add(u32::from(keyframe));
         let mut buffer = [0; COMPOUND_MAX];
         let mut writer = Writer::new(&mut buffer);
         writer.receiver_report(participant.feedback_ssrc, &[]);

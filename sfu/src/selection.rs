@@ -133,6 +133,7 @@ impl Sfu {
         let wanted: u64 = demands.iter().map(VideoDemand::wanted_bps).sum();
         let audio_all = audio_bps * (1 + participant.audio_repair.copies() as u64);
         let wanted = ((wanted as f64 * PROBE_FOR) as u64).saturating_add(audio_all);
+        participant.wanted_bps = audio_all.saturating_add(demands.iter().map(VideoDemand::wanted_bps).sum());
         participant.estimate.handle_timeout(now.instant, if demands.is_empty() { 0 } else { wanted });
         let is_paced = participant.estimate.is_exact();
         let limit = participant.bandwidth_limit_bps.unwrap_or(u64::MAX);

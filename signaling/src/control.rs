@@ -193,10 +193,9 @@ impl Control {
         }
     }
 
-    /// What an operator is shown; the rooms in `sids` are watched from now on for some seconds.
+    /// What an operator is shown, the participants of the rooms in `sids` included.
     pub fn survey(&self, sids: &[&str]) -> Survey {
-        self.step_state(|state, now| {
-            state.rooms.watch(now, sids);
+        self.step_state(|state, _| {
             let matrix = state.matrix.as_ref();
             state.rooms.survey(sids, |room_id| matrix?.room_name(room_id).map(str::to_owned))
         })
@@ -368,12 +367,12 @@ impl State {
             return true;
         }
         let participant = command.participant();
-        let may_be_lost = matches!(command, Command::SendData { .. } | Command::Measure { .. });
+        let may_be_lost = matches!(command, Command::SendData { .. });
         if self.offer(worker, command) {
             return true;
         }
         self.commands_lost += 1;
-        // A lost message or measurement is one; anything else and the SFU is no longer what we believe it to be.
+        // A lost message is one; anything else and the SFU is no longer what we believe it to be.
         if let Some(participant) = participant.filter(|_| !may_be_lost) {
             self.rooms.handle_command_lost(now, participant);
         }

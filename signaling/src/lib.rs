@@ -24,6 +24,7 @@ mod connection;
 mod control;
 mod http;
 mod leave_store;
+pub mod links;
 pub mod livekit;
 pub mod matrix;
 mod metrics;

@@ -280,7 +280,7 @@ async fn the_demo_gives_tokens_that_let_in() {
 #[tokio::test]
 async fn without_a_token_there_is_no_page_for_operators() {
     let server = Server::start(options(), 1_000).await;
-    for path in ["/admin", "/admin.html", "//admin", "/admin/survey"] {
+    for path in ["/admin", "/admin.html", "//admin", "/admin/survey", "/admin/api/links", "/admin/api/links/PA_1"] {
         let answer = server.get(path).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
         assert!(!answer.to_ascii_lowercase().contains("access-control-allow-origin"), "{path}: {answer}");
@@ -288,6 +288,41 @@ async fn without_a_token_there_is_no_page_for_operators() {
     let headers = "Authorization: Bearer \r\n";
     let answer = server.post("/admin/survey", headers, r#"{"rooms":[]}"#).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn an_operator_downloads_what_links_did() {
+    let mut operated = options();
+    operated.admin_token = Some("an-operators-token-of-forty-characters-x".into());
+    let server = Server::start(operated, 1_000).await;
+    let _socket = server.join(&path(&token(|_| {}))).await.unwrap();
+    let get = async |path: &str, token: &str| {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+        server.ask(&head).await
+    };
+    let wrong = get("/admin/api/links", "x").await;
+    assert!(wrong.starts_with("HTTP/1.1 401 "), "{wrong}");
+    let token = "an-operators-token-of-forty-characters-x";
+    let list = get("/admin/api/links", token).await;
+    assert!(list.contains("application/json") && !list.to_ascii_lowercase().contains("access-control"), "{list}");
+    let body = list.split_once("\r\n\r\n").unwrap().1;
+    let entries: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+    assert_eq!((entries.len(), &entries[0]["present"]), (1, &true.into()));
+    let sid = entries[0]["sid"].as_str().unwrap();
+    let one = get(&format!("/admin/api/links/{sid}?utc_offset_minutes=-330"), token).await;
+    assert!(one.contains("was never connected") && one.contains(r#""event":"joined""#), "{one}");
+    for (path, status) in [("/admin/api/links/PA_x", 404), ("/admin/api/linksPA_x", 404)] {
+        let answer = get(path, token).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    for offset in ["x", "9999", "99999999999"] {
+        let answer = get(&format!("/admin/api/links/{sid}?utc_offset_minutes={offset}"), token).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    let authorization = format!("Authorization: Bearer {token}\r\n");
+    let posted = server.post("/admin/api/links", &authorization, "{}").await;
+    assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{App, text};
 use crate::matrix::is_bearer;
 use crate::page;
 
+/// Of the logs of links: all of them, or, with a participant's sid behind it, one.
+const LINKS: &str = "/admin/api/links";
 const BODY_LIMIT: usize = 4 << 10;
 /// Rooms that one page watches.
 const WATCHED_MAX: usize = 20;
@@ -61,16 +63,20 @@ async fn answer(app: &App, path: &str, parts: &Parts, body: Body) -> Response<Bo
     if path == "/admin" && reads {
         return page::file("/admin.html").unwrap_or_else(|| text(StatusCode::NOT_FOUND, "the page was not built"));
     }
+    let link = path.strip_prefix(LINKS).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let asks = ["/admin/survey", "/admin/end", "/admin/remove"];
-    if !asks.contains(&path) {
+    if !asks.contains(&path) && link.is_none() {
         return text(StatusCode::NOT_FOUND, "");
     }
-    if parts.method != Method::POST {
+    if !(parts.method == Method::POST && link.is_none() || reads && link.is_some()) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "");
     }
     let authorization = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     if !authorization.is_some_and(|authorization| is_bearer(authorization, token)) {
         return text(StatusCode::UNAUTHORIZED, "the token is wrong");
+    }
+    if let Some(link) = link {
+        return links(app, link.trim_start_matches('/'), parts.uri.query());
     }
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
@@ -89,8 +95,34 @@ async fn answer(app: &App, path: &str, parts: &Parts, body: Body) -> Response<Bo
 
 fn survey(app: &App, watch: &Watch) -> Response<Body> {
     let sids: Vec<&str> = watch.rooms.iter().take(WATCHED_MAX).map(String::as_str).collect();
-    let survey = app.control.survey(&sids);
-    let mut response = text(StatusCode::OK, serde_json::to_string(&survey).unwrap_or_default());
+    json(&app.control.survey(&sids))
+}
+
+/// How the links of everybody, or of the participant with this sid, did.
+fn links(app: &App, sid: &str, query: Option<&str>) -> Response<Body> {
+    if sid.is_empty() {
+        return json(&app.control.step(|rooms, now| rooms.links(now)));
+    }
+    let Some(minutes) = utc_offset_minutes(query) else {
+        return text(StatusCode::BAD_REQUEST, "utc_offset_minutes is not a number of minutes between -1080 and 1080");
+    };
+    match app.control.step(|rooms, now| rooms.link(now, sid, minutes * 60)) {
+        Some(answer) => json(&answer),
+        None => text(StatusCode::NOT_FOUND, "nobody with this sid was here within the last minutes"),
+    }
+}
+
+/// 0 if it is not there; `None` if it makes no sense.
+fn utc_offset_minutes(query: Option<&str>) -> Option<i32> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.find(|(key, _)| *key == "utc_offset_minutes") {
+        Some((_, value)) => value.parse().ok().filter(|minutes: &i32| minutes.abs() <= 18 * 60),
+        None => Some(0),
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Body> {
+    let mut response = text(StatusCode::OK, serde_json::to_string(value).unwrap_or_default());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

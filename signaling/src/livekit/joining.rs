@@ -11,6 +11,7 @@ use livekit_protocol::{
 use sfu::{Command, ParticipantId};
 
 use super::identifier;
+use super::measuring::Link;
 use super::negotiation::Negotiation;
 use super::output::{ConnectionId, Output};
 use super::publishing::quality_update;
@@ -21,6 +22,7 @@ use super::session::{Client, ResumeTrouble, Session, TransportState, kind, permi
 use super::settings::{PING_INTERVAL, PING_TIMEOUT, VERSION};
 use super::timers::Timer;
 use super::token::{self, Claims};
+use crate::links::{LinkLog, Occurrence};
 
 /// A participant that is not connected by then has failed to join.
 const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -93,6 +95,7 @@ impl Room {
         self.refresh_token(ctx, participant);
         self.announce(ctx, participant, false);
         self.schedule_update(ctx);
+        self.schedule_qualities(ctx);
         let at = ctx.now.instant + ACTIVATION_TIMEOUT;
         ctx.timers.set(Timer::Activate(participant), at);
         for request in join.request.add_track_requests {
@@ -121,6 +124,9 @@ impl Room {
         }
         ctx.directory.connections.insert(connection, (self.id, participant));
         session.heard = ctx.now.instant;
+        session.note(ctx, Occurrence::Resumed);
+        // It may have missed some.
+        session.qualities_told.clear();
         tracing::info!(room = %self.sid, participant = %sid, "participant came back");
         if session.resume_trouble.silent > 0 {
             session.resume_trouble.silent -= 1;
@@ -242,7 +248,7 @@ fn new_session(
     }
     let mut capabilities = info.capabilities.clone();
     capabilities.truncate(64);
-    Session {
+    let mut session = Session {
         id,
         sid: identifier::sid(ctx.entropy, "PA_"),
         identity: claims.identity().to_owned(),
@@ -264,7 +270,9 @@ fn new_session(
         transport: TransportState::Connecting,
         heard: ctx.now.instant,
         present: false,
-        link: None,
+        link: Link::default(),
+        quality: None,
+        qualities_told: Default::default(),
         connection: Some(connection),
         negotiation: Negotiation::new(ctx.entropy),
         publications: Default::default(),
@@ -275,5 +283,8 @@ fn new_session(
         data_sequence: 0,
         missed: Vec::new(),
         resume_trouble: ResumeTrouble::default(),
-    }
+    };
+    session.link.log = LinkLog::new(&session.sid, session.label());
+    session.note(ctx, Occurrence::Joined);
+    session
 }

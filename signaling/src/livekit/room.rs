@@ -1,7 +1,7 @@
 //! One room: who is in it, and what everybody is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datapath::{Entropy, Now};
 use livekit_protocol::participant_info::State;
@@ -11,6 +11,7 @@ use livekit_protocol::{
 };
 use sfu::{Command, ParticipantId, RoomId, TrackId};
 
+use super::measuring::Departed;
 use super::output::{ConnectionId, Output, leave};
 use super::session::Session;
 use super::settings::Settings;
@@ -30,6 +31,7 @@ pub struct Directory {
     /// Room and publisher.
     pub tracks: BTreeMap<TrackId, (RoomId, ParticipantId)>,
     pub connections: BTreeMap<ConnectionId, (RoomId, ParticipantId)>,
+    pub departed: Departed,
     /// Those for whom a homeserver vouched.
     pub members: BTreeSet<(Member, ParticipantId)>,
 }
@@ -80,8 +82,6 @@ pub struct Room {
     pub tracks: BTreeMap<String, (ParticipantId, TrackId)>,
     /// How often the room's own state changed.
     pub version: i32,
-    /// Its links are measured.
-    pub watched_until: Option<Instant>,
 }
 
 impl Room {
@@ -217,6 +217,7 @@ impl Room {
             }
             self.schedule_update(ctx);
         }
+        self.keep_log(ctx, session);
         if self.sessions.is_empty() {
             let at = ctx.now.instant + self.departure_timeout;
             ctx.timers.set(Timer::CloseRoom(self.id), at);

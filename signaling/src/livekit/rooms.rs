@@ -53,7 +53,7 @@ pub struct Rooms {
     pub(super) settings: Settings,
     pub(super) entropy: Entropy,
     timers: Timers,
-    directory: Directory,
+    pub(super) directory: Directory,
     out: Vec<Output>,
     pub(super) rooms: BTreeMap<RoomId, Room>,
     /// Names are the token maker's choice.
@@ -255,7 +255,6 @@ impl Rooms {
             identities: BTreeMap::new(),
             tracks: BTreeMap::new(),
             version: 0,
-            watched_until: None,
         };
         self.next_worker = (self.next_worker + 1) % self.settings.workers.max(1);
         let at = now.instant + room.empty_timeout;
@@ -277,7 +276,7 @@ impl Rooms {
         }
         ctx.timers.cancel(Timer::CloseRoom(id));
         ctx.timers.cancel(Timer::RoomUpdate(id));
-        ctx.timers.cancel(Timer::Measure(id));
+        ctx.timers.cancel(Timer::Quality(id));
         let name = room.name.clone();
         rooms.remove(&id);
         self.names.remove(&name);
@@ -334,7 +333,7 @@ impl Rooms {
                 room.handle_subscription_paused(ctx, participant, track, paused)
             }
             Event::Data { participant, label, payload } => room.handle_data(ctx, participant, &label, &payload),
-            Event::Measured { participant, link } => room.handle_measured(participant, *link),
+            Event::Measured { participant, link } => room.handle_measured(ctx, participant, link),
             Event::Refused { participant, .. } => room.restart_client(ctx, participant),
         }
     }
@@ -371,7 +370,7 @@ impl Rooms {
             | Timer::Away(participant)
             | Timer::SimulatedSpeaker(participant) => ctx.directory.participants.get(&participant).copied(),
             Timer::Dynacast(track) => ctx.directory.tracks.get(&track).map(|(room, _)| *room),
-            Timer::RoomUpdate(room) | Timer::CloseRoom(room) | Timer::Measure(room) => Some(room),
+            Timer::RoomUpdate(room) | Timer::CloseRoom(room) | Timer::Quality(room) => Some(room),
         };
         let Some(room) = room.and_then(|room| rooms.get_mut(&room)) else {
             return;
@@ -390,7 +389,7 @@ impl Rooms {
             }
             Timer::Dynacast(track) => room.handle_dynacast_timeout(ctx, track),
             Timer::RoomUpdate(_) => room.send_update(ctx),
-            Timer::Measure(_) => room.measure(ctx),
+            Timer::Quality(_) => room.judge_qualities(ctx),
             Timer::CloseRoom(_) => {}
         }
     }

@@ -9,12 +9,13 @@ use livekit_protocol::{
 };
 use sfu::{ParticipantId, TrackId};
 
+use super::measuring::Link;
 use super::negotiation::Negotiation;
 use super::output::ConnectionId;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::token::{Claims, VideoGrant};
-use super::watching::Link;
+use crate::links::Quality;
 use crate::matrix::Seat;
 
 /// What a client said of single tracks, by their sid, may outlive the tracks.
@@ -79,8 +80,11 @@ pub struct Session {
     pub heard: Instant,
     /// Whether the Matrix side was told that it is here.
     pub present: bool,
-    /// While somebody watches.
-    pub link: Option<Box<Link>>,
+    pub link: Link,
+    /// Of its connection, with the score; `None` before it is known.
+    pub quality: Option<(Quality, f32)>,
+    /// What its client was told of connections, its own among them.
+    pub qualities_told: BTreeMap<ParticipantId, Quality>,
     /// None while the client is away.
     pub connection: Option<ConnectionId>,
     pub negotiation: Negotiation,

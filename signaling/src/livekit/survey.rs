@@ -1,16 +1,19 @@
 //! What an operator is shown of the rooms: plain values.
 
-use livekit_protocol::TrackSource;
 use serde::Serialize;
 use sfu::{Kind, LinkStatistics, TrackId};
 
+use super::measuring::source;
 use super::room::Room;
 use super::rooms::Rooms;
 use super::session::{Session, TransportState};
+use crate::links::{self, Part, Second};
 use crate::matrix::Member;
 
 /// Rooms told of at once; the largest come first.
 const ROOMS_MAX: usize = 200;
+/// Seconds for which a report counts.
+const LATELY: usize = 10;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Survey {
@@ -32,7 +35,7 @@ pub struct RoomView {
     /// Unix seconds.
     pub since: u64,
     pub participant_count: usize,
-    /// Of a watched room; empty in others.
+    /// Of a room that was asked for; empty in others.
     pub participants: Vec<ParticipantView>,
 }
 
@@ -68,10 +71,17 @@ pub struct LinkView {
     pub round_trip_ms: Option<f64>,
     pub up_bps: u64,
     pub down_bps: u64,
-    pub available_bps: u64,
+    /// What is believed to fit towards it; `None`: nothing bounds it.
+    pub estimate_bps: Option<u64>,
+    /// What it would be sent if everything fitted.
+    pub wanted_bps: u64,
+    pub queue_ms: u16,
     /// 0-1.
-    pub loss_up: Option<f32>,
-    pub loss_down: Option<f32>,
+    pub loss_up: Option<f64>,
+    pub loss_down: Option<f64>,
+    /// Of the audio towards it, after repair.
+    pub audio_lost: Option<f64>,
+    pub audio_copies: u8,
     pub videos: Vec<VideoView>,
 }
 
@@ -85,6 +95,8 @@ pub struct VideoView {
     pub layer: Option<u8>,
     /// How many there are.
     pub layers: usize,
+    /// `whole`, `lowered` or `paused` (for want of bandwidth), or `idle`.
+    pub portion: &'static str,
 }
 
 impl Rooms {
@@ -104,10 +116,10 @@ impl Rooms {
 }
 
 impl Room {
-    fn view(&self, watched: bool, title: &impl Fn(&str) -> Option<String>) -> RoomView {
+    fn view(&self, is_asked_for: bool, title: &impl Fn(&str) -> Option<String>) -> RoomView {
         let member = self.sessions.values().find_map(|session| session.claims.matrix.as_ref());
         let matrix_room = member.map(|member| member.room_id.clone());
-        let participants = self.sessions.values().filter(|_| watched);
+        let participants = self.sessions.values().filter(|_| is_asked_for);
         RoomView {
             sid: self.sid.clone(),
             name: self.name.clone(),
@@ -120,7 +132,7 @@ impl Room {
     }
 
     fn participant_view(&self, session: &Session) -> ParticipantView {
-        let statistics = session.link.as_ref().map(|link| &link.statistics);
+        let statistics = session.link.statistics.as_deref();
         let live = session.publications.values().filter(|publication| publication.live.is_some());
         ParticipantView {
             sid: session.sid.clone(),
@@ -138,21 +150,33 @@ impl Room {
             tracks: live
                 .map(|publication| TrackView {
                     sid: publication.info.sid.clone(),
-                    source: source(publication.info.source),
+                    source: source(publication.info.source).to_owned(),
                     video: publication.kind == Kind::Video,
                     muted: publication.info.muted,
                     encodings_bps: statistics.map(|link| encodings(link, publication.id)).unwrap_or_default(),
                 })
                 .collect(),
-            link: session.link.as_ref().map(|link| LinkView {
-                round_trip_ms: link.statistics.round_trip.map(|time| (time.as_secs_f64() * 10_000.0).round() / 10.0),
-                up_bps: link.statistics.received.iter().map(|stream| stream.bitrate_bps).sum(),
-                down_bps: link.statistics.sent_bps,
-                available_bps: link.statistics.available_bps,
-                loss_up: link.loss_up,
-                loss_down: link.loss_down,
-                videos: self.videos(&link.statistics),
-            }),
+            link: statistics.map(|link| self.link_view(session, link)),
+        }
+    }
+
+    fn link_view(&self, session: &Session, link: &LinkStatistics) -> LinkView {
+        // Of a stream that has paused, or is seldom reported on, the last word counts.
+        let lately = |part: fn(&Second) -> Part| {
+            session.link.log.seconds.iter().rev().take(LATELY).find_map(|second| part(second).get())
+        };
+        LinkView {
+            round_trip_ms: link.round_trip.map(|time| (time.as_secs_f64() * 10_000.0).round() / 10.0),
+            up_bps: link.received.iter().map(|stream| stream.bitrate_bps).sum(),
+            down_bps: link.sent_bps,
+            estimate_bps: link.estimate_bps,
+            wanted_bps: link.wanted_bps,
+            queue_ms: link.queue.as_millis().min(u128::from(u16::MAX)) as u16,
+            loss_up: lately(|second| second.loss_up),
+            loss_down: lately(|second| second.loss_down),
+            audio_lost: lately(|second| second.audio_lost),
+            audio_copies: link.audio_copies,
+            videos: self.videos(link),
         }
     }
 
@@ -162,17 +186,14 @@ impl Room {
             let publication = publisher.publications.get(&sent.track).filter(|known| known.kind == Kind::Video)?;
             Some(VideoView {
                 publisher: publisher.sid.clone(),
-                source: source(publication.info.source),
+                source: source(publication.info.source).to_owned(),
                 layer: sent.encoding.map(|encoding| encoding + 1),
                 layers: publication.live.as_ref().map_or(0, |live| live.spec.encodings.len()),
+                portion: links::word(sent.portion),
             })
         });
         views.collect()
     }
-}
-
-fn source(source: i32) -> String {
-    TrackSource::try_from(source).unwrap_or(TrackSource::Unknown).as_str_name().to_ascii_lowercase()
 }
 
 fn encodings(link: &LinkStatistics, track: TrackId) -> Vec<u64> {

@@ -23,8 +23,8 @@ pub enum Timer {
     /// The numbers of participants and publishers changed.
     RoomUpdate(RoomId),
     CloseRoom(RoomId),
-    /// Measure the links, for whoever watches.
-    Measure(RoomId),
+    /// Tell how good connections are.
+    Quality(RoomId),
 }
 
 #[derive(Debug, Default)]

@@ -17,6 +17,7 @@ use super::output::{Output, leave};
 use super::room::{Context, Room};
 use super::session::{Session, TransportState};
 use super::timers::Timer;
+use crate::links::Occurrence;
 use crate::matrix::Presence;
 
 /// From silence until the client is told to come back, and from there until it is gone.
@@ -35,6 +36,7 @@ impl Room {
             return;
         };
         session.transport = TransportState::Connected;
+        session.note(ctx, Occurrence::Connected);
         ctx.timers.cancel(Timer::TransportLost(participant));
         ctx.timers.cancel(Timer::Away(participant));
         ctx.timers.cancel(Timer::Activate(participant));
@@ -57,6 +59,7 @@ impl Room {
             TransportEnd::Silent => {
                 if session.transport == TransportState::Connected {
                     session.transport = TransportState::Silent;
+                    session.note(ctx, Occurrence::Silent);
                     let at = ctx.now.instant + FAILED_AFTER;
                     ctx.timers.set(Timer::TransportLost(participant), at);
                     ctx.timers.set(Timer::Away(participant), ctx.now.instant + AWAY_AFTER);
@@ -124,6 +127,7 @@ impl Room {
             return;
         };
         session.connection = None;
+        session.note(ctx, Occurrence::SocketLost);
         if session.transport == TransportState::Connecting {
             self.remove(ctx, participant, DisconnectReason::SignalClose, None);
         }

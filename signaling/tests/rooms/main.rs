@@ -8,6 +8,7 @@ mod joining;
 mod leaving;
 mod presence;
 mod publishing;
+mod qualities;
 mod resuming;
 mod service;
 mod storm;

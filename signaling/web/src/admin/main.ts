@@ -1,4 +1,5 @@
 import { el } from '../dom';
+import { Departed } from './departed';
 import { RoomCard } from './room-card';
 import './style.css';
 import { Operator, Refused, type Survey } from './survey';
@@ -40,6 +41,7 @@ async function show(token: string): Promise<void> {
   const list = el('main');
   const empty = el('p', { class: 'empty' }, 'Nobody is in a call.');
   const leave = el('button', { type: 'button', class: 'toggle' }, 'Forget the token');
+  const departed = new Departed(operator);
   const cards = new Map<string, RoomCard>();
   let present = true;
   leave.addEventListener('click', () => {
@@ -87,7 +89,7 @@ async function show(token: string): Promise<void> {
       const survey = await operator.survey(watched.slice(0, WATCHED_MAX));
       if (!present) return;
       if (!list.isConnected) {
-        screen.replaceChildren(el('header', { class: 'top' }, el('h1', {}, 'Calls'), counts, leave), trouble, empty, list);
+        screen.replaceChildren(el('header', { class: 'top' }, el('h1', {}, 'Calls'), counts, leave), trouble, empty, list, departed.element);
       }
       document.body.classList.remove('stale');
       if (trouble.dataset.lost) {

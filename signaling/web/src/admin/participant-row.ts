@@ -2,8 +2,9 @@ import { el } from '../dom';
 import { icon, type IconName } from '../icon';
 import { Sparkline } from './sparkline';
 import { sureButton } from './sure-button';
-import type { Participant } from './survey';
-import { TRANSPORTS, duration, percent, personName, rate, source } from './words';
+import type { Link, Operator, Participant } from './survey';
+import { Why } from './why';
+import { PORTIONS, TRANSPORTS, duration, percent, personName, rate, source } from './words';
 
 const ICONS: Record<string, [IconName, IconName]> = {
   microphone: ['mic', 'mic-off'],
@@ -34,18 +35,32 @@ class Direction {
 
 export class ParticipantRow {
   readonly element = el('tr');
+  /** The row below it, with the answer to Why. */
+  readonly below = el('tr', { class: 'below', hidden: true });
+  private readonly why: Why;
   private readonly who = el('span', { class: 'who' });
   private readonly detail = el('span', { class: 'detail' });
   private readonly tracks = el('td', { class: 'tracks' });
   private readonly up = new Direction();
   private readonly down = new Direction();
+  private readonly fits = el('td', { class: 'number fits' });
   private readonly roundTrip = el('td', { class: 'number' });
   private readonly videos = el('td', { class: 'videos' });
 
-  constructor(remove: () => Promise<void>) {
+  constructor(operator: Operator, sid: string, columns: number, remove: () => Promise<void>) {
+    this.why = new Why(operator, sid, (shown) => {
+      this.below.hidden = !shown;
+    });
+    this.below.append(el('td', { colspan: String(columns) }, this.why.answer));
     const name = el('th', { scope: 'row' }, this.who, this.detail);
-    const action = el('td', { class: 'action' }, sureButton('Remove', 'Really remove?', remove));
-    this.element.append(name, this.tracks, this.up.element, this.down.element, this.roundTrip, this.videos, action);
+    const action = el('td', { class: 'action' }, this.why.button, sureButton('Remove', 'Really remove?', remove));
+    this.element.append(name, this.tracks, this.up.element, this.down.element, this.fits, this.roundTrip, this.videos, action);
+  }
+
+  remove(): void {
+    this.why.forget();
+    this.element.remove();
+    this.below.remove();
   }
 
   update(participant: Participant, names: Map<string, string>, now: number): void {
@@ -59,15 +74,30 @@ export class ParticipantRow {
     const { link } = participant;
     this.up.update(link?.up_bps, link?.loss_up ?? null);
     this.down.update(link?.down_bps, link?.loss_down ?? null);
-    this.down.element.title = link ? `About ${rate(link.available_bps)} would fit.` : '';
+    this.down.element.title = link ? linkTitle(link) : '';
+    this.fits.textContent = link ? linkSentence(link) : '–';
+    this.fits.title = this.down.element.title;
+    this.fits.classList.toggle('bad', link !== null && link.estimate_bps !== null && link.estimate_bps < link.wanted_bps);
     const roundTrip = link?.round_trip_ms ?? null;
     this.roundTrip.textContent = roundTrip === null ? '–' : roundTrip < 1 ? '<1 ms' : `${Math.round(roundTrip)} ms`;
-    const videos = (link?.videos ?? []).map(({ publisher, source: name, layer, layers }) => {
+    const videos = (link?.videos ?? []).map(({ publisher, source: name, layer, layers, portion }) => {
       const what = `${names.get(publisher) ?? '?'}, ${source(name)}`;
-      return el('span', { class: layer === null ? 'layer none' : 'layer', title: what }, `${what}: ${layer === null ? 'nothing' : `${layer}/${layers}`}`);
+      return el('span', { class: layer === null ? 'layer none' : 'layer', title: what }, `${what}: ${layer === null ? 'nothing' : `${layer}/${layers}`}${PORTIONS[portion]}`);
     });
     this.videos.replaceChildren(...(videos.length > 0 ? videos : ['–']));
   }
+}
+
+function linkSentence(link: Link): string {
+  const fits = link.estimate_bps === null ? 'anything' : rate(link.estimate_bps);
+  return `${fits} of ${rate(link.wanted_bps)}`;
+}
+
+function linkTitle(link: Link): string {
+  const fits = link.estimate_bps === null ? 'Nothing bounds the link.' : `About ${rate(link.estimate_bps)} fit; ${rate(link.wanted_bps)} are wanted.`;
+  const copies = ['', ' Audio is sent twice.', ' Audio is sent three times.'][link.audio_copies] ?? '';
+  const lost = link.audio_lost === null ? '' : ` Of audio, ${percent(link.audio_lost)} are lost after repair.`;
+  return `${fits} ${link.queue_ms} ms stand in a queue.${copies}${lost}`;
 }
 
 function trackChip(track: Participant['tracks'][number]): HTMLElement {

@@ -4,7 +4,7 @@ import { sureButton } from './sure-button';
 import type { Operator, Room } from './survey';
 import { duration, people, personName, roomTitle } from './words';
 
-const COLUMNS = ['Participant', 'Sends', 'To us', 'From us', 'Round trip', 'Gets layer', ''];
+const COLUMNS = ['Participant', 'Sends', 'To us', 'From us', 'Fits', 'Round trip', 'Gets layer', ''];
 
 export class RoomCard {
   readonly element = el('section', { class: 'room' });
@@ -37,6 +37,7 @@ export class RoomCard {
     this.toggle.textContent = watched ? 'Hide' : 'Show';
     this.toggle.setAttribute('aria-expanded', String(watched));
     if (!watched) {
+      for (const row of this.rows.values()) row.remove();
       this.rows.clear();
       this.body.replaceChildren();
     }
@@ -50,15 +51,15 @@ export class RoomCard {
     const names = new Map(room.participants.map((participant) => [participant.sid, personName(participant)]));
     for (const [sid, row] of this.rows) {
       if (names.has(sid)) continue;
-      row.element.remove();
+      row.remove();
       this.rows.delete(sid);
     }
     for (const participant of room.participants) {
       let row = this.rows.get(participant.sid);
       if (!row) {
-        row = new ParticipantRow(() => this.act(this.operator.remove(this.sid, participant.sid)));
+        row = new ParticipantRow(this.operator, participant.sid, COLUMNS.length, () => this.act(this.operator.remove(this.sid, participant.sid)));
         this.rows.set(participant.sid, row);
-        this.body.append(row.element);
+        this.body.append(row.element, row.below);
       }
       row.update(participant, names, now);
     }

@@ -41,10 +41,33 @@ export interface Link {
   round_trip_ms: number | null;
   up_bps: number;
   down_bps: number;
-  available_bps: number;
+  /** null: nothing bounds it. */
+  estimate_bps: number | null;
+  wanted_bps: number;
+  queue_ms: number;
   loss_up: number | null;
   loss_down: number | null;
-  videos: { publisher: string; source: string; layer: number | null; layers: number }[];
+  /** Of audio, after repair. */
+  audio_lost: number | null;
+  audio_copies: number;
+  videos: { publisher: string; source: string; layer: number | null; layers: number; portion: 'whole' | 'lowered' | 'paused' | 'idle' }[];
+}
+
+/** What `GET admin/api/links` answers. */
+export interface LinkEntry {
+  sid: string;
+  name: string;
+  room: { sid: string; name: string };
+  present: boolean;
+  from: number | null;
+  to: number | null;
+}
+
+/** What `GET admin/api/links/<sid>` answers: `LinkAnswer` in the server's `links/answer.rs`. */
+export interface LinkAnswer {
+  sid: string;
+  name: string;
+  sentences: string[];
 }
 
 /** The server's refusal, or that there was no answer. */
@@ -72,13 +95,23 @@ export class Operator {
     await this.ask('remove', { room, participant });
   }
 
-  private async ask(what: string, body: object): Promise<Response> {
+  async links(): Promise<LinkEntry[]> {
+    return (await this.ask('api/links')).json() as Promise<LinkEntry[]>;
+  }
+
+  /** Times of day in its sentences are this browser's. */
+  async link(sid: string): Promise<LinkAnswer> {
+    const offset = -new Date().getTimezoneOffset();
+    return (await this.ask(`api/links/${encodeURIComponent(sid)}?utc_offset_minutes=${offset}`)).json() as Promise<LinkAnswer>;
+  }
+
+  private async ask(what: string, body?: object): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(`admin/${what}`, {
-        method: 'POST',
+        method: body ? 'POST' : 'GET',
         headers: { Authorization: `Bearer ${this.token}` },
-        body: JSON.stringify(body),
+        ...(body ? { body: JSON.stringify(body) } : {}),
         signal: AbortSignal.timeout(8_000),
       });
     } catch {

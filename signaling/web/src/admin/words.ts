@@ -37,6 +37,9 @@ export const SOURCES: Record<string, string> = {
   screen_share_audio: 'screen’s sound',
 };
 
+/** Why a participant gets less of a video than it wants. */
+export const PORTIONS = { whole: '', idle: '', lowered: ' (no room for more)', paused: ' (paused: no room)' } as const;
+
 export function source(name: string): string {
   return SOURCES[name] ?? 'other';
 }
