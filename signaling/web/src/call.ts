@@ -20,8 +20,11 @@ import { deviceSentence, endSentence, joinSentence, screenSentence } from './sen
 import { Sound } from './sound';
 import { Stage } from './stage';
 import type { Ticket } from './token';
+import { Lasting, ownSentence, pausedCount } from './weak-link';
 
 const SAMPLE_MS = 1000;
+/** A weak connection is spoken of for so long after it was one. */
+const WEAK_MS = 3000;
 
 /** A call that failed before one was in it; `message` is ready to be shown. */
 export class JoinError extends Error {}
@@ -36,6 +39,8 @@ export class Call {
   private readonly sound: Sound;
   private readonly address: Address;
   private sampler: ReturnType<typeof setInterval> | undefined;
+  private readonly weak = new Lasting(WEAK_MS);
+  private saidWeak: string | undefined;
   private updateQueued = false;
   private signalled = false;
   private joined = false;
@@ -143,6 +148,7 @@ export class Call {
       RoomEvent.ParticipantNameChanged,
       RoomEvent.ConnectionStateChanged,
       RoomEvent.TrackStreamStateChanged,
+      RoomEvent.ConnectionQualityChanged,
     ] as const) {
       room.on(event, update);
     }
@@ -195,6 +201,16 @@ export class Call {
     }
   }
 
+  private sayWeak(): void {
+    const { localParticipant, remoteParticipants } = this.room;
+    const now = ownSentence(localParticipant.connectionQuality, pausedCount(remoteParticipants.values()));
+    const text = this.weak.update(now, performance.now());
+    if (text === this.saidWeak) return;
+    this.saidWeak = text;
+    if (text) this.notices.show('weak', 'warning', text);
+    else this.notices.clear('weak');
+  }
+
   private announce(participant: Participant, what: 'joined' | 'left'): void {
     this.notices.announce(`${nameOf(participant)} ${what}`);
     this.update();
@@ -207,6 +223,7 @@ export class Call {
       this.updateQueued = false;
       this.stage.update();
       this.sound.update();
+      this.sayWeak();
       const { localParticipant: me, remoteParticipants } = this.room;
       const people = remoteParticipants.size + 1;
       this.count.textContent = people === 1 ? 'only you' : `${people} people`;
@@ -280,6 +297,7 @@ export class Call {
     this.controls.close();
     this.stage.close();
     this.sound.close();
+    this.notices.clear('weak');
     this.room.removeAllListeners();
     this.element.remove();
   }

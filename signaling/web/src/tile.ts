@@ -4,6 +4,7 @@ import { icon } from './icon';
 import type { Box } from './layout';
 import { LinkGraph } from './link-graph';
 import { LinkStats, tracksOf } from './link-stats';
+import { isPaused, pausedSentence, weakSentence } from './weak-link';
 
 export type TileKind = 'person' | 'screen';
 
@@ -15,6 +16,8 @@ export class Tile {
   private readonly avatar: HTMLElement;
   private readonly nameText: HTMLElement;
   private readonly badge: HTMLElement;
+  private readonly weak: HTMLElement;
+  private readonly paused = el('div', { class: 'paused', hidden: true });
   private readonly pinButton: HTMLButtonElement;
   private readonly graph = new LinkGraph();
   private readonly stats = new LinkStats();
@@ -33,6 +36,7 @@ export class Tile {
     this.avatar = el('div', { class: 'avatar', 'aria-hidden': 'true' });
     this.nameText = el('span', { class: 'name-text' });
     this.badge = el('span', { class: 'badge', hidden: true }, icon('mic-off'), el('span', { class: 'unseen' }, 'microphone off'));
+    this.weak = el('span', { class: 'badge weak', hidden: true }, icon('weak'), el('span', { class: 'weak-text' }));
     this.pinButton = el('button', { class: 'pin', type: 'button' }, icon('pin'));
     this.pinButton.addEventListener('click', () => onPin(this));
     this.element = el(
@@ -40,7 +44,8 @@ export class Tile {
       { class: `tile ${kind}`, 'data-tile': this.key },
       this.avatar,
       this.video,
-      el('div', { class: 'tile-foot' }, el('div', { class: 'name' }, this.badge, this.nameText), this.graph.element),
+      this.paused,
+      el('div', { class: 'tile-foot' }, el('div', { class: 'name' }, this.badge, this.nameText, this.weak), this.graph.element),
       this.pinButton,
     );
     this.video.addEventListener('resize', () => this.fitVideo());
@@ -72,7 +77,8 @@ export class Tile {
     const muted = this.kind === 'person' && !participant.isMicrophoneEnabled;
     this.badge.hidden = !muted;
     this.element.classList.toggle('speaking', this.kind === 'person' && participant.isSpeaking && !muted);
-    this.element.setAttribute('aria-label', muted ? `${label}, microphone off` : label);
+    const said = this.sayWeak(name);
+    this.element.setAttribute('aria-label', [label, muted ? 'microphone off' : '', ...said].filter(Boolean).join(', '));
     this.avatar.textContent = initials(name);
     this.avatar.style.setProperty('--hue', String(hueOf(participant.identity)));
     this.pinButton.replaceChildren(icon(pinned ? 'unpin' : 'pin'));
@@ -81,8 +87,25 @@ export class Tile {
     this.attach(this.videoPublication());
   }
 
+  /** Says what is wrong with links; returns it. */
+  private sayWeak(name: string): string[] {
+    const { participant } = this;
+    const link = { isLocal: participant.isLocal, isPaused: isPaused(participant, this.source), quality: participant.connectionQuality };
+    const paused = pausedSentence(link);
+    const weak = this.kind === 'person' ? weakSentence(link, name) : undefined;
+    setText(this.paused, this.paused, paused);
+    setText(this.weak, this.weak.querySelector('.weak-text'), weak);
+    this.weak.title = weak ?? '';
+    this.element.classList.toggle('is-paused', paused !== undefined);
+    return [paused, weak].filter((text) => text !== undefined);
+  }
+
+  private get source(): Track.Source {
+    return this.kind === 'screen' ? Track.Source.ScreenShare : Track.Source.Camera;
+  }
+
   private videoPublication(): TrackPublication | undefined {
-    return this.participant.getTrackPublication(this.kind === 'screen' ? Track.Source.ScreenShare : Track.Source.Camera);
+    return this.participant.getTrackPublication(this.source);
   }
 
   private attach(publication: TrackPublication | undefined): void {
@@ -125,6 +148,12 @@ export class Tile {
     this.attached = undefined;
     this.element.remove();
   }
+}
+
+/** A text that stays the same is not announced again. */
+function setText(box: HTMLElement, target: Element | null, text: string | undefined): void {
+  box.hidden = text === undefined;
+  if (target && target.textContent !== (text ?? '')) target.textContent = text ?? '';
 }
 
 export function initials(name: string): string {

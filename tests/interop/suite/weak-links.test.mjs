@@ -1,0 +1,70 @@
+// Who is on a weak connection is told so, in words, and so are the others.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { OUT, PEER } from '../harness/server.mjs';
+import { until } from '../harness/until.mjs';
+import { hears, sees } from '../harness/world.mjs';
+import { suite } from './scenario.mjs';
+
+const scenario = suite('weak-links', undefined, { skip: PEER !== 'hausruf' });
+
+const GOOD = 'seed = 7\n[[both]]\nrate_kbps = 10000\ndelay_ms = 15\nqueue_ms = 300\n';
+/** Sound fits, a picture does not. */
+const VOICE = 'seed = 7\n[[both]]\nrate_kbps = 90\ndelay_ms = 40\nqueue_ms = 400\n';
+
+/** What `page` was told of the connection of `identity`, oldest first. */
+const qualities = (page, identity) =>
+  page.evaluate((identity) => hr.events.filter((event) => event.event === 'quality' && event.identity === identity).map((event) => event.quality), identity);
+
+scenario('both ends hear that a connection is weak, and that it is not any more', async (world, room) => {
+  const link = await world.poorLink(2, GOOD);
+  const publish = { video: { width: 640, height: 360, frameRate: 15 }, simulcast: true };
+  const [anna, ben] = await Promise.all([
+    world.join(1, room, 'anna', { publish }),
+    world.join(2, room, 'ben', { publish: { video: false } }),
+  ]);
+  await sees(ben, 'anna', { seconds: 45 });
+  await hears(anna, 'ben');
+  const is = (page, identity, quality, seconds) =>
+    until(`${page.identity} hears that the connection of ${identity} is ${quality}`, async () => (await qualities(page, identity)).at(-1) === quality, {
+      seconds,
+      show: () => qualities(page, identity),
+    });
+  for (const [page, identity] of [[ben, 'ben'], [anna, 'ben'], [anna, 'anna'], [ben, 'anna']]) await is(page, identity, 'excellent', 40);
+  link.change(VOICE);
+  await Promise.all([is(ben, 'ben', 'poor', 25), is(anna, 'ben', 'poor', 25)]);
+  assert.equal((await qualities(ben, 'anna')).at(-1), 'excellent', 'it is not the connection of Anna');
+  link.change(GOOD);
+  await Promise.all([is(ben, 'ben', 'excellent', 60), is(anna, 'ben', 'excellent', 60)]);
+  for (const page of [anna, ben]) {
+    const told = [...(await qualities(page, 'anna')), ...(await qualities(page, 'ben'))];
+    assert.ok(!told.includes('lost'), `${page.identity} was told ${told}`);
+  }
+}, { seconds: 240 });
+
+scenario('the page says in words that a connection is weak', async (world, room) => {
+  const link = await world.poorLink(2, GOOD);
+  const pages = await Promise.all([1, 2].map((index) => world.demoPage(index, { path: `/#${room}`, context: { viewport: { width: 960, height: 600 } } })));
+  const [anna, ben] = pages;
+  for (const [page, name] of [[anna, 'Anna'], [ben, 'Ben']]) {
+    page.identity = name;
+    await page.fill('#name', name);
+    await page.click('button[type=submit]');
+    await page.waitForSelector('.call');
+  }
+  const moving = (page) =>
+    page.waitForFunction(() => [...document.querySelectorAll('.tile video')].filter((video) => video.videoWidth > 0).length === 2, undefined, { timeout: 45_000 });
+  await Promise.all([moving(anna), moving(ben)]);
+  assert.equal(await ben.locator('[data-notice=weak]').count(), 0);
+  link.change(VOICE);
+  const words = 'Your connection is weak: video paused, audio kept.';
+  await ben.waitForSelector(`[data-notice=weak]:has-text("${words}")`, { timeout: 30_000 });
+  await ben.waitForSelector(`.tile .paused:not([hidden]):has-text("${words}")`);
+  await anna.waitForSelector('.weak:not([hidden]):has-text("Ben’s connection is weak")', { timeout: 30_000 });
+  await ben.screenshot({ path: join(OUT, 'weak-own.png') });
+  await anna.screenshot({ path: join(OUT, 'weak-other.png') });
+  link.change(GOOD);
+  await ben.waitForSelector('[data-notice=weak]', { state: 'detached', timeout: 60_000 });
+  await anna.waitForSelector('.weak:has-text("Ben’s")', { state: 'hidden', timeout: 60_000 });
+}, { seconds: 240 });
