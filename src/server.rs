@@ -126,7 +126,7 @@ fn start_workers(
         let share = Share { worker, workers: WORKERS };
         let relay = settings::relay(config, addresses, turn_secret, nonce_key, share);
         let relay = relay::Server::new(relay, entropy.fork(), now);
-        let sfu = Sfu::new(settings::sfu(config, certificate), entropy.fork());
+        let sfu = Sfu::new(settings::sfu(config, certificate, WORKERS), entropy.fork());
         let plane = Mux::new(relay, sfu, candidates.clone());
         workers.push(Worker::start(worker.into(), driver, plane, config.limits.queue, events.clone())?);
     }

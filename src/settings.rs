@@ -25,7 +25,7 @@ pub fn driver(config: &Config, workers: u16) -> datapath::driver::Settings {
     settings
 }
 
-pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
+pub fn sfu(config: &Config, certificate: &Certificate, workers: u16) -> sfu::Settings {
     let limits = &config.limits;
     sfu::Settings {
         limits: sfu::Limits {
@@ -35,6 +35,9 @@ pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
             subscriptions_per_participant: limits.subscriptions_per_participant,
             data_buffer_bytes: limits.data_buffer_bytes,
             handshakes: limits.handshakes,
+            // Each worker has its part: rooms are dealt out to them in turn.
+            uplink_bps: (limits.uplink_mbps > 0)
+                .then(|| u64::from(limits.uplink_mbps) * 1_000_000 / u64::from(workers)),
             ..sfu::Limits::default()
         },
         certificate: certificate.clone(),

@@ -270,6 +270,8 @@ pub struct Limits {
     pub queued_messages: usize,
     /// Commands and events queued between signalling and a worker.
     pub queue: usize,
+    /// What all calls together may take of the server's uplink, in Mbit/s; 0: no limit.
+    pub uplink_mbps: u32,
 }
 
 impl Default for Limits {
@@ -287,6 +289,7 @@ impl Default for Limits {
             message_burst: 1_000,
             queued_messages: 1_024,
             queue: 65_536,
+            uplink_mbps: 0,
         }
     }
 }

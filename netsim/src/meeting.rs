@@ -112,12 +112,13 @@ pub struct Meeting {
 
 impl Meeting {
     pub fn new(seed: u64) -> Meeting {
+        Meeting::with_limits(seed, Limits::default())
+    }
+
+    pub fn with_limits(seed: u64, limits: Limits) -> Meeting {
         let mut world = World::new(seed);
         let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
-        let settings = sfu::Settings {
-            limits: Limits::default(),
-            certificate: Certificate::generate().expect("the system's entropy"),
-        };
+        let settings = sfu::Settings { limits, certificate: Certificate::generate().expect("the system's entropy") };
         let sfu = Sfu::new(settings, world.entropy());
         let mut nonce_key = [0; 32];
         world.entropy().fill(&mut nonce_key);

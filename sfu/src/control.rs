@@ -120,6 +120,7 @@ impl Sfu {
         self.participant_keys.insert(id, key);
         self.rooms.entry(room).or_default().participants.push(key);
         self.wake(key, now.instant);
+        self.schedule_uplink(now);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ pub enum Timer {
     Backlog,
     /// Audio levels of all rooms.
     Speakers,
+    /// The share of the server's uplink that everybody has.
+    Uplink,
     /// A participant, by slab key.
     Participant(usize),
     /// What waits to leave for a participant, by slab key: its pacer, copies of audio, probes.

@@ -26,6 +26,7 @@ pub mod h264;
 pub mod history;
 pub mod keyframe;
 pub mod layers;
+pub mod loudest;
 mod media;
 pub mod media_packet;
 pub mod nack;
@@ -51,6 +52,7 @@ mod subscription;
 mod test_clock;
 pub mod track;
 pub mod transport;
+pub mod uplink;
 pub mod vp8;
 
 pub use command::{
@@ -74,6 +76,8 @@ pub struct Limits {
     pub data_buffer_bytes: usize,
     /// DTLS datagrams that may wait until the media of the turn is out.
     pub handshakes: usize,
+    /// What all participants together are sent in calls, in bit/s; `None`: no limit.
+    pub uplink_bps: Option<u64>,
     /// Without an authenticated packet for this long a transport is reported as disconnected.
     pub transport_timeout: Duration,
 }
@@ -87,6 +91,7 @@ impl Default for Limits {
             subscriptions_per_participant: 2_000,
             data_buffer_bytes: 1 << 20,
             handshakes: 1_000,
+            uplink_bps: None,
             transport_timeout: Duration::from_secs(10),
         }
     }

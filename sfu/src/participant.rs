@@ -6,10 +6,12 @@ use crate::command::{ParticipantId, RoomId};
 use crate::congestion::{AudioRepair, Estimate, FeedbackGenerator, Pacer, Steady};
 use crate::deadlines::Due;
 use crate::layers::EncodingActivity;
+use crate::loudest::Trial;
 use crate::pacing::Departure;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
+use crate::uplink::{Need, video_need};
 
 /// Assumed until reports tell it.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -81,11 +83,14 @@ pub struct Participant {
     /// What waits until its link takes it.
     pub pacer: Pacer<Departure>,
     pub audio_repair: AudioRepair,
+    pub voice_trial: Trial,
     pub departures_due: Due,
     /// A cap on what it is sent, for tests, in bit/s.
     pub bandwidth_limit_bps: Option<u64>,
-    /// What it would be sent if everything fitted, in bit/s.
-    pub wanted_bps: u64,
+    /// What it would be sent if everything fitted.
+    pub wanted: Need,
+    /// Its share of the server's uplink, in bit/s, while that is too small for all.
+    pub uplink_share_bps: Option<u64>,
     /// What it is sent.
     pub sent: EncodingActivity,
     /// What it asked us to send again, and what we asked it.
@@ -126,9 +131,11 @@ impl Participant {
             estimate: Estimate::default(),
             pacer: Pacer::default(),
             audio_repair: AudioRepair::default(),
+            voice_trial: Trial::default(),
             departures_due: Due::default(),
             bandwidth_limit_bps: None,
-            wanted_bps: 0,
+            wanted: Need::default(),
+            uplink_share_bps: None,
             sent: EncodingActivity::new(0),
             asked: RepairRequests::default(),
             requested: RepairRequests::default(),
@@ -144,6 +151,17 @@ impl Participant {
     /// Where its packets go, once ICE knows.
     pub fn address(&self) -> Option<FiveTuple> {
         self.ice.as_ref()?.selected()
+    }
+
+    /// What it needs of the server's uplink, as far as its own link may carry it.
+    pub fn need(&self) -> Need {
+        let Need { audio_bps, video_bps } = self.wanted;
+        Need { audio_bps, video_bps: video_need(video_bps, audio_bps, self.estimate.available_bps()) }
+    }
+
+    /// The most that it may be sent, whatever its own link carries, in bit/s.
+    pub fn limit_bps(&self) -> u64 {
+        [self.bandwidth_limit_bps, self.uplink_share_bps].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     /// When DTLS, or the SCTP inside it, is next to do something of its own accord.

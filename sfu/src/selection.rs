@@ -7,7 +7,9 @@ use datapath::{Now, Outbox};
 use crate::command::{Event, LayerWish};
 use crate::congestion::{self, Choice, Priority, Room, VideoDemand};
 use crate::layers;
+use crate::loudest::{self, Voice};
 use crate::sfu::Sfu;
+use crate::uplink::Need;
 
 /// A probe looks for so much more than the videos take at their best.
 const PROBE_FOR: f64 = 1.2;
@@ -15,6 +17,8 @@ const PROBE_FOR: f64 = 1.2;
 /// for a moment costs a keyframe, which is larger than what it saves.
 const QUEUE_SHORT: Duration = Duration::from_millis(150);
 const LAST_LENIENCE: f64 = 1.5;
+/// Loss from which an estimate that audio does not fit into is believed.
+const LOSS_OF_CONGESTION: f64 = 0.05;
 /// Kept for reports and requests to the subscriber, in bit/s.
 const RTCP_BPS: u64 = 4_000;
 
@@ -37,7 +41,7 @@ impl Sfu {
         subscription.forwarder.set_temporal_max(subscription.wish.temporal_max);
         if subscription.wish.paused || track.muted {
             subscription.forwarder.set_target(None);
-        } else if !track.is_video() {
+        } else if !track.is_video() && !subscription.told_paused {
             subscription.forwarder.set_target(Some(0));
         }
         let subscriber = subscription.subscriber;
@@ -75,7 +79,8 @@ impl Sfu {
         demands.clear();
         let mut videos = std::mem::take(&mut self.videos);
         videos.clear();
-        let mut audio_bps = 0;
+        let mut voices = std::mem::take(&mut self.voices);
+        voices.clear();
         for sink in participant.sinks.iter().filter(|sink| !sink.is_repair) {
             let subscription = &self.subscriptions[sink.subscription];
             let track = &mut self.tracks[subscription.track];
@@ -84,7 +89,16 @@ impl Sfu {
             }
             let cost_bps = layers::costs(&mut track.activity, now.instant);
             if !track.is_video() {
-                audio_bps += cost_bps[0].unwrap_or(0);
+                let audio = track.audio.as_ref();
+                let voice = Voice {
+                    key: sink.subscription,
+                    level: audio.map_or(0.0, |audio| audio.level(now.instant)),
+                    spoke: audio.is_some_and(|audio| audio.spoke(now.instant)),
+                    cost_bps: cost_bps[0].unwrap_or(0),
+                    is_heard: !subscription.told_paused,
+                    chosen: true,
+                };
+                voices.push(voice);
                 continue;
             }
             let highest = subscription.wish.spatial_max.min(track.top());
@@ -95,7 +109,10 @@ impl Sfu {
             demands.push(VideoDemand { cost_bps, shares, highest, importance, current, chosen: None });
             videos.push(sink.subscription);
         }
-        let room = self.room_for_video(now, key, audio_bps, &demands);
+        let available = self.consider_link(now, key, &voices, &demands);
+        let audio_bps = self.choose_voices(now, key, available, &mut voices);
+        self.voices = voices;
+        let room = self.room_for_video(now, key, available, audio_bps, &demands);
         congestion::allocate(room, &mut demands);
         let most = demands.iter().map(|demand| demand.importance).max();
         for (&video, demand) in videos.iter().zip(&demands) {
@@ -127,22 +144,60 @@ impl Sfu {
         2 * shown.min(2) + u8::from(speaks)
     }
 
-    /// What is left for video when audio and its copies have theirs. Also what the estimate is told to look for.
-    fn room_for_video(&mut self, now: Now, key: usize, audio_bps: u64, demands: &[VideoDemand]) -> Room {
+    /// What may be sent now, in bit/s. The estimate is told what to look for, and the pacer what it may let go.
+    fn consider_link(&mut self, now: Now, key: usize, voices: &[Voice], demands: &[VideoDemand]) -> u64 {
         let participant = &mut self.participants[key];
-        let wanted: u64 = demands.iter().map(VideoDemand::wanted_bps).sum();
-        let audio_all = audio_bps * (1 + participant.audio_repair.copies() as u64);
-        let wanted = ((wanted as f64 * PROBE_FOR) as u64).saturating_add(audio_all);
-        participant.wanted_bps = audio_all.saturating_add(demands.iter().map(VideoDemand::wanted_bps).sum());
-        participant.estimate.handle_timeout(now.instant, if demands.is_empty() { 0 } else { wanted });
-        let is_paced = participant.estimate.is_exact();
-        let limit = participant.bandwidth_limit_bps.unwrap_or(u64::MAX);
+        let copies = participant.audio_repair.copies() as u64;
+        let audio_bps = voices.iter().map(|voice| voice.cost_bps).sum::<u64>() * (1 + copies);
+        let video_bps: u64 = demands.iter().map(VideoDemand::wanted_bps).sum();
+        participant.wanted = Need { audio_bps, video_bps };
+        let is_audio_alone = demands.is_empty() && voices.iter().all(|voice| voice.is_heard);
+        let limit = participant.limit_bps();
+        let wanted = ((video_bps as f64 * PROBE_FOR) as u64).saturating_add(audio_bps).min(limit);
+        participant.estimate.handle_timeout(now.instant, if is_audio_alone { 0 } else { wanted });
         let available = participant.estimate.available_bps().min(limit);
-        if is_paced {
-            participant.pacer.set_estimate(available as f64);
+        let is_paced = participant.estimate.is_exact();
+        participant.pacer.set_estimate(if is_paced { available as f64 } else { f64::INFINITY });
+        available
+    }
+
+    /// Lets the subscriber hear whom its link has room for: most often everybody. Returns what they take, without copies.
+    fn choose_voices(&mut self, now: Now, key: usize, available_bps: u64, voices: &mut [Voice]) -> u64 {
+        let participant = &mut self.participants[key];
+        let estimate = &participant.estimate;
+        // An estimate that has not been tried proves nothing: it takes signs of congestion to leave somebody out.
+        let is_congested = estimate.is_exact()
+            && (estimate.queue() >= QUEUE_SHORT || estimate.loss().is_some_and(|loss| loss >= LOSS_OF_CONGESTION));
+        let left_out = voices.iter().filter(|voice| !voice.is_heard).map(|voice| voice.cost_bps).max();
+        let may_try = participant.voice_trial.is_due(now.instant, left_out.is_some(), is_congested);
+        let available = available_bps.saturating_sub(RTCP_BPS);
+        let room_bps = if is_congested {
+            available
         } else {
-            participant.pacer.set_estimate(f64::INFINITY);
+            let heard: u64 = voices.iter().filter(|voice| voice.is_heard).map(|voice| voice.cost_bps).sum();
+            let tried = if may_try { left_out.unwrap_or(0) * 2 } else { 0 };
+            available.max(heard + tried).min(participant.limit_bps())
+        };
+        let taken = loudest::choose(room_bps, voices);
+        for voice in voices.iter().filter(|voice| voice.chosen != voice.is_heard) {
+            // Between two packets, so that the subscriber's numbers have no gap.
+            self.subscriptions[voice.key].forwarder.set_target(voice.chosen.then_some(0));
+            self.tell_paused(voice.key, !voice.chosen);
         }
+        taken
+    }
+
+    /// What is left for video when audio and its copies have theirs.
+    fn room_for_video(
+        &mut self,
+        now: Now,
+        key: usize,
+        available: u64,
+        audio_bps: u64,
+        demands: &[VideoDemand],
+    ) -> Room {
+        let participant = &mut self.participants[key];
+        let is_paced = participant.estimate.is_exact();
         participant.steady.take(now.instant, available);
         let loss = participant.estimate.loss().unwrap_or(0.0);
         let fits = (available / audio_bps.max(1)).saturating_sub(1).min(2) as usize;
@@ -159,11 +214,11 @@ impl Sfu {
             now_bps: left(available),
             steady_bps: left(participant.steady.bps()),
             last_bps: (last as u64).saturating_sub(audio),
-            may_pause: is_paced,
+            may_pause: is_paced || participant.uplink_share_bps.is_some(),
         }
     }
 
-    /// Says that a video does not fit, or fits again.
+    /// Says that a video, or a voice, does not fit, or fits again.
     fn tell_paused(&mut self, key: usize, is_paused: bool) {
         let subscription = &mut self.subscriptions[key];
         if std::mem::replace(&mut subscription.told_paused, is_paused) != is_paused {

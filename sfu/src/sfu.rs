@@ -14,6 +14,7 @@ use crate::command::{Event, ParticipantId, RoomId, TrackId, TransportEnd};
 use crate::congestion::VideoDemand;
 use crate::deadlines::{Deadlines, Due, Timer};
 use crate::fan_out::FanOut;
+use crate::loudest::Voice;
 use crate::participant::{Connection, Participant};
 use crate::published_track::PublishedTrack;
 use crate::reports::on_grid;
@@ -53,12 +54,14 @@ pub struct Sfu {
     pub(crate) deadlines: Deadlines,
     pub(crate) speakers_due: Due,
     backlog_due: Due,
+    pub(crate) uplink_due: Due,
     pub(crate) backlog: Backlog,
     pub(crate) events: VecDeque<Event>,
     pub(crate) fan_out: FanOut,
     /// Memory for DTLS records.
     scratch: Vec<u8>,
-    /// Memory of an allocation: the videos of one subscriber, and what each demands.
+    /// Memory of an allocation: the voices and videos of one subscriber, and what each demands.
+    pub(crate) voices: Vec<Voice>,
     pub(crate) videos: Vec<usize>,
     pub(crate) demands: Vec<VideoDemand>,
 }
@@ -78,10 +81,12 @@ impl Sfu {
             deadlines: Deadlines::default(),
             speakers_due: Due::default(),
             backlog_due: Due::default(),
+            uplink_due: Due::default(),
             backlog: Backlog::default(),
             events: VecDeque::new(),
             fan_out: FanOut::default(),
             scratch: Vec::new(),
+            voices: Vec::new(),
             videos: Vec::new(),
             demands: Vec::new(),
         }
@@ -348,6 +353,7 @@ impl Node for Sfu {
                     }
                 }
                 Timer::Speakers if self.speakers_due.take(at) => self.compare_speakers(now),
+                Timer::Uplink if self.uplink_due.take(at) => self.share_uplink(now),
                 Timer::Participant(key)
                     if self.participants.get_mut(key).is_some_and(|participant| participant.due.take(at)) =>
                 {
@@ -371,6 +377,7 @@ impl Node for Sfu {
             let reason = match timer {
                 Timer::Backlog => "backlog of DTLS datagrams",
                 Timer::Speakers => "audio levels",
+                Timer::Uplink => "shares of the uplink",
                 Timer::Departures(_) => "paced packets of a participant",
                 Timer::Participant(_) => "feedback, repair and handshakes of a participant",
             };

@@ -81,6 +81,8 @@ pub struct LinkStatistics {
     pub round_trip: Option<Duration>,
     /// What its link is believed to carry towards it, in bit/s; `None` while nothing bounds it.
     pub estimate_bps: Option<u64>,
+    /// Its share of the server's uplink, in bit/s; `None` while that is enough for all.
+    pub uplink_share_bps: Option<u64>,
     /// What it would be sent if everything fitted, in bit/s.
     pub wanted_bps: u64,
     /// What it is sent, over the last second.
@@ -112,7 +114,8 @@ impl Sfu {
             remote: participant.address().map(|address| address.remote),
             silent: now.instant.saturating_duration_since(participant.heard),
             estimate_bps: (estimate_bps < u64::MAX).then_some(estimate_bps),
-            wanted_bps: participant.wanted_bps,
+            uplink_share_bps: participant.uplink_share_bps,
+            wanted_bps: participant.wanted.audio_bps + participant.wanted.video_bps,
             sent_bps: participant.sent.bitrate_bps(now.instant),
             acknowledged_bps: acknowledged.map(|bps| bps as u64),
             queue: participant.estimate.queue(),
@@ -166,6 +169,9 @@ fn portion(subscription: &Subscription, track: &PublishedTrack) -> Portion {
     }
     if subscription.told_paused {
         return Portion::Paused;
+    }
+    if !track.is_video() {
+        return Portion::Whole;
     }
     let best = layers::choose(&track.activity, subscription.wish.spatial_max.min(track.top()));
     let is_lowered = |choice: Choice| choice.encoding < best || choice.temporal < subscription.wish.temporal_max;
