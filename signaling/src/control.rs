@@ -9,6 +9,7 @@ use livekit_protocol::signal_response::Message;
 use sfu::{Command, Event};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::links::LinkCensus;
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Survey};
 use crate::matrix::delayed_leave::Change;
 use crate::matrix::{self, Answer, Ask, AskId, Delegation, Seat, Service};
@@ -191,6 +192,10 @@ impl Control {
             slow_clients: state.slow_clients,
             matrix: state.matrix.as_ref().map(Service::census),
         }
+    }
+
+    pub fn link_census(&self) -> LinkCensus {
+        self.lock().rooms.link_census()
     }
 
     /// What an operator is shown, the participants of the rooms in `sids` included.

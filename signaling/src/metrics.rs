@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use datapath::shared_counters::Snapshot;
 use datapath::{Discard, Traffic};
+use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 use prometheus::{CounterVec, Encoder, Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::control::Census;
+use crate::links::{Distribution, LinkCensus, LinkDistributions};
 use crate::matrix;
 
 /// The text of a scrape; `None` only if two metrics have one name, which is our own mistake.
-pub fn render(workers: &[Snapshot], census: Census) -> Option<String> {
+pub fn render(workers: &[Snapshot], census: Census, links: &LinkCensus) -> Option<String> {
     let registry = Registry::new();
     build(&registry, workers, census).ok()?;
+    build_links(&registry, links).ok()?;
+    let mut families = registry.gather();
+    families.extend(distributions(&links.distributions));
     let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text).ok()?;
+    TextEncoder::new().encode(&families, &mut text).ok()?;
     String::from_utf8(text).ok()
 }
 
@@ -150,6 +155,94 @@ fn build_matrix(registry: &Registry, census: &matrix::Census) -> Result<(), prom
     gauge("hausruf_seen_members", help, census.members as f64)
 }
 
+fn build_links(registry: &Registry, links: &LinkCensus) -> Result<(), prometheus::Error> {
+    let gauge = |name: &str, help: &str, label: &str, values: &[(&str, usize)]| {
+        let labels: &[&str] = if label.is_empty() { &[] } else { &[label] };
+        let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        for (value, count) in values {
+            let labels: &[&str] = if label.is_empty() { &[] } else { &[value] };
+            vector.with_label_values(labels).set(*count as i64);
+        }
+        registry.register(Box::new(vector))
+    };
+    let [low, middle, high] = links.by_layer;
+    let states = [("idle", links.idle), ("paused", links.paused), ("low", low), ("middle", middle), ("high", high)];
+    let help = "Video subscriptions by what is sent of them; idle: not shown, muted or silent, paused: no room";
+    gauge("hausruf_subscriptions", help, "state", &states)?;
+    let help = "Video subscriptions that get less than they want because no more fits, but something";
+    gauge("hausruf_subscriptions_lowered", help, "", &[("", links.lowered)])?;
+    let help = "Audio subscriptions left out because not even audio fits";
+    gauge("hausruf_voices_left_out", help, "", &[("", links.unheard)])?;
+    let [poor, good, excellent] = links.by_quality;
+    let qualities = [("poor", poor), ("good", good), ("excellent", excellent)];
+    gauge("hausruf_connections", "Participants by the quality of their connection", "quality", &qualities)
+}
+
+/// The registry's own histograms cannot be filled from counts.
+fn distributions(links: &LinkDistributions) -> Vec<MetricFamily> {
+    let families = [
+        (
+            "hausruf_subscriber_estimate_bits_per_second",
+            "What links towards subscribers are believed to carry; each is counted once a second",
+            &links.estimate_bps,
+        ),
+        (
+            "hausruf_subscriber_target_bits_per_second",
+            "What subscribers would be sent if everything fitted; each is counted once a second",
+            &links.target_bps,
+        ),
+        (
+            "hausruf_subscriber_queue_seconds",
+            "What stands in queues towards subscribers; each is counted once a second",
+            &links.queue_s,
+        ),
+        (
+            "hausruf_round_trip_seconds",
+            "Round trips to participants; each is counted once a second",
+            &links.round_trip_s,
+        ),
+        (
+            "hausruf_subscriber_loss_ratio",
+            "Packets lost towards subscribers before repair; each is counted once a second",
+            &links.loss_down,
+        ),
+        (
+            "hausruf_publisher_loss_ratio",
+            "Packets lost from publishers before repair; each is counted once a second",
+            &links.loss_up,
+        ),
+        (
+            "hausruf_subscriber_audio_lost_ratio",
+            "Audio lost towards subscribers after repair; counted with each of their reports",
+            &links.audio_lost,
+        ),
+    ];
+    families.into_iter().map(|(name, help, distribution)| histogram(name, help, distribution)).collect()
+}
+
+fn histogram(name: &str, help: &str, distribution: &Distribution) -> MetricFamily {
+    let mut below = 0;
+    let buckets = distribution.bounds.iter().zip(&distribution.counts).map(|(bound, count)| {
+        below += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(below);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(distribution.counts.iter().sum());
+    histogram.set_sample_sum(distribution.sum);
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(MetricType::HISTOGRAM);
+    family.set_metric(vec![metric]);
+    family
+}
+
 fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
@@ -157,6 +250,7 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::{Rate, Second};
     use crate::matrix::TokenCensus;
     use crate::matrix::delayed_leave::Outcomes;
 
@@ -175,7 +269,13 @@ mod tests {
             ..matrix::Census::default()
         };
         let census = Census { rooms: 1, participants: 2, connections: 2, matrix: Some(matrix), ..Census::default() };
-        let text = render(&[snapshot], census).unwrap();
+        let mut links = LinkCensus { paused: 3, by_layer: [4, 5, 6], by_quality: [1, 0, 0], ..LinkCensus::default() };
+        links.distributions.take(&Second {
+            estimate: Rate::of_bps(180_000),
+            wanted: Rate::of_bps(9_000),
+            ..Second::default()
+        });
+        let text = render(&[snapshot], census, &links).unwrap();
         for line in [
             "hausruf_participants 2",
             "hausruf_bytes_total{direction=\"in\",kind=\"rtp\",worker=\"0\"} 1200",
@@ -185,6 +285,14 @@ mod tests {
             "hausruf_delayed_leaves_total{outcome=\"sent\"} 4",
             "hausruf_legacy_calls_total{event=\"invite\"} 5",
             "hausruf_ghosts 6",
+            "# TYPE hausruf_subscriber_estimate_bits_per_second histogram",
+            "hausruf_subscriber_estimate_bits_per_second_bucket{le=\"50000\"} 0",
+            "hausruf_subscriber_estimate_bits_per_second_bucket{le=\"200000\"} 1",
+            "hausruf_subscriber_estimate_bits_per_second_bucket{le=\"+Inf\"} 1",
+            "hausruf_subscriber_estimate_bits_per_second_count 1",
+            "hausruf_subscriptions{state=\"paused\"} 3",
+            "hausruf_subscriptions{state=\"high\"} 6",
+            "hausruf_connections{quality=\"poor\"} 1",
             "hausruf_tokens_granted_total 7",
             "hausruf_tokens_refused_total{reason=\"not_joined\"} 8",
         ] {

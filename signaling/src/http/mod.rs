@@ -92,7 +92,7 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
         "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, slot).await,
         "/metrics" if reads => {
             let workers = (app.metrics)();
-            match metrics::render(&workers, app.control.census()) {
+            match metrics::render(&workers, app.control.census(), &app.control.link_census()) {
                 Some(body) => text(StatusCode::OK, body),
                 None => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics clash"),
             }

@@ -35,6 +35,8 @@ pub struct SecondView {
     pub estimate_kbps: Option<u32>,
     /// What it would be sent if everything fitted.
     pub target_kbps: Option<u32>,
+    /// What the server's own uplink has for it; `null`: enough.
+    pub share_kbps: Option<u32>,
     pub sent_kbps: Option<u32>,
     pub acknowledged_kbps: Option<u32>,
     pub up_kbps: Option<u32>,
@@ -118,6 +120,7 @@ impl From<&Second> for SecondView {
             at: second.at,
             estimate_kbps: second.estimate.kbps(),
             target_kbps: second.wanted.kbps(),
+            share_kbps: second.share.kbps(),
             sent_kbps: second.sent.kbps(),
             acknowledged_kbps: second.acknowledged.kbps(),
             up_kbps: second.up.kbps(),

@@ -32,6 +32,8 @@ pub struct Download {
     pub least_kbps: Option<u32>,
     /// What it carried just before.
     pub before_kbps: Option<u32>,
+    /// The least that the server's own uplink had for it.
+    pub share_kbps: Option<u32>,
     /// At first, on average.
     pub loss: Option<f64>,
     pub queue_ms: u16,
@@ -154,6 +156,7 @@ fn download(log: &LinkLog, bad: &[&Second]) -> Download {
     Download {
         least_kbps: bad.iter().filter_map(|second| second.estimate.kbps()).min(),
         before_kbps: before.and_then(|second| second.estimate.kbps()),
+        share_kbps: bad.iter().filter_map(|second| second.share.kbps()).min(),
         loss: mean(bad, |second| second.loss_down),
         queue_ms: bad.iter().map(|second| second.queue_ms).max().unwrap_or(0),
         paused: tracks(log, from, to, Portion::Paused, true),

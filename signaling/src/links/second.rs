@@ -57,6 +57,8 @@ pub struct Second {
     pub estimate: Rate,
     /// What it would be sent if everything fitted.
     pub wanted: Rate,
+    /// What the server's own uplink has for it.
+    pub share: Rate,
     pub sent: Rate,
     pub acknowledged: Rate,
     /// What it sends.
@@ -90,6 +92,7 @@ impl Default for Second {
             at: 0,
             estimate: Rate::UNKNOWN,
             wanted: Rate(0),
+            share: Rate::UNKNOWN,
             sent: Rate(0),
             acknowledged: Rate::UNKNOWN,
             up: Rate(0),
@@ -137,6 +140,7 @@ impl Second {
             at,
             estimate: now.estimate_bps.into(),
             wanted: Rate::of_bps(now.wanted_bps),
+            share: now.uplink_share_bps.into(),
             sent: Rate::of_bps(now.sent_bps),
             acknowledged: now.acknowledged_bps.into(),
             up: Rate::of_bps(now.received.iter().map(|stream| stream.bitrate_bps).sum()),

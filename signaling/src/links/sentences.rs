@@ -73,6 +73,11 @@ fn sentence(log: &LinkLog, episode: &Episode, utc_offset: i32) -> String {
 
 /// How the link was: `fell to 180 kbit/s with 12 % loss`.
 fn link_words(download: &Download) -> String {
+    if let Some(share) = download.share_kbps
+        && download.least_kbps.is_none_or(|least| share < least)
+    {
+        return format!("had only {} of this server's uplink (limits.uplink_mbps)", rate(share));
+    }
     let mut words = match (download.least_kbps, download.before_kbps) {
         (Some(least), Some(before)) if f64::from(least) < f64::from(before) * FALLEN => {
             format!("fell to {}", rate(least))
@@ -257,6 +262,19 @@ mod tests {
             explain(&bob, &[], 0),
             [
                 "At 14:01:40-14:02:29 Bob's download fell to 650 kbit/s: video of Anna was lowered, audio was kept (0 % lost after repair)."
+            ]
+        );
+    }
+
+    #[test]
+    fn the_servers_own_uplink_is_named() {
+        let mut bob = calm_log("Bob");
+        change(&mut bob, 100, 1, Portion::Lowered);
+        alter(&mut bob, 100..150, |second| (second.lowered, second.share) = (1, Rate::of_bps(560_000)));
+        assert_eq!(
+            explain(&bob, &[], 0),
+            [
+                "At 14:01:40-14:02:29 Bob's download had only 560 kbit/s of this server's uplink (limits.uplink_mbps): video of Anna was lowered, audio was kept (0 % lost after repair)."
             ]
         );
     }

@@ -11,7 +11,7 @@ use sfu::{LinkStatistics, ParticipantId, TrackId};
 use super::room::{Context, Room};
 use super::rooms::Rooms;
 use super::session::Session;
-use crate::links::{LinkAnswer, LinkLog, Occurrence, RoomName, TrackName};
+use crate::links::{LinkAnswer, LinkCensus, LinkLog, Occurrence, RoomName, TrackName};
 
 /// The last measurement of a participant's link, and what is kept of those before it.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +118,15 @@ impl Rooms {
         Some(LinkAnswer::new(room, log, &publishers, utc_offset))
     }
 
+    pub fn link_census(&self) -> LinkCensus {
+        let mut census = LinkCensus { distributions: self.directory.distributions.clone(), ..LinkCensus::default() };
+        for session in self.rooms.values().flat_map(|room| room.sessions.values()) {
+            session.link.statistics.iter().for_each(|link| census.count(link));
+            session.quality.iter().for_each(|(quality, _)| census.count_quality(*quality));
+        }
+        census
+    }
+
     fn logs(&self) -> impl Iterator<Item = (RoomName, &LinkLog, bool)> {
         let present = self
             .rooms
@@ -145,6 +154,7 @@ impl Room {
         let mut link = std::mem::take(&mut session.link);
         let before = link.statistics.take().unwrap_or_default();
         link.log.record(unix_seconds(ctx), &before, &statistics, |track| self.track_name(track));
+        link.log.seconds.back().into_iter().for_each(|second| ctx.directory.distributions.take(second));
         link.statistics = Some(statistics);
         if let Some(session) = self.sessions.get_mut(&participant) {
             session.link = link;

@@ -16,6 +16,7 @@ use super::output::{ConnectionId, Output, leave};
 use super::session::Session;
 use super::settings::Settings;
 use super::timers::{Timer, Timers};
+use crate::links::LinkDistributions;
 use crate::matrix::{Member, Presence};
 
 /// The numbers of a room are told at most this often.
@@ -32,6 +33,8 @@ pub struct Directory {
     pub tracks: BTreeMap<TrackId, (RoomId, ParticipantId)>,
     pub connections: BTreeMap<ConnectionId, (RoomId, ParticipantId)>,
     pub departed: Departed,
+    /// Of everybody's link, since the start.
+    pub distributions: LinkDistributions,
     /// Those for whom a homeserver vouched.
     pub members: BTreeSet<(Member, ParticipantId)>,
 }
