@@ -4,7 +4,10 @@ import { icon } from './icon';
 import type { Box } from './layout';
 import { LinkGraph } from './link-graph';
 import { LinkStats, tracksOf } from './link-stats';
-import { isPaused, pausedSentence, weakSentence } from './weak-link';
+import { Lasting, isPaused, pausedSentence, weakSentence } from './weak-link';
+
+/** A pause is shown for so long at least: links swing. */
+const PAUSED_MS = 2000;
 
 export type TileKind = 'person' | 'screen';
 
@@ -21,6 +24,7 @@ export class Tile {
   private readonly pinButton: HTMLButtonElement;
   private readonly graph = new LinkGraph();
   private readonly stats = new LinkStats();
+  private readonly saidPaused = new Lasting(PAUSED_MS);
   private attached: Track | undefined;
   private sampling = false;
   private placed = false;
@@ -36,7 +40,7 @@ export class Tile {
     this.avatar = el('div', { class: 'avatar', 'aria-hidden': 'true' });
     this.nameText = el('span', { class: 'name-text' });
     this.badge = el('span', { class: 'badge', hidden: true }, icon('mic-off'), el('span', { class: 'unseen' }, 'microphone off'));
-    this.weak = el('span', { class: 'badge weak', hidden: true }, icon('weak'), el('span', { class: 'weak-text' }));
+    this.weak = el('div', { class: 'weak', hidden: true }, icon('weak'), el('span', { class: 'weak-text' }));
     this.pinButton = el('button', { class: 'pin', type: 'button' }, icon('pin'));
     this.pinButton.addEventListener('click', () => onPin(this));
     this.element = el(
@@ -45,7 +49,8 @@ export class Tile {
       this.avatar,
       this.video,
       this.paused,
-      el('div', { class: 'tile-foot' }, el('div', { class: 'name' }, this.badge, this.nameText, this.weak), this.graph.element),
+      this.weak,
+      el('div', { class: 'tile-foot' }, el('div', { class: 'name' }, this.badge, this.nameText), this.graph.element),
       this.pinButton,
     );
     this.video.addEventListener('resize', () => this.fitVideo());
@@ -91,7 +96,7 @@ export class Tile {
   private sayWeak(name: string): string[] {
     const { participant } = this;
     const link = { isLocal: participant.isLocal, isPaused: isPaused(participant, this.source), quality: participant.connectionQuality };
-    const paused = pausedSentence(link);
+    const paused = this.saidPaused.update(pausedSentence(link), performance.now());
     const weak = this.kind === 'person' ? weakSentence(link, name) : undefined;
     setText(this.paused, this.paused, paused);
     setText(this.weak, this.weak.querySelector('.weak-text'), weak);
