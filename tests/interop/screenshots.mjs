@@ -103,6 +103,23 @@ const SHOTS = {
     await moments(a, 1);
     await shot(a, 'five-screen-narrow');
   },
+  async weak() {
+    const link = await world.poorLink(4, 'seed = 7\n[[both]]\nrate_kbps = 10000\ndelay_ms = 15\nqueue_ms = 300\n');
+    const names = ['Martha Weber', 'Jakob', 'Oma Inge', 'Paul K.'];
+    const pages = [];
+    for (const [index, name] of names.entries()) {
+      const page = await world.demoPage(1 + index, { context: index === 3 ? light : { ...light, viewport: { width: 480, height: 360 } }, path: '/#kitchen' });
+      await enter(page, name);
+      pages.push(page);
+    }
+    await pictures(pages[3], 4);
+    await moments(pages[3], 6);
+    link.change('seed = 7\n[[both]]\nrate_kbps = 200\ndelay_ms = 150\nqueue_ms = 500\n');
+    await pages[3].waitForSelector('[data-notice=weak]', { timeout: 30_000 });
+    await moments(pages[3], 8);
+    await shot(pages[3], 'weak-own');
+    await shot(pages[0], 'weak-other');
+  },
   async errors() {
     const none = await world.demoPage(4, { context: light, path: '/#kitchen', browser: { devices: 'none' } });
     await none.waitForSelector('.problem:not([hidden])');

@@ -1,6 +1,7 @@
 // The operator's page, beside a call of Element Call.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MatrixWorld } from '../harness/matrix-world.mjs';
 import { BASE_URL, OUT, PEER } from '../harness/server.mjs';
@@ -52,16 +53,32 @@ scenario('the operator sees a call and its links, removes somebody and ends it',
     await until(`its layer`, async () => /camera: [1-3]\/[1-3]/.test(await figure(page, user, 5)), { seconds: 20, show: () => figure(page, user, 5) });
   }
   await until('a graph has a history', async () => ((await row(page, bob.user).locator('.line').first().getAttribute('d')) ?? '').split('L').length > 8);
+
+  // Why did Bob freeze?
+  await row(page, bob.user).locator('button', { hasText: 'Why?' }).click();
+  const answer = page.locator('tr.below:not([hidden]) .answer');
+  await answer.locator('li').first().waitFor();
+  assert.match(await answer.innerText(), new RegExp(bob.user), 'the sentence is about Bob');
+  const [download] = await Promise.all([page.waitForEvent('download'), answer.locator('a.download').click()]);
+  const log = JSON.parse(await readFile(await download.path(), 'utf8'));
+  assert.ok(log.seconds.length > 3 && log.seconds.some((second) => second.sent_kbps > 0), `${log.seconds.length} seconds`);
+  assert.ok(log.tracks.some((track) => track.name === alice.user && track.source === 'camera'), JSON.stringify(log.tracks));
+  assert.ok(log.changes.some((change) => change.layer > 0 && change.portion === 'whole'), JSON.stringify(log.changes));
   await page.screenshot({ path: join(OUT, 'admin-light.png') });
   await page.emulateMedia({ colorScheme: 'dark' });
   await page.screenshot({ path: join(OUT, 'admin-dark.png') });
 
-  const remove = row(page, bob.user).locator('button');
+  const remove = row(page, bob.user).locator('button.danger');
   await remove.click();
   assert.equal(await remove.innerText(), 'Really remove?');
   await remove.click();
   await until('bob is no longer shown', async () => (await page.locator('.who').count()) === 1);
   await until('bob is out', () => world.server.metric('hausruf_participants') === 1);
+
+  await page.locator('.departed summary').click();
+  const gone = page.locator('.departed li', { hasText: bob.user });
+  await gone.locator('button').click();
+  await gone.locator('.answer li').first().waitFor();
 
   const end = page.locator('button', { hasText: 'End this call' });
   await end.click();
