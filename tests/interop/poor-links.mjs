@@ -1,6 +1,6 @@
 // node poor-links.mjs [case…]: calls of real browsers on poor links, with our server and, where it is there, with LiveKit's in
 // turns. Writes a table, and of each run a plot and what was sampled, to out/. Needs root. `make poor-links` runs all.
-// ROUNDS=3: each that often, and medians.
+// ROUNDS=3: each that often, with other packets lost, and medians.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -22,11 +22,11 @@ const LONGEST_MS = 5 * 60_000;
 const fileOf = (name, peer) => join(OUT, `poor-links-${name.toLowerCase().replace(/\W+/g, '-').replace(/-$/, '')}-${peer}`);
 
 /** One run, in a process of its own (PEER says with which server): scores go to a file. */
-async function one(name) {
+async function one(name, seed) {
   const scenario = CASES[name];
   const world = await World.open('poor-links-run');
   try {
-    const recorded = await record(world, `poor-${Date.now()}`, scenario);
+    const recorded = await record(world, `poor-${Date.now()}`, scenario, seed);
     const scores = score(scenario, recorded);
     const file = fileOf(name, PEER);
     writeFileSync(`${file}.json`, JSON.stringify({ name, peer: PEER, scores, record: recorded }));
@@ -40,11 +40,11 @@ async function one(name) {
 }
 
 /** Scores of a run that is not void; undefined when there is none. */
-function run(name, peer) {
+function run(name, peer, seed) {
   const result = `${fileOf(name, peer)}.json`;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const began = Date.now();
-    const { status, error } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), '--one', name], {
+    const { status, error } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), '--one', name, String(seed)], {
       stdio: 'inherit',
       timeout: LONGEST_MS,
       env: { ...process.env, PEER: peer, LIVEKIT_LOG: 'warn', ...(CASES[name].onlyTcp && { LIVEKIT_TCP_PORT: '7881' }) },
@@ -75,8 +75,8 @@ function all(wanted) {
   for (const name of names) {
     const runs = Object.fromEntries(peers.map((peer) => [peer, []]));
     // The servers take turns, so that both meet the machine as it is.
-    for (let round = 0; round < rounds; round++) {
-      for (const peer of peers) runs[peer].push(run(name, peer));
+    for (let seed = 1; seed <= rounds; seed++) {
+      for (const peer of peers) runs[peer].push(run(name, peer, seed));
     }
     for (const peer of peers) results[name][peer] = median(runs[peer].filter(Boolean));
     const ours = results[name].hausruf;
@@ -97,5 +97,5 @@ function fail(why) {
 }
 
 const [first, ...rest] = process.argv.slice(2);
-if (first === '--one') await one(rest[0]);
+if (first === '--one') await one(rest[0], Number(rest[1] ?? 1));
 else all(first === undefined ? [] : [first, ...rest]);

@@ -14,6 +14,8 @@ const POOR = 2;
 const LISTENER = 3;
 /** Seconds on a good link, after everything has begun, before anything is judged. */
 const SETTLE_S = 5;
+/** Seconds of a lead-in that is not part of the case. */
+const LEAD_S = 10;
 const SPEAKER = 'near-0';
 const TILES = { [SPEAKER]: [960, 540], 'near-1': [240, 135], 'near-2': [240, 135] };
 const VIEWER = {
@@ -26,11 +28,11 @@ const VIEWER = {
 };
 
 /**
- * Runs the case and answers what was recorded: `samples` (of page/watch.js) and `link` (rows of the link's log) with `s`,
+ * Runs the case, with a link that draws from `seed`, and answers what was recorded: `samples` (of page/watch.js) and `link` (rows of the link's log) with `s`,
  * seconds from the beginning of the case; whom they are of; `connectS`, when the judged client called connect().
  */
-export async function record(world, room, scenario) {
-  const plan = schedules(scenario);
+export async function record(world, room, scenario, seed = 7) {
+  const plan = schedules(scenario, seed);
   const link = await world.poorLink(POOR, plan.first);
   if (scenario.onlyTcp) world.net.blockUdp(POOR, true);
   try {
@@ -54,8 +56,9 @@ async function viewerBehind(world, room, scenario, link, plan) {
     await settled(page);
     let lead;
     if (scenario.cold) {
-      await passed(page, await epoch(page), 10);
-      lead = await samplesOf(page);
+      const since = await epoch(page);
+      await passed(page, since, LEAD_S);
+      lead = (await samplesOf(page)).filter(({ at }) => at >= since);
       await page.evaluate(() => hr.room.disconnect());
       await page.context().close();
     }

@@ -89,7 +89,7 @@ export const CASES = {
 };
 
 /** The link as it is at first, and all of it: schedules for `netsim link`. */
-export function schedules({ steps, cold }, seed = 7) {
+export function schedules({ steps, cold }, seed) {
   const rows = (steps) => `seed = ${seed}\n${steps.map(([at, settings]) => row({ at_s: at, ...settings })).join('')}`;
   return { first: rows([[0, cold ? GOOD : steps[0][1]]]), whole: rows(steps) };
 }

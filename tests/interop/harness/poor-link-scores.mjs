@@ -26,31 +26,61 @@ export function concealed(samples, of, from = -Infinity, to = Infinity) {
   return (100 * (sum(played, 'concealed') - sum(played, 'silent'))) / Math.max(1, sum(played, 'samples'));
 }
 
-/** How often nothing of the voice came for more than 200 ms, per minute; an end that is cut off counts as well. */
-function gaps(samples, of, from, to) {
-  let count = 0;
-  let without = 0;
-  for (const { seconds, samples: played, concealed } of [...within(steps(samples, `${of}/microphone`, AUDIO), from, to), { concealed: 0, samples: 1 }]) {
-    if (played === 0 || concealed >= 0.9 * played) without += seconds;
+/** Stretches of more than 200 ms without anything of the voice, `[from, to]`; one that the end cuts off is there as well. */
+function gaps(samples, of, from = -Infinity, to = Infinity) {
+  const found = [];
+  let began;
+  const played = within(steps(samples, `${of}/microphone`, AUDIO), from, to);
+  for (const { s, seconds, samples, concealed } of [...played, { s: played.at(-1)?.s, seconds: 0, concealed: 0, samples: 1 }]) {
+    if (samples === 0 || concealed >= 0.9 * samples) began ??= s - seconds;
     else {
-      if (without > 0.2) count++;
-      without = 0;
+      // The voice came back within this step.
+      if (began !== undefined && s - seconds - began > 0.2) found.push([began, s - seconds]);
+      began = undefined;
     }
   }
-  return (count * 60) / (to - from);
+  return found;
 }
 
-/** When the received rate is back: the first second with 90 % of the mean of the ten before the drop, held for five. */
+/**
+ * Seconds in which a picture stood. The browser counts a freeze when the next frame comes, which may be never: what is
+ * longer than a second is taken from the frames themselves.
+ */
+function frozen(pictures) {
+  let total = 0;
+  let without = 0;
+  for (const { seconds, frames, frozenS } of [...pictures, { seconds: 0, frames: 1, frozenS: 0 }]) {
+    if (frames === 0) {
+      without += seconds;
+      continue;
+    }
+    total += without > 1 ? without : 0;
+    total += frozenS <= 1 ? frozenS : 0;
+    without = 0;
+  }
+  return total;
+}
+
+/**
+ * When the received rate is back: the first second with 90 % of the mean of the ten before the drop, which the five from then
+ * on have as well. (Single ones need not: what a camera sends differs more than that from second to second.)
+ */
 function recovered(samples, [drop, end]) {
   const names = new Set(samples.flatMap(({ tracks }) => Object.keys(tracks)));
   const series = [...names].flatMap((name) => steps(samples, name, ['bytes']));
   const mean = (from, to) => sum(within(series, from, to), 'bytes') / (to - from);
-  const before = mean(drop - 10, drop);
+  const enough = 0.9 * mean(drop - 10, drop);
   const last = samples.at(-1).s;
-  for (let at = end + 1; at + 5 <= last; at += 0.1) {
-    if ([0, 1, 2, 3, 4, 5].every((later) => mean(at + later - 1, at + later) >= 0.9 * before)) return at - end;
+  for (let at = end + 1; at + 4 <= last; at += 0.1) {
+    if (mean(at - 1, at) >= enough && mean(at - 1, at + 4) >= enough) return at - end;
   }
   return undefined;
+}
+
+/** When the voice is there again after what happened at `end`: behind the last gap that began within ten seconds. */
+function heardAgain(samples, of, end) {
+  const last = gaps(samples, of).findLast(([from, to]) => from < end + 10 && to > end);
+  return last ? last[1] - end : 0;
 }
 
 function quantile(values, share) {
@@ -74,16 +104,16 @@ export function score(scenario, record) {
   const cold = scenario.cold && {
     firstAudio: first(record, (tracks) => tracks[`${of}/microphone`]?.energy > 1e-6),
     firstFrame: first(record, (tracks) => tracks[picture]?.frames > 0),
-    topLayer: first(record, (tracks) => tracks[picture]?.height >= 720),
+    ...('topLayer' in scenario.goals && { topLayer: first(record, (tracks) => tracks[picture]?.height >= 720) }),
   };
   return {
     lead: concealed(record.lead, of),
     idle: record.idle,
     concealed: concealed(samples, of, from, to),
-    gaps: gaps(samples, of, from, to),
+    gaps: gaps(samples, of, from, to).length / minutes,
     fps: sum(pictures, 'frames') / (to - from),
     freezes: sum(pictures, 'freezes') / minutes,
-    frozen: (100 * sum(pictures, 'frozenS')) / (to - from),
+    frozen: (100 * frozen(pictures)) / (to - from),
     keyframeRequests: sum(pictures, 'plis') / minutes,
     keyframes: sum(pictures, 'keyFrames') / minutes,
     nacks: sum(pictures, 'nacks') / minutes,
@@ -91,7 +121,7 @@ export function score(scenario, record) {
     queueP95: quantile(within(link, from, to).map(({ queue_ms }) => queue_ms), 0.95),
     reconnects: record.reconnects,
     ...cold,
-    ...(scenario.drop && { recovered: recovered(samples, scenario.drop) }),
+    ...(scenario.drop && { heardAgain: heardAgain(samples, of, scenario.drop[1]), recovered: recovered(samples, scenario.drop) }),
   };
 }
 

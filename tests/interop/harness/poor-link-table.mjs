@@ -15,6 +15,7 @@ const REMARKS = [
   ['firstAudio', 'first sound'],
   ['firstFrame', 'first frame'],
   ['topLayer', '720p'],
+  ['heardAgain', 'heard again'],
   ['recovered', 'whole again'],
 ];
 
