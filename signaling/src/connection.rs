@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
-use futures_util::sink::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use livekit_protocol::SignalResponse;
 use livekit_protocol::signal_response::Message;
 use prost::Message as _;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::control::{Control, Inbox, now};
 use crate::livekit::Request;
+use crate::websocket::{self, WebSocket};
 
-/// Octets of a client's message; a join request with a large offer is the longest.
-pub const MESSAGE_LIMIT: usize = 2 << 20;
-/// What an idle connection sets aside in each direction; longer messages grow it for their time.
-pub const BUFFER: usize = 4 << 10;
 /// Keeps proxies from taking the connection for idle.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A client that has not even answered pings for this long is gone; its TCP connection does not know it yet.
@@ -65,12 +64,13 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
                 let Some(message) = message else { break true };
                 // What else is there leaves by the same write to the socket.
                 let more = std::iter::from_fn(|| inbox.messages.try_recv().ok());
-                let frames = std::iter::once(message).chain(more).map(|message| encode(*message, text));
+                let compresses = socket.compresses;
+                let frames = std::iter::once(message).chain(more).map(|message| encode(*message, text, compresses));
                 if !write(&mut socket, frames).await {
                     break false;
                 }
             }
-            frame = socket.recv() => {
+            frame = socket.stream.next() => {
                 heard = now().instant;
                 let request = match frame {
                     Some(Ok(Frame::Binary(bytes))) => {
@@ -100,28 +100,29 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
     };
     control.handle_connection_lost(connection);
     if closed_by_us {
-        let frame = Frame::Close(Some(CloseFrame { code: 1000, reason: "".into() }));
+        let frame = Frame::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
         if write(&mut socket, [frame]).await {
-            let last_words = async { while let Some(Ok(_)) = socket.recv().await {} };
+            let last_words = async { while let Some(Ok(_)) = socket.stream.next().await {} };
             let _ = tokio::time::timeout(LINGER, last_words).await;
         }
     }
 }
 
-fn encode(message: Message, text: bool) -> Frame {
+fn encode(message: Message, text: bool, compresses: bool) -> Frame {
     let response = SignalResponse { message: Some(message) };
     if text && let Ok(json) = serde_json::to_string(&response) {
         return Frame::Text(json.into());
     }
-    Frame::Binary(response.encode_to_vec().into())
+    let octets = response.encode_to_vec();
+    if compresses { websocket::compressed(octets) } else { Frame::Binary(octets.into()) }
 }
 
 async fn write(socket: &mut WebSocket, frames: impl IntoIterator<Item = Frame>) -> bool {
     let all = async {
         for frame in frames {
-            socket.feed(frame).await?;
+            socket.stream.feed(frame).await?;
         }
-        socket.flush().await
+        socket.stream.flush().await
     };
     matches!(tokio::time::timeout(WRITE_TIMEOUT, all).await, Ok(Ok(())))
 }

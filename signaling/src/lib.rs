@@ -35,6 +35,7 @@ mod server;
 mod tcp;
 #[cfg(test)]
 mod test_clock;
+mod websocket;
 
 pub use leave_store::LeaveStore;
 pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
@@ -50,3 +51,5 @@ pub use matrix::fuzz::fuzz_token_request;
 pub use matrix::transaction::fuzz_transaction;
 #[doc(hidden)]
 pub use tcp::fuzz_proxy_header;
+#[doc(hidden)]
+pub use websocket::fuzz_websocket;

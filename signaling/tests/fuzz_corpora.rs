@@ -42,6 +42,11 @@ fn proxy_headers() {
     replay("proxy_header", signaling::fuzz_proxy_header);
 }
 
+#[test]
+fn websockets() {
+    replay("websocket", signaling::fuzz_websocket);
+}
+
 /// Every prefix of a real offer, and every real offer with one line missing, is refused or answered.
 #[test]
 fn damaged_offers() {

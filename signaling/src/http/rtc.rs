@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::Query;
 use axum::http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{App, matrix, text};
-use crate::connection::{self, BUFFER, MESSAGE_LIMIT};
+use crate::connection;
 use crate::control::now;
 use crate::livekit::token::{self, Claims, TokenError};
 use crate::livekit::{Join, JoinRefusal, Opening, join_request};
 use crate::matrix::ISSUER;
+use crate::websocket::Upgrade;
 
 /// Somebody who was in a call waits for so long until it is open again.
 const REOPENING: Duration = Duration::from_secs(8);
@@ -120,7 +120,7 @@ pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedS
         Ok(join) => join,
         Err(refusal) => return refuse(refusal),
     };
-    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(parts, &()).await else {
+    let Some(upgrade) = Upgrade::of(parts) else {
         return text(StatusCode::NOT_FOUND, "");
     };
     // The session comes first, so that a refusal is a status, and the first message follows the 101 at once.
@@ -131,16 +131,13 @@ pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedS
     let limits = &app.settings.limits;
     let rate = (limits.messages_per_second, limits.message_burst);
     let control = Arc::clone(&app.control);
-    let failed = Arc::clone(&app.control);
-    let connection = inbox.connection;
-    upgrade
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_message_size(MESSAGE_LIMIT)
-        .max_frame_size(MESSAGE_LIMIT)
-        .on_failed_upgrade(move |_| failed.handle_connection_lost(connection))
-        .on_upgrade(move |socket| async move {
-            connection::run(control, socket, inbox, rate).await;
-            drop(slot);
-        })
+    let (response, socket) = upgrade.grant();
+    tokio::spawn(async move {
+        match socket.await {
+            Ok(socket) => connection::run(control, socket, inbox, rate).await,
+            Err(_) => control.handle_connection_lost(inbox.connection),
+        }
+        drop(slot);
+    });
+    response
 }
