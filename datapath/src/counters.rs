@@ -68,6 +68,8 @@ labelled! {
         StreamFull => "stream_full",
         /// A TCP connection's octets are no datagrams.
         Unframed => "unframed",
+        /// The ring to the worker that it belongs to is full.
+        WorkerBusy => "worker_busy",
         /// The kernel refused to send it.
         SendFailed => "send_failed",
     }
@@ -103,6 +105,8 @@ pub struct Counters {
     pub relay_sockets_opened: u64,
     /// Datagrams handed over in memory.
     pub memory_handovers: u64,
+    /// Datagrams passed on to the worker that they belong to.
+    pub passed_to_workers: u64,
     /// Events for the control plane that found its queue full.
     pub events_lost: u64,
 }
@@ -115,6 +119,7 @@ impl Default for Counters {
             discarded: [0; Discard::ALL.len()],
             relay_sockets_opened: 0,
             memory_handovers: 0,
+            passed_to_workers: 0,
             events_lost: 0,
         }
     }

@@ -42,3 +42,9 @@ impl Datagram<'_> {
         Some(origin + range.start as u32..origin + range.end as u32)
     }
 }
+
+/// The same allocation for datagrams of another lifetime: `collect` reuses it.
+pub(crate) fn recycled<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
+    datagrams.clear();
+    datagrams.into_iter().map(|_| unreachable!("cleared")).collect()
+}

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::datagram::recycled;
+use crate::neighbours::{Inbox, Neighbours, Owner, Side};
 use crate::{Datagram, Deadline, Discard, Endpoint, Entry, Node, Now, Outbox, SocketEvent};
 
 /// How often one datagram may be handed over in memory within a turn: client → relay → SFU → relay → client is two.
@@ -26,27 +28,145 @@ pub struct Mux<R, S> {
     queue: Vec<Entry>,
     /// Where a handed-over datagram lies that is not one range of the received batch.
     scratch: Vec<u8>,
+    /// `None`: this worker is the only one.
+    neighbours: Option<Box<Neighbours>>,
+    /// Reused for what each neighbour has passed on.
+    inbox: Inbox,
+    /// The allocation of the last inbox's datagrams; empty between turns.
+    datagrams: Vec<Datagram<'static>>,
 }
 
-/// Whom a datagram on a shared port concerns.
+/// Whom a datagram concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Relay,
     Media,
     Unknown,
+    /// Another worker.
+    Elsewhere(Owner),
 }
 
 impl<R: Node, S: Node> Mux<R, S> {
     /// `candidates` are the transport addresses of the SFU's ICE candidates, as the clients see them.
     pub fn new(relay: R, sfu: S, candidates: Vec<SocketAddr>) -> Mux<R, S> {
-        Mux { relay, sfu, candidates, queue: Vec::new(), scratch: Vec::new() }
+        Mux {
+            relay,
+            sfu,
+            candidates,
+            queue: Vec::new(),
+            scratch: Vec::new(),
+            neighbours: None,
+            inbox: Inbox::default(),
+            datagrams: Vec::new(),
+        }
+    }
+
+    /// Other workers serve the same port.
+    pub fn with_neighbours(mut self, neighbours: Neighbours) -> Mux<R, S> {
+        self.neighbours = Some(Box::new(neighbours));
+        self
+    }
+
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.neighbours.as_deref()
     }
 
     /// Lets the SFU act outside of a batch (a command of the control plane) and hands over what it has for the relay.
     pub fn with_sfu<T>(&mut self, now: Now, out: &mut Outbox, act: impl FnOnce(&mut S, &mut Outbox) -> T) -> T {
         let result = act(&mut self.sfu, out);
-        self.hand_over(now, &mut [], out);
+        self.finish(now, &mut [], out);
         result
+    }
+
+    /// Gives a batch to whom it concerns. `from`: the worker that has passed it on; then it stays here.
+    fn sort(&mut self, now: Now, batch: &mut [Datagram<'_>], from: Option<u8>, out: &mut Outbox) {
+        // What follows each other and is of one class goes on as one batch.
+        let mut start = 0;
+        let mut next = batch.first().map(|datagram| self.class_of(datagram, from));
+        while let Some(class) = next {
+            let mut end = start + 1;
+            loop {
+                next = batch.get(end).map(|datagram| self.class_of(datagram, from));
+                if next != Some(class) {
+                    break;
+                }
+                end += 1;
+            }
+            let run = &mut batch[start..end];
+            match class {
+                Class::Relay => {
+                    self.relay.handle_batch(now, run, out);
+                    self.settle(Side::Relay, from, out);
+                }
+                Class::Media => {
+                    self.sfu.handle_batch(now, run, out);
+                    self.settle(Side::Media, from, out);
+                }
+                Class::Unknown => {
+                    for _ in run {
+                        out.counters.discard(Discard::UnknownProtocol);
+                    }
+                }
+                Class::Elsewhere(owner) => {
+                    if let Some(neighbours) = &mut self.neighbours {
+                        run.iter().for_each(|datagram| neighbours.pass(owner, datagram, &mut out.counters));
+                    }
+                }
+            }
+            start = end;
+        }
+    }
+
+    fn class_of(&mut self, datagram: &Datagram<'_>, from: Option<u8>) -> Class {
+        let class = match datagram.local {
+            Endpoint::Listener { .. } | Endpoint::Stream { .. } => classify(datagram.payload),
+            Endpoint::Memory { address } if self.candidates.contains(&address) => Class::Media,
+            Endpoint::Relay { .. } | Endpoint::Memory { .. } => Class::Relay,
+        };
+        let Some(neighbours) = &mut self.neighbours else {
+            return class;
+        };
+        // A TCP connection and a relay socket are where their worker is.
+        let may_be_passed = from.is_none() && matches!(datagram.local, Endpoint::Listener { .. });
+        let side = match class {
+            Class::Relay if may_be_passed => Side::Relay,
+            Class::Media if may_be_passed => Side::Media,
+            _ => return class,
+        };
+        let owner = neighbours.owner(side, datagram.local, datagram.remote, datagram.payload);
+        owner.map_or(class, Class::Elsewhere)
+    }
+
+    /// Tells the neighbours what the last batch has proved.
+    fn settle(&mut self, side: Side, from: Option<u8>, out: &mut Outbox) {
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.settle(side, from, out.take_proved());
+        }
+    }
+
+    /// Takes what other workers have passed on.
+    fn take_passed(&mut self, now: Now, out: &mut Outbox) {
+        let Some(neighbours) = &self.neighbours else { return };
+        for from in neighbours.others() {
+            let Some(neighbours) = &mut self.neighbours else { return };
+            if !neighbours.receive(from, &mut self.inbox, now.instant) {
+                continue;
+            }
+            let mut inbox = std::mem::take(&mut self.inbox);
+            let mut batch = recycled(std::mem::take(&mut self.datagrams));
+            inbox.datagrams(now.instant, &mut batch);
+            self.sort(now, &mut batch, Some(from), out);
+            self.datagrams = recycled(batch);
+            self.inbox = inbox;
+        }
+    }
+
+    /// Ends a turn: what it has for other parts and other workers goes there.
+    fn finish(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
+        self.hand_over(now, batch, out);
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.rouse();
+        }
     }
 
     /// Delivers the memory entries, and those that their delivery makes, until the hops are spent.
@@ -116,8 +236,19 @@ impl<R: Node, S: Node> Mux<R, S> {
             origin,
         }];
         out.counters.memory_handovers += 1;
+        let [only] = &datagram;
+        if let Some(neighbours) = &mut self.neighbours {
+            let owner = match to_sfu {
+                true => neighbours.owner(Side::Media, only.local, only.remote, only.payload),
+                false => neighbours.owner_of_relayed(entry.remote),
+            };
+            if let Some(owner) = owner {
+                return neighbours.pass(owner, only, &mut out.counters);
+            }
+        }
         if to_sfu {
             self.sfu.handle_batch(now, &mut datagram, out);
+            self.settle(Side::Media, None, out);
         } else {
             self.relay.handle_batch(now, &mut datagram, out);
         }
@@ -172,242 +303,33 @@ fn is_ice_check(payload: &[u8]) -> bool {
     false
 }
 
-fn class_of(datagram: &Datagram<'_>) -> Class {
-    match datagram.local {
-        Endpoint::Listener { .. } | Endpoint::Stream { .. } => classify(datagram.payload),
-        Endpoint::Relay { .. } | Endpoint::Memory { .. } => Class::Relay,
-    }
-}
-
 impl<R: Node, S: Node> Node for Mux<R, S> {
     fn handle_batch(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
-        // Neighbours of one class go on as one batch.
-        let mut start = 0;
-        let mut next = batch.first().map(class_of);
-        while let Some(class) = next {
-            let mut end = start + 1;
-            loop {
-                next = batch.get(end).map(class_of);
-                if next != Some(class) {
-                    break;
-                }
-                end += 1;
-            }
-            let run = &mut batch[start..end];
-            match class {
-                Class::Relay => self.relay.handle_batch(now, run, out),
-                Class::Media => self.sfu.handle_batch(now, run, out),
-                Class::Unknown => {
-                    for _ in run {
-                        out.counters.discard(Discard::UnknownProtocol);
-                    }
-                }
-            }
-            start = end;
-        }
-        self.hand_over(now, batch, out);
+        // First: whoever got another worker's answer may have sent what is in the batch, and that worker has told us
+        // before whose it is.
+        self.take_passed(now, out);
+        self.sort(now, batch, None, out);
+        self.finish(now, batch, out);
     }
 
     fn handle_event(&mut self, now: Now, event: SocketEvent, out: &mut Outbox) {
         self.relay.handle_event(now, event, out);
-        self.hand_over(now, &mut [], out);
+        self.finish(now, &mut [], out);
     }
 
     fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        self.take_passed(now, out);
         self.sfu.handle_timeout(now, out);
         self.relay.handle_timeout(now, out);
-        self.hand_over(now, &mut [], out);
+        self.finish(now, &mut [], out);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        Deadline::earlier(self.relay.poll_timeout(), self.sfu.poll_timeout())
+        let passed = self.neighbours.as_ref().and_then(|neighbours| neighbours.poll_timeout());
+        let own = Deadline::earlier(self.relay.poll_timeout(), self.sfu.poll_timeout());
+        Deadline::earlier(passed, own)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
-    }
-
-    fn memory(port: u16) -> Endpoint {
-        Endpoint::Memory { address: address(port) }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
-    fn now() -> Now {
-        Now { instant: Instant::now(), unix: Duration::ZERO }
-    }
-
-    /// Local end, remote end, payload, origin.
-    type Seen = (Endpoint, SocketAddr, Vec<u8>, Option<u32>);
-
-    /// Remembers what it was given, and does what the test says with each datagram.
-    struct Recorder {
-        batches: Vec<Vec<Seen>>,
-        act: fn(&mut Datagram<'_>, &mut Outbox),
-    }
-
-    impl Recorder {
-        fn new(act: fn(&mut Datagram<'_>, &mut Outbox)) -> Recorder {
-            Recorder { batches: Vec::new(), act }
-        }
-    }
-
-    impl Node for Recorder {
-        fn handle_batch(&mut self, _: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
-            let seen = |d: &Datagram<'_>| (d.local, d.remote, d.payload.to_vec(), d.origin);
-            self.batches.push(batch.iter().map(seen).collect());
-            for datagram in batch {
-                (self.act)(datagram, out);
-            }
-        }
-        fn handle_event(&mut self, _: Now, _: SocketEvent, _: &mut Outbox) {}
-        fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {}
-        fn poll_timeout(&self) -> Option<Deadline> {
-            None
-        }
-    }
-
-    const CANDIDATE: u16 = 3478;
-    const RELAYED: u16 = 50_000;
-
-    fn mux(
-        relay: fn(&mut Datagram<'_>, &mut Outbox),
-        sfu: fn(&mut Datagram<'_>, &mut Outbox),
-    ) -> Mux<Recorder, Recorder> {
-        let candidates = vec![address(CANDIDATE)];
-        Mux::new(Recorder::new(relay), Recorder::new(sfu), candidates)
-    }
-
-    /// Gives the payloads to the mux as one batch, as a driver would: one behind the other in one arena.
-    fn receive(mux: &mut Mux<Recorder, Recorder>, payloads: &[&[u8]], out: &mut Outbox) {
-        let now = now();
-        let mut owned: Vec<Vec<u8>> = payloads.iter().map(|p| p.to_vec()).collect();
-        let mut origin = 0;
-        let mut batch: Vec<Datagram<'_>> = Vec::new();
-        for payload in &mut owned {
-            let length = payload.len() as u32;
-            batch.push(Datagram {
-                local: LISTENER,
-                remote: address(1000),
-                ecn: 0,
-                received_at: now.instant,
-                payload,
-                origin: Some(origin),
-            });
-            origin += length;
-        }
-        mux.handle_batch(now, &mut batch, out);
-    }
-
-    fn binding(attributes: &[u8]) -> Vec<u8> {
-        let mut message = vec![0, 1, 0, attributes.len() as u8, 0x21, 0x12, 0xA4, 0x42];
-        message.extend_from_slice(&[7; 12]);
-        message.extend_from_slice(attributes);
-        message
-    }
-
-    #[test]
-    fn the_first_byte_decides_and_neighbours_stay_together() {
-        let mut mux = mux(|_, _| (), |_, _| ());
-        let mut out = Outbox::new();
-        let packets: [&[u8]; 7] = [&[64], &[127], &[0, 3], &[20], &[191], &[192], &[]];
-        receive(&mut mux, &packets, &mut out);
-        let sizes = |r: &Recorder| r.batches.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&mux.relay), [3]);
-        assert_eq!(sizes(&mux.sfu), [2]);
-        assert_eq!(out.counters.discarded(Discard::UnknownProtocol), 2);
-    }
-
-    #[test]
-    fn a_binding_request_with_a_username_is_an_ice_check() {
-        let priority = [0x00, 0x24, 0, 4, 1, 2, 3, 4];
-        let padded_username = [0x00, 0x06, 0, 3, b'a', b':', b'b', 0];
-        let check = binding(&[priority, padded_username].concat());
-        assert_eq!(classify(&check), Class::Media);
-        assert_eq!(classify(&binding(&priority)), Class::Relay);
-        assert_eq!(classify(&binding(&[])), Class::Relay);
-        let mut allocate = check.clone();
-        allocate[1] = 3;
-        assert_eq!(classify(&allocate), Class::Relay);
-        for length in 0..check.len() {
-            let class = classify(&check[..length]);
-            // Up to the USERNAME's own header nothing tells that it is a check.
-            assert_eq!(class == Class::Media, length >= 32, "{length}");
-        }
-        let endless = binding(&[0x00, 0x24, 0xff, 0xff]);
-        assert_eq!(classify(&endless), Class::Relay);
-    }
-
-    #[test]
-    fn a_relayed_range_reaches_the_sfu_in_place_and_the_answer_goes_back() {
-        let mut mux = mux(
-            |datagram, out| match datagram.local {
-                Endpoint::Memory { .. } => {
-                    let all = 0..datagram.payload.len();
-                    out.forward(LISTENER, address(1000), &[0x40, 0, 0, 1], datagram, all);
-                }
-                _ => out.forward(memory(RELAYED), address(CANDIDATE), &[], datagram, 4..7),
-            },
-            |datagram, out| {
-                datagram.payload[1] += 1;
-                out.send(datagram.local, datagram.remote, &[128, 9]);
-            },
-        );
-        let mut out = Outbox::new();
-        receive(&mut mux, &[&[0x40, 0, 0, 3, 128, 5, 6], &[0x40, 0, 0, 3, 128, 7, 8]], &mut out);
-        let seen =
-            |payload: [u8; 3], origin| vec![(memory(CANDIDATE), address(RELAYED), payload.to_vec(), Some(origin))];
-        assert_eq!(mux.sfu.batches, [seen([128, 5, 6], 4), seen([128, 7, 8], 11)]);
-        let back = vec![(memory(RELAYED), address(CANDIDATE), vec![128, 9], None)];
-        assert_eq!(mux.relay.batches[1..], [back.clone(), back]);
-        assert_eq!(out.counters.memory_handovers, 4);
-        assert!(out.memory_entries().is_empty());
-        assert_eq!(out.entries().len(), 2);
-        assert_eq!(out.arena()[out.entries()[0].head.end as usize - 1], 9);
-    }
-
-    #[test]
-    fn a_head_and_a_body_arrive_as_one_payload() {
-        let mut mux = mux(
-            |datagram, out| {
-                if datagram.origin.is_some() {
-                    out.forward(memory(RELAYED), address(RELAYED + 2), &[1, 2], datagram, 1..3);
-                }
-            },
-            |_, _| (),
-        );
-        let mut out = Outbox::new();
-        receive(&mut mux, &[&[64, 3, 4]], &mut out);
-        let seen = (memory(RELAYED + 2), address(RELAYED), vec![1, 2, 3, 4], None);
-        assert_eq!(mux.relay.batches[1], [seen]);
-    }
-
-    #[test]
-    fn a_loop_ends_after_two_hops() {
-        let mut mux = mux(|datagram, out| out.send(memory(RELAYED), address(RELAYED), datagram.payload), |_, _| ());
-        let mut out = Outbox::new();
-        receive(&mut mux, &[&[64]], &mut out);
-        assert_eq!(mux.relay.batches.len(), 3);
-        assert_eq!(out.counters.discarded(Discard::MemoryLoop), 1);
-        assert!(out.is_empty());
-    }
-
-    #[test]
-    fn a_turn_message_to_a_candidate_goes_nowhere() {
-        let mut mux = mux(|datagram, out| out.send(memory(RELAYED), address(CANDIDATE), datagram.payload), |_, _| ());
-        let mut out = Outbox::new();
-        receive(&mut mux, &[&[64, 0, 0, 0]], &mut out);
-        assert!(mux.sfu.batches.is_empty());
-        assert_eq!(mux.relay.batches.len(), 1);
-        assert_eq!(out.counters.discarded(Discard::UnexpectedStun), 1);
-    }
-}
+mod tests;

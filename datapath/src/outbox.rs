@@ -67,6 +67,8 @@ pub struct Outbox {
     /// Whether the entry pushed last went to `memory`.
     last_in_memory: bool,
     orders: Vec<Order>,
+    /// Five-tuples that have proved themselves in this turn.
+    proved: Vec<(Endpoint, SocketAddr)>,
     /// Everything that this worker counts; plain numbers, published by the driver about once a second.
     pub counters: Counters,
 }
@@ -161,6 +163,16 @@ impl Outbox {
         self.orders.push(order);
     }
 
+    /// What comes from this five-tuple is the node's from now on: a check or a request from there has verified. It is
+    /// said again whenever that happens again.
+    pub fn prove(&mut self, local: Endpoint, remote: SocketAddr) {
+        self.proved.push((local, remote));
+    }
+
+    pub fn take_proved(&mut self) -> impl Iterator<Item = (Endpoint, SocketAddr)> + '_ {
+        self.proved.drain(..)
+    }
+
     /// What this turn has written.
     pub fn arena(&self) -> &[u8] {
         &self.arena[..self.used]
@@ -197,5 +209,6 @@ impl Outbox {
         self.entries.clear();
         self.memory.clear();
         self.orders.clear();
+        self.proved.clear();
     }
 }

@@ -47,6 +47,7 @@ pub struct SharedCounters {
     relay_sockets: AtomicU64,
     streams: AtomicU64,
     memory_handovers: AtomicU64,
+    passed_to_workers: AtomicU64,
     events_lost: AtomicU64,
     turns: AtomicU64,
     lag_total_ns: AtomicU64,
@@ -78,6 +79,7 @@ impl SharedCounters {
         }
         store(&self.relay_sockets_opened, counters.relay_sockets_opened);
         store(&self.memory_handovers, counters.memory_handovers);
+        store(&self.passed_to_workers, counters.passed_to_workers);
         store(&self.events_lost, counters.events_lost);
         store(&self.relay_sockets, snapshot.relay_sockets);
         store(&self.streams, snapshot.streams);
@@ -101,6 +103,7 @@ impl SharedCounters {
                 discarded: std::array::from_fn(|index| load(&self.discarded[index])),
                 relay_sockets_opened: load(&self.relay_sockets_opened),
                 memory_handovers: load(&self.memory_handovers),
+                passed_to_workers: load(&self.passed_to_workers),
                 events_lost: load(&self.events_lost),
             },
             lag: LoopLag {
@@ -130,6 +133,7 @@ mod tests {
         snapshot.counters.discard(Discard::SendFailed);
         snapshot.counters.memory_handovers = 3;
         snapshot.counters.events_lost = 4;
+        snapshot.counters.passed_to_workers = 6;
         snapshot.counters.relay_sockets_opened = 2;
         snapshot.relay_sockets = 1;
         snapshot.streams = 5;
@@ -143,6 +147,7 @@ mod tests {
         assert_eq!(read.counters.discarded, snapshot.counters.discarded);
         assert_eq!(read.counters.memory_handovers, 3);
         assert_eq!(read.counters.events_lost, 4);
+        assert_eq!(read.counters.passed_to_workers, 6);
         assert_eq!(read.counters.relay_sockets_opened, 2);
         assert_eq!(read.relay_sockets, 1);
         assert_eq!(read.streams, 5);

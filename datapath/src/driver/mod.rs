@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::coalescing::Coalescing;
+use crate::datagram::recycled;
 use crate::shared_counters::{LoopLag, SharedCounters, Snapshot};
 use crate::sockets::{Payloads, ReceiveBatch, SendBatch, Waker};
 use crate::trains::Trains;
@@ -136,12 +137,16 @@ impl Driver {
         if let Some(received_at) = self.received_at.take() {
             self.lag.record(polled_at - received_at);
         }
+        // From here on other workers rouse us; what they wrote before shows in the deadline.
+        self.ports.waker().fall_asleep();
         let timeout = match node.poll_timeout() {
             Some(deadline) => deadline.at.saturating_duration_since(polled_at).min(max_wait),
             None => max_wait,
         };
         let timeout = if self.ports.streams.is_waiting() { Duration::ZERO } else { timeout };
-        if self.ports.wait(timeout)? {
+        let is_ready = self.ports.wait(timeout)?;
+        self.ports.waker().wake_up();
+        if is_ready {
             let pause = self.coalescing.pause(polled_at, self.clock.instant());
             if !pause.is_zero() {
                 std::thread::sleep(pause);
@@ -288,12 +293,6 @@ impl Driver {
         });
         self.lag.longest = Duration::ZERO;
     }
-}
-
-/// The same allocation for datagrams of another lifetime: `collect` reuses it.
-fn recycled<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
-    datagrams.clear();
-    datagrams.into_iter().map(|_| unreachable!("cleared")).collect()
 }
 
 #[cfg(test)]

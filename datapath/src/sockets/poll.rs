@@ -3,13 +3,21 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use super::checked;
 
 /// Wakes a worker that sleeps in its [`Poll`] (eventfd(2)).
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<OwnedFd>);
+pub struct Waker(Arc<Sleeper>);
+
+#[derive(Debug)]
+struct Sleeper {
+    fd: OwnedFd,
+    /// The worker sleeps, or is about to: it has not looked since for what it may be roused for.
+    is_asleep: AtomicBool,
+}
 
 impl Waker {
     pub fn new() -> io::Result<Waker> {
@@ -18,14 +26,34 @@ impl Waker {
             let fd = checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Waker(Arc::new(fd)))
+        Ok(Waker(Arc::new(Sleeper { fd, is_asleep: AtomicBool::new(false) })))
+    }
+
+    /// The worker is about to sleep, unless it finds something to do when it looks now.
+    pub fn fall_asleep(&self) {
+        self.0.is_asleep.store(true, Ordering::Relaxed);
+        // Whoever writes something and does not see this has written before the worker looks.
+        fence(Ordering::SeqCst);
+    }
+
+    pub fn wake_up(&self) {
+        self.0.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes a worker that has fallen asleep; one that is awake looks before it does. A system call only where needed.
+    pub fn rouse(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.is_asleep.load(Ordering::Relaxed) {
+            self.wake_up();
+            self.wake();
+        }
     }
 
     pub fn wake(&self) {
         let one = 1u64;
         // SAFETY: eight octets of a live integer. The only failure is a full counter, which wakes as well.
         unsafe {
-            libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8);
+            libc::write(self.0.fd.as_raw_fd(), (&raw const one).cast(), 8);
         }
     }
 
@@ -33,13 +61,13 @@ impl Waker {
     pub fn take(&self) -> bool {
         let mut count = 0u64;
         // SAFETY: eight octets of a live integer.
-        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) == 8 }
+        unsafe { libc::read(self.0.fd.as_raw_fd(), (&raw mut count).cast(), 8) == 8 }
     }
 }
 
 impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0.fd.as_fd()
     }
 }
 
