@@ -7,7 +7,8 @@ use anyhow::Context;
 use config::Config;
 use datapath::driver::{Clock, Driver};
 use datapath::mux::Mux;
-use datapath::{Entropy, sockets};
+use datapath::neighbours::Neighbours;
+use datapath::{Entropy, Now, sockets};
 use sfu::transport::Certificate;
 use sfu::{Event, Sfu};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,15 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
-use crate::settings::{self, Share};
+use crate::settings;
 use crate::signals::Signals;
 use crate::worker::{Drain, Worker};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
-
-/// One for now. Ports, queues and ids are made so that more can come.
-const WORKERS: u16 = 1;
 
 /// Below this, a burst of video is lost when the worker is busy for a few milliseconds.
 const RECEIVE_BUFFER_BYTES_MIN: usize = 2 << 20;
@@ -114,23 +112,52 @@ fn start_workers(
     let now = Clock::new().read();
     let mut nonce_key = [0; 32];
     entropy.fill(&mut nonce_key);
+    // All of them before the first one serves: the kernel spreads over those that are there.
+    let drivers = bind_drivers(config)?;
+    let mut neighbours = connect(config, &drivers, now).into_iter();
     let mut workers = Vec::new();
-    for worker in 0..WORKERS {
-        let driver = Driver::bind(&settings::driver(config, WORKERS)).context(
-            "cannot listen; is coturn or another instance running? listen.udp or --udp-port names the addresses",
-        )?;
-        let granted = driver.listener_buffer_bytes();
-        if granted < RECEIVE_BUFFER_BYTES_MIN {
-            warn!("UDP receive buffers have {granted} bytes only; set net.core.rmem_max and wmem_max to 8388608");
-        }
-        let share = Share { worker, workers: WORKERS };
+    for (driver, share) in drivers.into_iter().zip(relay::Share::among(config.workers)) {
+        let worker = share.worker;
         let relay = settings::relay(config, addresses, turn_secret, nonce_key, share);
         let relay = relay::Server::new(relay, entropy.fork(), now);
-        let sfu = Sfu::new(settings::sfu(config, certificate, WORKERS), entropy.fork());
-        let plane = Mux::new(relay, sfu, candidates.clone());
+        let sfu = Sfu::new(settings::sfu(config, certificate), entropy.fork());
+        let mut plane = Mux::new(relay, sfu, candidates.clone());
+        if let Some(neighbours) = neighbours.next() {
+            plane = plane.with_neighbours(neighbours);
+        }
         workers.push(Worker::start(worker.into(), driver, plane, config.limits.queue, events.clone())?);
     }
     Ok(workers)
+}
+
+fn bind_drivers(config: &Config) -> anyhow::Result<Vec<Driver>> {
+    let settings = settings::driver(config);
+    let bind = || {
+        if settings.shared {
+            // What is shared among workers could be shared with another instance as well.
+            Driver::bind(&datapath::driver::Settings { shared: false, ..settings.clone() })?;
+        }
+        (0..config.workers).map(|_| Driver::bind(&settings)).collect::<std::io::Result<Vec<Driver>>>()
+    };
+    let drivers = bind().context(
+        "cannot listen; is coturn or another instance running? listen.udp or --udp-port names the addresses",
+    )?;
+    let granted = drivers.iter().map(Driver::listener_buffer_bytes).min().unwrap_or(0);
+    if granted < RECEIVE_BUFFER_BYTES_MIN {
+        warn!("UDP receive buffers have {granted} bytes only; set net.core.rmem_max and wmem_max to 8388608");
+    }
+    Ok(drivers)
+}
+
+/// The ends of what leads from each worker to the others; nothing for an only one.
+fn connect(config: &Config, drivers: &[Driver], now: Now) -> Vec<Neighbours> {
+    let workers = config.workers;
+    if workers == 1 {
+        return Vec::new();
+    }
+    let ports = (0..workers).map(|worker| relay::partition(config.relay.ports.clone(), worker.into(), workers.into()));
+    let wakers: Vec<_> = drivers.iter().map(|driver| Some(driver.waker())).collect();
+    Neighbours::connect(&ports.collect::<Vec<_>>(), &wakers, now.instant)
 }
 
 fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {

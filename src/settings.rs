@@ -19,13 +19,13 @@ use crate::demo;
 /// Life of the TURN credentials that clients of a call get. A call may outlast them.
 const TURN_CREDENTIAL_TTL: Duration = Duration::from_secs(24 * 3600);
 
-pub fn driver(config: &Config, workers: u16) -> datapath::driver::Settings {
+pub fn driver(config: &Config) -> datapath::driver::Settings {
     let mut settings = datapath::driver::Settings::new(config.listen.udp.clone());
-    settings.shared = workers > 1;
+    settings.shared = config.workers > 1;
     settings
 }
 
-pub fn sfu(config: &Config, certificate: &Certificate, workers: u16) -> sfu::Settings {
+pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
     let limits = &config.limits;
     sfu::Settings {
         limits: sfu::Limits {
@@ -37,7 +37,7 @@ pub fn sfu(config: &Config, certificate: &Certificate, workers: u16) -> sfu::Set
             handshakes: limits.handshakes,
             // Each worker has its part: rooms are dealt out to them in turn.
             uplink_bps: (limits.uplink_mbps > 0)
-                .then(|| u64::from(limits.uplink_mbps) * 1_000_000 / u64::from(workers)),
+                .then(|| u64::from(limits.uplink_mbps) * 1_000_000 / u64::from(config.workers)),
             ..sfu::Limits::default()
         },
         certificate: certificate.clone(),
@@ -52,19 +52,12 @@ pub fn turn_secret(config: &Config, entropy: &mut Entropy) -> String {
     }
 }
 
-/// Which part of the relay a worker has.
-#[derive(Clone, Copy, Debug)]
-pub struct Share {
-    pub worker: u16,
-    pub workers: u16,
-}
-
 pub fn relay(
     config: &Config,
     addresses: &Addresses,
     turn_secret: &str,
     nonce_key: [u8; 32],
-    share: Share,
+    share: relay::Share,
 ) -> relay::Settings {
     let configured = &config.relay;
     let mut credentials = Credentials::new(&configured.realm);
@@ -90,7 +83,8 @@ pub fn relay(
             addresses.own.clone(),
         ),
         relayed: addresses.advertised.clone(),
-        ports: relay::partition(configured.ports.clone(), share.worker, share.workers),
+        ports: configured.ports.clone(),
+        share,
         candidates: addresses.behind(config.listen.udp[0]),
         alternate_server: configured.alternate_server,
         nonce_key,

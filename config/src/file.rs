@@ -11,6 +11,7 @@ use crate::secret::Secret;
 pub struct File {
     pub log: String,
     pub advertise: Vec<String>,
+    pub workers: usize,
     pub listen: Listen,
     pub tls: Tls,
     pub api_keys: BTreeMap<String, Secret>,
@@ -26,6 +27,7 @@ impl Default for File {
         File {
             log: "info".into(),
             advertise: Vec::new(),
+            workers: 1,
             listen: Listen::default(),
             tls: Tls::default(),
             api_keys: BTreeMap::new(),

@@ -26,6 +26,8 @@ pub struct Config {
     pub log: String,
     /// The addresses under which clients reach us, best first; empty: every usable interface address.
     pub advertise: Vec<IpAddr>,
+    /// Threads that serve the UDP ports, 1 to 32.
+    pub workers: u8,
     pub listen: Listen,
     /// `None` without `tls.certificate`.
     pub tls: Option<Tls>,
@@ -106,6 +108,7 @@ impl Config {
         let config = Config {
             log: problems.log(file.log),
             advertise: problems.advertise(&file.advertise),
+            workers: problems.workers(file.workers),
             listen: problems.listen(&file.listen),
             tls: problems.tls(file.tls),
             api_keys: problems.api_keys(file.api_keys),
@@ -122,6 +125,7 @@ impl Config {
         };
         problems.limits("limits", &config.limits.named());
         problems.families(&config);
+        problems.parts(&config);
         if problems.0.is_empty() { Ok(config) } else { Err(Error::Invalid(problems.0)) }
     }
 }
@@ -151,6 +155,9 @@ const REALM_LEN_MAX: usize = 16;
 
 /// Characters of the shortest secret that signs tokens or TURN credentials.
 const SECRET_LEN_MIN: usize = 32;
+
+/// More would spend more memory on what leads from each to each than they could save.
+const WORKERS_MAX: u8 = 32;
 
 impl Problems {
     fn add(&mut self, key: impl Into<String>, value: impl Into<String>, fix: impl Into<String>) {
@@ -191,6 +198,17 @@ impl Problems {
             }
         }
         addresses
+    }
+
+    fn workers(&mut self, workers: usize) -> u8 {
+        match u8::try_from(workers) {
+            Ok(workers) if (1..=WORKERS_MAX).contains(&workers) => workers,
+            _ => {
+                let fix = format!("write a number from 1 to {WORKERS_MAX}, no more than there are cores");
+                self.add("workers", workers.to_string(), fix);
+                1
+            }
+        }
     }
 
     fn address(&mut self, key: &str, text: &str, example: &str) -> Option<SocketAddr> {
@@ -353,6 +371,15 @@ impl Problems {
                 let fix = "write a number from 1 to 100000000, or leave the key out";
                 self.add(format!("{table}.{name}"), value.to_string(), fix);
             }
+        }
+    }
+
+    /// Each worker has a part of the relayed ports: at least a pair of them.
+    fn parts(&mut self, config: &Config) {
+        let (ports, workers) = (config.relay.ports.len(), usize::from(config.workers));
+        if workers > 1 && ports < 2 * (workers + 1) {
+            let fix = format!("relay.ports has only {ports} ports to divide; write fewer workers or more ports");
+            self.add("workers", workers.to_string(), fix);
         }
     }
 

@@ -27,4 +27,5 @@ pub mod sent_stream;
 pub mod suite;
 pub mod swarm;
 pub mod turn_client;
+pub mod workers;
 pub mod world;

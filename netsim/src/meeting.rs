@@ -1,11 +1,12 @@
 //! A server and its callers in a virtual world, and the control plane between them: what signalling would do.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use datapath::mux::Mux;
 use datapath::stun::Key;
-use datapath::{Endpoint, Entropy};
+use datapath::{Endpoint, Entropy, steering};
 use sfu::transport::{Certificate, MasterKeys, Profile};
 use sfu::{
     Codec, Command, Encoding, Event, ExtensionIds, Fingerprint, IceCredentials, LayerWish, Limits, ParticipantId,
@@ -18,10 +19,8 @@ use crate::link::Settings;
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
 use crate::sent_stream::StreamSpec;
 use crate::turn_client::{TurnAccount, TurnClient};
+use crate::workers::{Steering, Workers};
 use crate::world::{HostId, HostSpec, World};
-
-/// What stands behind the one port.
-pub type Server = Mux<relay::Server, Sfu>;
 
 pub const SERVER_IP: [u8; 4] = [198, 51, 100, 10];
 pub const MEDIA_PORT: u16 = 3478;
@@ -108,18 +107,34 @@ pub struct Meeting {
     members: Vec<Member>,
     published: Vec<(TrackId, Member, Codec)>,
     next_id: u64,
+    /// The workers of rooms go round.
+    workers: usize,
+    participants: BTreeMap<ParticipantId, usize>,
+    tracks: BTreeMap<TrackId, usize>,
 }
+
+/// Ports of relayed addresses.
+const RELAY_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 impl Meeting {
     pub fn new(seed: u64) -> Meeting {
-        Meeting::with_limits(seed, Limits::default())
+        Meeting::among(1, |_, _| 0, seed)
     }
 
     pub fn with_limits(seed: u64, limits: Limits) -> Meeting {
+        Meeting::make(1, |_, _| 0, seed, limits)
+    }
+
+    /// The server has so many workers; a room is at that of its number.
+    pub fn among(workers: u8, steering: Steering, seed: u64) -> Meeting {
+        Meeting::make(workers, steering, seed, Limits::default())
+    }
+
+    fn make(workers: u8, steering: Steering, seed: u64, limits: Limits) -> Meeting {
         let mut world = World::new(seed);
         let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
         let settings = sfu::Settings { limits, certificate: Certificate::generate().expect("the system's entropy") };
-        let sfu = Sfu::new(settings, world.entropy());
+        let sfus: Vec<Sfu> = (0..workers).map(|_| Sfu::new(settings.clone(), world.entropy())).collect();
         let mut nonce_key = [0; 32];
         world.entropy().fill(&mut nonce_key);
         let settings = relay::Settings {
@@ -131,14 +146,20 @@ impl Meeting {
                 vec![IpAddr::from(SERVER_IP)],
             ),
             relayed: vec![IpAddr::from(SERVER_IP)],
-            ports: 49_152..=65_535,
+            ports: RELAY_PORTS,
+            share: relay::Share::default(),
             candidates: vec![candidate],
             nonce_key,
             alternate_server: None,
             limits: relay::Limits::default(),
         };
-        let relay = relay::Server::new(settings, world.entropy(), world.now());
-        let mux: Server = Mux::new(relay, sfu, vec![candidate]);
+        let planes = sfus.into_iter().zip(relay::Share::among(workers)).map(|(sfu, share)| {
+            let settings = relay::Settings { share, ..settings.clone() };
+            let relay = relay::Server::new(settings, world.entropy(), world.now());
+            Mux::new(relay, sfu, vec![candidate])
+        });
+        let planes = planes.collect();
+        let program = Workers::new(planes, RELAY_PORTS, steering, world.now());
         let line = Settings { delay: Duration::from_millis(1), ..Settings::default() };
         let spec = HostSpec {
             name: "server",
@@ -148,7 +169,7 @@ impl Meeting {
             up: line,
             down: line,
         };
-        let server = world.add_host(spec, mux);
+        let server = world.add_host(spec, program);
         let mut amplification = Amplification::new(server, vec![MEDIA_PORT, TURN_PORT]);
         amplification.add_key(account().key(b"sim"));
         world.add_check(amplification);
@@ -166,6 +187,9 @@ impl Meeting {
             members: Vec::new(),
             published: Vec::new(),
             next_id: 1,
+            workers: workers.into(),
+            participants: BTreeMap::new(),
+            tracks: BTreeMap::new(),
         }
     }
 
@@ -175,17 +199,42 @@ impl Meeting {
     }
 
     pub fn command(&mut self, command: Command) {
-        self.world.act(self.server, |mux: &mut Server, now, out| {
-            mux.with_sfu(now, out, |sfu, out| sfu.handle_command(now, command, out));
+        let worker = self.worker_of(&command);
+        self.world.act(self.server, |server: &mut Workers, now, out| {
+            server.act(worker, now, out, |sfu, out| sfu.handle_command(now, command, out));
         });
         self.poll_events();
+    }
+
+    /// The worker that has what a command is about.
+    fn worker_of(&mut self, command: &Command) -> usize {
+        match *command {
+            Command::Join { room, participant } => {
+                let worker = self.worker_of_room(room);
+                self.participants.insert(participant, worker);
+                worker
+            }
+            Command::Publish { participant, track, .. } => {
+                let worker = self.participants[&participant];
+                self.tracks.insert(track, worker);
+                worker
+            }
+            Command::Unpublish { track } | Command::SetMuted { track, .. } => self.tracks[&track],
+            _ => self.participants[&command.participant().expect("all others are about one")],
+        }
+    }
+
+    fn worker_of_room(&self, room: RoomId) -> usize {
+        (room.0 % self.workers as u64) as usize
     }
 
     /// Takes what the SFU has to tell.
     pub fn poll_events(&mut self) {
         let at = self.world.elapsed();
-        while let Some(event) = self.world.program::<Server>(self.server).sfu.poll_event() {
-            self.events.push((at, event));
+        for worker in 0..self.workers {
+            while let Some(event) = self.world.program::<Workers>(self.server).planes[worker].sfu.poll_event() {
+                self.events.push((at, event));
+            }
         }
     }
 
@@ -194,15 +243,17 @@ impl Meeting {
         self.poll_events();
     }
 
-    fn credentials(&mut self, name: &str) -> IceCredentials {
-        let random = self.entropy.u64();
-        IceCredentials { ufrag: format!("{name}{random:08x}"), pwd: format!("{:024x}", self.entropy.u64()) }
+    fn credentials(&mut self, ufrag: impl FnOnce(&str) -> String) -> IceCredentials {
+        let random = format!("{:08x}", self.entropy.u64());
+        IceCredentials { ufrag: ufrag(&random), pwd: format!("{:024x}", self.entropy.u64()) }
     }
 
     pub fn join(&mut self, room: u64, name: &'static str, access: Access) -> Member {
         let id = ParticipantId(self.id());
         let room = RoomId(room);
-        let (server_ice, caller_ice) = (self.credentials("srv"), self.credentials("cli"));
+        let worker = self.worker_of_room(room);
+        let server_ice = self.credentials(|random| steering::ufrag(worker as u8, random));
+        let caller_ice = self.credentials(|random| format!("cli{random}"));
         let mut material = [0; 88];
         self.entropy.fill(&mut material);
         let keys = MasterKeys::from_keying_material(Profile::AeadAes256Gcm, &material).expect("2 × (32 + 12) octets");
@@ -215,7 +266,7 @@ impl Meeting {
                 remote_fingerprint: Fingerprint([0; 32]),
             },
         });
-        let sfu = &mut self.world.program::<Server>(self.server).sfu;
+        let sfu = &mut self.world.program::<Workers>(self.server).planes[worker].sfu;
         sfu.install_keys(id, &keys).expect("it has just joined");
 
         let now = self.world.now().instant;

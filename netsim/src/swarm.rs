@@ -11,6 +11,7 @@ use crate::link::Settings;
 use crate::loss::{Loss, unit};
 use crate::meeting::{Access, Meeting, Member};
 use crate::nat::{Dependence, Nat, NatSpec};
+use crate::workers::by_address;
 use crate::world::{HostId, HostSpec};
 
 /// Things that happen in one run.
@@ -32,9 +33,9 @@ struct Swarm {
     muted: Vec<TrackId>,
 }
 
-/// One run; returns its digest. Panics when an invariant is broken.
+/// One run, with one to three workers; returns its digest. Panics when an invariant is broken.
 pub fn run(seed: u64) -> u64 {
-    let mut meeting = Meeting::new(seed);
+    let mut meeting = Meeting::among(1 + (seed % 3) as u8, by_address, seed);
     meeting.first_sequence = 1;
     let chance = meeting.world.entropy();
     let mut swarm = Swarm { meeting, chance, nats: Vec::new(), hosts: 0, subscriptions: Vec::new(), muted: Vec::new() };

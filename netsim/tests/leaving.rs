@@ -112,7 +112,7 @@ fn the_room_is_empty_when_all_have_left() {
         call.meeting.run_for(Duration::from_millis(37));
     }
     let server = call.meeting.server;
-    let population = call.meeting.world.program::<netsim::meeting::Server>(server).sfu.population();
+    let population = call.meeting.world.program::<netsim::workers::Workers>(server).planes[0].sfu.population();
     assert_eq!(population, sfu::Population::default());
     let sent = call.meeting.world.counters(server).clone();
     call.meeting.run_for(Duration::from_secs(5));

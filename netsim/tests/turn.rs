@@ -7,9 +7,10 @@ use datapath::{Datagram, Deadline, Discard, Endpoint, Node, Now, Outbox, SocketE
 use netsim::check::{Relaying, Sequences};
 use netsim::link::Settings;
 use netsim::loss::Loss;
-use netsim::meeting::{Access, MEDIA_PORT, Meeting, SERVER_IP, Server, TURN_PORT, account};
+use netsim::meeting::{Access, MEDIA_PORT, Meeting, SERVER_IP, TURN_PORT, account};
 use netsim::nat::{Dependence, Nat, NatSpec};
 use netsim::turn_client::TurnClient;
+use netsim::workers::Workers;
 use netsim::world::{HostId, HostSpec};
 
 const HOME: [u8; 4] = [192, 168, 0, 2];
@@ -188,7 +189,7 @@ fn refreshing_keeps_an_allocation_for_hours_and_silence_ends_it() {
         call.meeting.run_for(Duration::from_secs(10));
     }
     let server = call.meeting.server;
-    assert_eq!(call.meeting.world.program::<Server>(server).relay.allocations(), 0);
+    assert_eq!(call.meeting.world.program::<Workers>(server).allocations(), 0);
     let unreachable = call.meeting.world.unreachable();
     knock(&mut call);
     assert_eq!(call.meeting.world.unreachable(), unreachable + 1, "its socket is closed");

@@ -162,7 +162,7 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<Id, Refusal> {
         let source = reply.client.remote.ip();
-        if !self.quotas.take(&who.user, source, &self.settings.limits) {
+        if !self.settings.share.quotas.take(&who.user, source, &self.settings.limits) {
             return Err(Refusal::AllocationQuotaReached);
         }
         let with_next = chosen.parity == Parity::EvenWithNext;
@@ -233,7 +233,7 @@ impl Server {
     fn choose_port(&mut self, now: Now, ip: IpAddr, parity: Parity) -> Option<SocketAddr> {
         let allocations = &self.allocations;
         let is_free = |port| allocations.is_free(SocketAddr::new(ip, port), now.instant);
-        let port = ports::choose(&self.settings.ports, parity, &mut self.entropy, is_free)?;
+        let port = ports::choose(&self.ports, parity, &mut self.entropy, is_free)?;
         Some(SocketAddr::new(ip, port))
     }
 

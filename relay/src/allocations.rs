@@ -31,8 +31,9 @@ pub struct Allocations {
     /// The key is chosen by clients: SipHash.
     by_client: HashMap<FiveTuple, Id>,
     by_relayed: HashMap<SocketAddr, Tenant>,
-    /// Keyed by 64 random bits of ours.
+    /// Keyed by 56 random bits of ours behind the worker's number.
     by_token: HashMap<[u8; 8], Id>,
+    worker: u8,
     /// What the packet path found last: packets come in trains. Forgotten whenever the tables change.
     last_client: Option<(FiveTuple, Id)>,
     last_relayed: Option<(SocketAddr, Id)>,
@@ -53,6 +54,10 @@ enum Tenant {
 }
 
 impl Allocations {
+    pub fn new(worker: u8) -> Allocations {
+        Allocations { worker, ..Allocations::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -235,10 +240,11 @@ impl Allocations {
         })
     }
 
-    /// A token that no reservation has.
+    /// A token that no reservation has. The first octet names the worker ([`datapath::steering`]).
     pub fn new_token(&self, entropy: &mut Entropy) -> [u8; 8] {
         loop {
-            let token = entropy.u64().to_be_bytes();
+            let mut token = entropy.u64().to_be_bytes();
+            token[0] = self.worker;
             if !self.by_token.contains_key(&token) {
                 return token;
             }

@@ -7,7 +7,7 @@ use datapath::stun::{AttributeType, Class, Key, Message, Method, TransactionId, 
 use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
 use md5::{Digest, Md5};
 
-use crate::{Credentials, Limits, PeerPolicy, Server, Settings};
+use crate::{Credentials, Limits, PeerPolicy, Server, Settings, Share};
 
 const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::new(5, 5, 5, 5)) };
 const ALLOCATIONS: usize = 3;
@@ -52,6 +52,7 @@ impl History {
             peer_policy: policy.clone(),
             relayed: relayed.to_vec(),
             ports: 50_000..=50_007,
+            share: Share::default(),
             candidates: vec![SocketAddr::from(([5, 5, 5, 5], 3478))],
             alternate_server: Some(([198, 51, 100, 7], 3478).into()),
             nonce_key: [7; 32],

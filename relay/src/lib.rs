@@ -18,6 +18,9 @@
 //!   made from it; so the nonce offers hashed names only where there are no such secrets (RFC 8489 §9.2).
 //! - TURN over DTLS (RFC 7350) is not served: no browser uses it, and on the shared port its ClientHello looks like that
 //!   of a call. NAT behaviour discovery (RFC 5780) neither: it needs a second address.
+//! - Of several workers each takes a relayed address of another for a live one: what is sent to one that is not gets lost
+//!   there, where a permission or channel for it would be refused here. A TCP connection stays with its worker: over one
+//!   that began at another than its ticket or reservation is of, that is unknown (400, 508).
 //! - ICMP errors are passed on without the next-hop MTU (RFC 8656 §18.13): the driver does not report it.
 
 mod allocate;
@@ -47,5 +50,6 @@ mod wish;
 pub use credential::{Credentials, rest_password};
 pub use peer_policy::PeerPolicy;
 pub use ports::partition;
+pub use quota::Quotas;
 pub use server::Server;
-pub use settings::{Limits, RateLimits, Settings};
+pub use settings::{Limits, RateLimits, Settings, Share};

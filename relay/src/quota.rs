@@ -1,12 +1,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::rate::source_prefix;
 use crate::settings::Limits;
 
 /// How many allocations there are, and whose. A share is taken when an allocation is made and given back when it ends.
+///
+/// One for all workers, so that a limit is one limit. No packet takes the lock: only the begin and the end of an
+/// allocation, and a client that moves.
+#[derive(Clone, Debug, Default)]
+pub struct Quotas(Arc<Mutex<Counts>>);
+
 #[derive(Debug, Default)]
-pub struct Quotas {
+struct Counts {
     total: usize,
     /// The key is chosen by clients: SipHash.
     per_user: HashMap<Box<[u8]>, usize>,
@@ -15,8 +22,28 @@ pub struct Quotas {
 }
 
 impl Quotas {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // Each change is whole before anything in it could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a share, or says that there is none.
-    pub fn take(&mut self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
+    pub(crate) fn take(&self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
+        self.counts().take(user, source, limits)
+    }
+
+    /// A share moves to another source, if that may have one more.
+    pub(crate) fn relocate(&self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
+        self.counts().relocate(from, to, limits)
+    }
+
+    pub(crate) fn give_back(&self, user: &[u8], source: IpAddr) {
+        self.counts().give_back(user, source);
+    }
+}
+
+impl Counts {
+    fn take(&mut self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
         let prefix = source_prefix(source);
         let of_user = self.per_user.get(user).copied().unwrap_or(0);
         let of_prefix = self.per_prefix.get(&prefix).copied().unwrap_or(0);
@@ -31,8 +58,7 @@ impl Quotas {
         free
     }
 
-    /// A share moves to another source, if that may have one more.
-    pub fn relocate(&mut self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
+    fn relocate(&mut self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
         let (from, to) = (source_prefix(from), source_prefix(to));
         if from == to {
             return true;
@@ -53,7 +79,7 @@ impl Quotas {
         }
     }
 
-    pub fn give_back(&mut self, user: &[u8], source: IpAddr) {
+    fn give_back(&mut self, user: &[u8], source: IpAddr) {
         let prefix = source_prefix(source);
         self.total -= 1;
         let of_user = self.per_user.get_mut(user).expect("the share was taken");
@@ -72,7 +98,7 @@ mod tests {
     #[test]
     fn each_limit_holds_and_nothing_is_left_behind() {
         let limits = Limits { allocations: 4, allocations_per_user: 2, allocations_per_prefix: 3, ..Limits::default() };
-        let mut quotas = Quotas::default();
+        let mut quotas = Counts::default();
         let here: IpAddr = [192, 0, 2, 1].into();
         let there: IpAddr = [198, 51, 100, 1].into();
         assert!(quotas.take(b"a", here, &limits) && quotas.take(b"a", here, &limits));

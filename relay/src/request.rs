@@ -30,8 +30,9 @@ impl Server {
             Ok(()) => self.handle_authenticated(now, &reply, &who, message, out),
             Err(refusal) => Err(refusal),
         };
-        if let Err(refusal) = outcome {
-            reply.refuse(refusal, out);
+        match outcome {
+            Ok(()) => out.prove(client.local, client.remote),
+            Err(refusal) => reply.refuse(refusal, out),
         }
     }
 
@@ -162,11 +163,12 @@ impl Server {
             return Err(Refusal::AllocationMismatch);
         }
         let (former, to) = (allocation.client, reply.client);
+        let quotas = &self.settings.share.quotas;
         let shares = 1 + usize::from(allocation.sibling.is_some());
         for moved in 0..shares {
-            if !self.quotas.relocate(former.remote.ip(), to.remote.ip(), &self.settings.limits) {
+            if !quotas.relocate(former.remote.ip(), to.remote.ip(), &self.settings.limits) {
                 for _ in 0..moved {
-                    self.quotas.relocate(to.remote.ip(), former.remote.ip(), &Limits::unlimited());
+                    quotas.relocate(to.remote.ip(), former.remote.ip(), &Limits::unlimited());
                 }
                 return Err(Refusal::AllocationQuotaReached);
             }

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use datapath::stun::{Class, Message, Method};
@@ -8,7 +9,7 @@ use crate::allocation::{FiveTuple, RelaySocket};
 use crate::allocations::{Allocations, Id};
 use crate::deadlines::Deadlines;
 use crate::nonce::{Features, Nonces};
-use crate::quota::Quotas;
+use crate::ports;
 use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
 use crate::reply::traffic;
@@ -23,12 +24,13 @@ pub struct Server {
     pub(crate) settings: Settings,
     /// The IP addresses of candidates and relayed addresses: behind them are peers that are reached in memory.
     own: Vec<IpAddr>,
+    /// This worker's part of the ports.
+    pub(crate) ports: RangeInclusive<u16>,
     pub(crate) nonces: Nonces,
     pub(crate) tickets: Tickets,
     /// New allocations are refused, and their clients perhaps sent elsewhere.
     pub(crate) draining: bool,
     pub(crate) rate: RateLimiter,
-    pub(crate) quotas: Quotas,
     pub(crate) allocations: Allocations,
     pub(crate) deadlines: Deadlines,
     pub(crate) entropy: Entropy,
@@ -56,11 +58,19 @@ impl Server {
                 settings.limits.nonce_lifetime,
                 Features { username_anonymity: settings.credentials.username_anonymity() },
             ),
-            tickets: Tickets::new(&settings.nonce_key),
+            ports: ports::partition(
+                settings.ports.clone(),
+                settings.share.worker.into(),
+                settings.share.workers.into(),
+            ),
+            tickets: Tickets::new(&settings.nonce_key, settings.share.worker),
             draining: false,
-            rate: RateLimiter::new(settings.limits.rate.clone(), &mut entropy, now.instant),
-            quotas: Quotas::default(),
-            allocations: Allocations::default(),
+            rate: RateLimiter::new(
+                settings.limits.rate.clone().divided(settings.share.workers),
+                &mut entropy,
+                now.instant,
+            ),
+            allocations: Allocations::new(settings.share.worker),
             deadlines: Deadlines::default(),
             settings,
             own,
@@ -111,14 +121,22 @@ impl Server {
     }
 
     pub(crate) fn is_in_memory(&self, peer: SocketAddr) -> bool {
-        self.settings.candidates.contains(&peer) || self.allocations.by_relayed(peer).is_some()
+        self.settings.candidates.contains(&peer)
+            || self.allocations.by_relayed(peer).is_some()
+            || self.is_of_another_worker(peer)
+    }
+
+    /// Whether another worker has this relayed address, or nobody: only that worker knows.
+    fn is_of_another_worker(&self, peer: SocketAddr) -> bool {
+        let port = peer.port();
+        self.settings.ports.contains(&port) && !self.ports.contains(&port) && self.settings.relayed.contains(&peer.ip())
     }
 
     pub(crate) fn remove(&mut self, id: Id, out: &mut Outbox) {
         let Some(allocation) = self.allocations.remove(id) else {
             return;
         };
-        self.quotas.give_back(&allocation.user, allocation.client.remote.ip());
+        self.settings.share.quotas.give_back(&allocation.user, allocation.client.remote.ip());
         let local = allocation.client.local;
         if matches!(local, Endpoint::Stream { .. }) && self.allocations.by_client(&allocation.client).is_none() {
             out.order(Order::KeepStream { local, keep: false });

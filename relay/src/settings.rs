@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::{Credentials, PeerPolicy};
+use crate::{Credentials, PeerPolicy, Quotas};
 
 /// What a relay serves, to whom, and how much of it.
 #[derive(Clone, Debug)]
@@ -12,8 +12,9 @@ pub struct Settings {
     /// The IP addresses of relayed transport addresses, as peers see them. A client gets the one it talks to if that
     /// is among them, else the first of the wanted family.
     pub relayed: Vec<IpAddr>,
-    /// The ports of this worker's relayed transport addresses ([`crate::partition`]).
+    /// The ports of relayed transport addresses, those of all workers.
     pub ports: RangeInclusive<u16>,
+    pub share: Share,
     /// The transport addresses of the SFU's ICE candidates: reached in memory only.
     pub candidates: Vec<SocketAddr>,
     /// Where new clients are sent while this server drains.
@@ -21,6 +22,30 @@ pub struct Settings {
     /// The key of the nonces. All workers have the same.
     pub nonce_key: [u8; 32],
     pub limits: Limits,
+}
+
+/// Which of several workers a relay is of, and what it shares with the others.
+#[derive(Clone, Debug)]
+pub struct Share {
+    pub worker: u8,
+    /// Each has a part of the ports ([`crate::partition`]).
+    pub workers: u8,
+    pub quotas: Quotas,
+}
+
+impl Share {
+    /// One for each of so many workers.
+    pub fn among(workers: u8) -> impl Iterator<Item = Share> {
+        let quotas = Quotas::default();
+        (0..workers).map(move |worker| Share { worker, workers, quotas: quotas.clone() })
+    }
+}
+
+impl Default for Share {
+    /// Of the only worker.
+    fn default() -> Share {
+        Share { worker: 0, workers: 1, quotas: Quotas::default() }
+    }
 }
 
 /// Bounds on everything that grows with what clients send.
@@ -68,6 +93,19 @@ impl Default for Limits {
             lifetime_max: Duration::from_secs(3600),
             nonce_lifetime: Duration::from_secs(3600),
             rate: RateLimits::default(),
+        }
+    }
+}
+
+impl RateLimits {
+    /// The part of one worker: a source's five-tuples are spread over all of them.
+    pub(crate) fn divided(self, workers: u8) -> RateLimits {
+        let part = |limit: u32| (limit / u32::from(workers)).max(1);
+        RateLimits {
+            per_prefix: part(self.per_prefix),
+            per_prefix_burst: part(self.per_prefix_burst),
+            total: part(self.total),
+            total_burst: part(self.total_burst),
         }
     }
 }

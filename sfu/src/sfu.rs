@@ -172,6 +172,7 @@ impl Sfu {
             self.routes.unbind(displaced, key);
         }
         self.routes.bind(from, key);
+        out.prove(from.local, from.remote);
         self.mark_heard(now, key);
     }
 

@@ -60,6 +60,11 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
     let streams = gauge("hausruf_streams", "TCP connections that carry TURN or ICE now", &["worker"])?;
     let handovers = counter("hausruf_memory_handovers_total", "Datagrams handed over in memory", &["worker"])?;
+    let passed = counter(
+        "hausruf_worker_handovers_total",
+        "Datagrams passed on to the worker that has their call or allocation",
+        &["worker"],
+    )?;
     let missed = counter("hausruf_events_lost_total", "Events that found the signalling's queue full", &["worker"])?;
     let turns = counter("hausruf_loop_turns_total", "Turns of the worker's loop", &["worker"])?;
     let lag = CounterVec::new(
@@ -93,6 +98,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         open.with_label_values(&labels).set(i64::try_from(snapshot.relay_sockets).unwrap_or(i64::MAX));
         streams.with_label_values(&labels).set(i64::try_from(snapshot.streams).unwrap_or(i64::MAX));
         handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
+        passed.with_label_values(&labels).inc_by(counters.passed_to_workers);
         missed.with_label_values(&labels).inc_by(counters.events_lost);
         turns.with_label_values(&labels).inc_by(snapshot.lag.turns);
         lag.with_label_values(&labels).inc_by(seconds(snapshot.lag.total));

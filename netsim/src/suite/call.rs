@@ -6,8 +6,9 @@ use sfu::{Codec, LayerWish, TrackId};
 
 use crate::caller::Caller;
 use crate::link::Settings;
-use crate::meeting::{Access, Meeting, Member, Server};
+use crate::meeting::{Access, Meeting, Member};
 use crate::received_stream::Shown;
+use crate::workers::Workers;
 
 /// The encodings of a camera in the scenarios: rid, bit/s, size.
 pub const CAMERA: [(&str, u32, (u16, u16)); 3] =
@@ -209,7 +210,7 @@ impl Call {
         let received_bps = (octets - self.received) * 8 * 10;
         self.received = octets;
         let viewer = self.viewer;
-        let sfu = &mut self.meeting.world.program::<Server>(self.meeting.server).sfu;
+        let sfu = &mut self.meeting.world.program::<Workers>(self.meeting.server).planes[0].sfu;
         let mut layers = [0; 3];
         for (layer, &camera) in layers.iter_mut().zip(&self.cameras) {
             *layer = sfu.forwarded_encoding(viewer.id, camera).map_or(0, |encoding| encoding + 1);

@@ -12,4 +12,5 @@ mod permission;
 mod pitfalls;
 mod probe;
 mod security;
+mod workers;
 mod world;

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use datapath::{Counters, Datagram, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
-use relay::{Credentials, Limits, PeerPolicy, Server, Settings};
+use relay::{Credentials, Limits, PeerPolicy, Server, Settings, Share};
 
 /// A peer on the public internet.
 pub const PEER: &str = "9.9.9.9:4000";
@@ -68,6 +68,7 @@ pub fn settings() -> Settings {
         peer_policy: PeerPolicy::default(),
         relayed: vec!["5.5.5.5".parse().unwrap(), "2600::5".parse().unwrap()],
         ports: 50_000..=50_099,
+        share: Share::default(),
         candidates: vec![address(CANDIDATE)],
         alternate_server: Some(([198, 51, 100, 7], 3478).into()),
         nonce_key: [7; 32],

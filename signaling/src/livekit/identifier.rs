@@ -1,6 +1,6 @@
 //! Ids in the form that clients know: a prefix and random characters.
 
-use datapath::Entropy;
+use datapath::{Entropy, steering};
 
 /// Letters and digits that cannot be taken for one another.
 const ALPHABET: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
@@ -16,11 +16,11 @@ pub fn sid(entropy: &mut Entropy, prefix: &str) -> String {
     format!("{prefix}{}", random(entropy, ALPHABET, 12))
 }
 
-/// RFC 8445 §5.3 asks for 24 bits of ufrag and 128 of password; the first two digits of the ufrag name the worker
-/// that has the room, so that a check finds it.
+/// RFC 8445 §5.3 asks for 24 bits of ufrag and 128 of password; the ufrag names the worker that has the
+/// room, so that a check finds it.
 pub fn ice_credentials(entropy: &mut Entropy, worker: usize) -> sfu::IceCredentials {
     sfu::IceCredentials {
-        ufrag: format!("{:02x}{}", worker & 0xff, random(entropy, ICE, 8)),
+        ufrag: steering::ufrag(worker as u8, &random(entropy, ICE, 8)),
         pwd: random(entropy, ICE, 24),
     }
 }

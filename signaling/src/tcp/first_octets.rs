@@ -31,6 +31,9 @@ impl Kind {
     }
 }
 
+/// Octets of the longest first datagram that is looked at as a whole. Requests have a few hundred.
+const DATAGRAM_LEN_MAX: usize = 2048;
+
 /// A stream whose first octets have been looked at, and are read again.
 pub struct Peeked<S> {
     inner: S,
@@ -62,6 +65,19 @@ impl<S: AsyncRead + Unpin> Peeked<S> {
             }
             self.peek_more(10).await?;
         }
+    }
+
+    /// Looks at the first datagram of a framed connection; nothing if it is longer than requests are.
+    pub async fn datagram(&mut self, framing: Framing) -> io::Result<Option<&[u8]>> {
+        let unframed = |_| io::Error::other("no datagrams");
+        while self.octets.len() - self.read < DATAGRAM_LEN_MAX {
+            let octets = &self.octets[self.read..];
+            if let Some(frame) = framing.next(octets).map_err(unframed)? {
+                return Ok(Some(&self.octets[self.read..][frame.payload]));
+            }
+            self.peek_more(DATAGRAM_LEN_MAX).await?;
+        }
+        Ok(None)
     }
 
     /// Looks at the first `count` octets.

@@ -11,10 +11,14 @@ pub use proxy_header::fuzz_proxy_header;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use datapath::driver::Stream;
+use datapath::steering;
+use datapath::stream::Framing;
 use ipnet::IpNet;
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -37,6 +41,8 @@ pub struct Tcp {
     pub proxies: Vec<IpNet>,
     /// Where connections go that carry TURN or ICE, by worker number.
     pub streams: Vec<StreamSink>,
+    /// Goes round the workers with connections that belong to none.
+    pub next_worker: AtomicUsize,
 }
 
 /// Everything that comes before the first request: a PROXY header, a handshake, ten octets.
@@ -82,10 +88,11 @@ impl Tcp {
             Kind::Http if plain_http => return Ok(Sorted::Http(Http::Plain(socket), slot)),
             Kind::Http => return Err(refused("HTTP without TLS")),
             Kind::Framed(framing) => {
+                let worker = self.worker_for(&mut socket, framing).await?;
                 let (socket, unread) = socket.into_parts();
                 let socket = socket.into_std()?;
                 let stream = Stream { socket, tls: None, framing, unread, remote, local, guard: Box::new(slot) };
-                return self.hand_over(stream);
+                return self.hand_over(worker, stream);
             }
             Kind::Tls => {
                 let certificates = self.certificates.as_ref().ok_or_else(|| refused("TLS without a certificate"))?;
@@ -99,7 +106,8 @@ impl Tcp {
                 }
             }
         };
-        let (framing, socket) = framing;
+        let (framing, mut socket) = framing;
+        let worker = self.worker_for(&mut socket, framing).await?;
         let (socket, unread) = socket.into_parts();
         let (socket, tls) = socket.into_inner();
         let (socket, encrypted) = socket.into_parts();
@@ -107,12 +115,25 @@ impl Tcp {
             return Err(refused("a handshake left octets behind"));
         }
         let (socket, tls) = (socket.into_std()?, Some(Box::new(tls)));
-        self.hand_over(Stream { socket, tls, framing, unread, remote, local, guard: Box::new(slot) })
+        self.hand_over(worker, Stream { socket, tls, framing, unread, remote, local, guard: Box::new(slot) })
     }
 
-    fn hand_over(&self, stream: Stream) -> io::Result<Sorted> {
-        let workers = self.streams.len().max(1);
-        let worker = usize::from(stream.remote.port()) % workers;
+    /// A connection stays with one worker: the one that its first datagram names, else any.
+    async fn worker_for<S: AsyncRead + Unpin>(&self, socket: &mut Peeked<S>, framing: Framing) -> io::Result<usize> {
+        let workers = self.streams.len();
+        if workers <= 1 {
+            return Ok(0);
+        }
+        let named = match (socket.datagram(framing).await?, framing) {
+            (Some(check), Framing::Ice) => steering::of_check(check),
+            (Some(request), Framing::Turn) => steering::of_request(request),
+            (None, _) => None,
+        };
+        let named = named.map(usize::from).filter(|&worker| worker < workers);
+        Ok(named.unwrap_or_else(|| self.next_worker.fetch_add(1, Ordering::Relaxed) % workers))
+    }
+
+    fn hand_over(&self, worker: usize, stream: Stream) -> io::Result<Sorted> {
         match self.streams.get(worker) {
             Some(sink) if sink(stream) => Ok(Sorted::Gone),
             _ => Err(refused("no worker takes it")),
