@@ -14,8 +14,9 @@ const SPACE = `tu-${process.pid}`;
 const PEER_PORT = 3480;
 const MESSAGES = 40;
 
-const configuration = (allowed, folder) => `
+const configuration = (allowed, folder, workers) => `
 advertise = ["127.0.0.1", "::1"]
+workers = ${workers}
 [listen]
 http = "127.0.0.1:7880"
 tcp = ["[::]:3478", "[::]:5349"]
@@ -46,16 +47,16 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     return child;
   };
 
-  const metric = (name) => {
+  const metric = (name, worker = 0) => {
     const { stdout } = spawnSync('ip', inside('curl', '-s', 'http://127.0.0.1:7880/metrics'), { encoding: 'utf8' });
-    const line = stdout.split('\n').find((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    const line = stdout.split('\n').find((line) => line.startsWith(`${name}{`) && line.includes(`worker="${worker}"`) || line.startsWith(`${name} `));
     return line === undefined ? undefined : Number(line.split(' ').at(-1));
   };
 
   /** Runs `act` beside a server that lets its clients reach these prefixes. */
-  const serving = async (allowed, act) => {
+  const serving = async (allowed, act, { workers = 1 } = {}) => {
     const file = join(folder, 'hausruf.toml');
-    writeFileSync(file, configuration(allowed, folder));
+    writeFileSync(file, configuration(allowed, folder, workers));
     const server = start(BINARY, 'serve', '--config', file);
     const exited = new Promise((resolve) => server.once('exit', resolve));
     try {
@@ -76,8 +77,8 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     return spawnSync('ip', inside('turnutils_uclient', ...words), { encoding: 'utf8', timeout: 60_000 }).stdout;
   };
 
-  const assertComplete = (output) => {
-    assert.match(output, new RegExp(`tot_send_msgs=${MESSAGES}, tot_recv_msgs=${MESSAGES}\\b`), output);
+  const assertComplete = (output, messages = MESSAGES) => {
+    assert.match(output, new RegExp(`tot_send_msgs=${messages}, tot_recv_msgs=${messages}\\b`), output);
     assert.match(output, /Total lost packets 0 /, output);
   };
 
@@ -156,6 +157,26 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
       assertComplete(uclient('127.0.0.1', '-s', ...words));
       assert.equal(metric('hausruf_relay_sockets_opened_total'), 0);
     });
+  });
+
+  test('two workers: allocations spread, and clients of one reach those of the other in memory', async () => {
+    await serving(['127.0.0.1'], async () => {
+      // Each run as another user: of one user there are forty allocations at most, and these have two a client.
+      const twenty = (user, ...options) => {
+        const words = ['-u', user, '-W', 'a secret shared with the homeserver', '-m', '20', '-n', '20', ...options];
+        return uclient('127.0.0.1', ...words);
+      };
+      assertComplete(twenty('anna', '-y', '-c'), 400);
+      assertComplete(twenty('ben', '-y', '-c', '-s'), 400);
+      assert.equal(metric('hausruf_relay_sockets_opened_total'), 0);
+      const passed = (worker) => metric('hausruf_worker_handovers_total', worker);
+      await until('both workers have passed datagrams on', () => passed(0) > 0 && passed(1) > 0);
+      // With a reserved port, which the second allocation of a client asks the first one's worker for.
+      assertComplete(twenty('clara', '-e', '127.0.0.1', '-r', `${PEER_PORT}`), 400);
+      assertComplete(exchange('127.0.0.1', '-M'));
+      assertComplete(exchange('127.0.0.1', '-t'));
+      for (const worker of [0, 1]) await until(`worker ${worker} has relayed`, () => metric('hausruf_relay_sockets_opened_total', worker) > 0);
+    }, { workers: 2 });
   });
 
   test('nothing passes, and no relay socket opens, where the policy forbids the peer', async () => {
