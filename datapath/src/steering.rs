@@ -5,21 +5,37 @@
 
 use crate::stun::{Message, Method};
 
-/// Two hexadecimal digits before the rest of an ICE ufrag.
+/// Octets of a worker's number as text.
+pub const DIGITS: usize = 2;
+
+/// A worker's number as text: two hexadecimal digits.
+pub fn digits(worker: u8) -> [u8; DIGITS] {
+    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+    [digit(worker >> 4), digit(worker & 0xF)]
+}
+
+/// The number with which a text begins.
+fn leading(text: &[u8]) -> Option<u8> {
+    let digit = |octet: u8| char::from(octet).to_digit(16);
+    match *text {
+        [high, low, ..] => Some((digit(high)? << 4 | digit(low)?) as u8),
+        _ => None,
+    }
+}
+
+/// An ICE ufrag of a room of this worker.
 pub fn ufrag(worker: u8, rest: &str) -> String {
-    format!("{worker:02x}{rest}")
+    let [high, low] = digits(worker).map(char::from);
+    format!("{high}{low}{rest}")
 }
 
-/// The worker that has the room of an ICE check (RFC 8445 §7.1.1), by the receiver's ufrag that its USERNAME begins with.
+/// The worker that has the room of an ICE check (RFC 8445 §7.1.1): its USERNAME begins with the receiver's ufrag.
 pub fn of_check(payload: &[u8]) -> Option<u8> {
-    let message = Message::parse(payload).ok()?;
-    let digits = message.username()?.get(..2)?;
-    let digit = |octet: u8| (octet as char).to_digit(16);
-    Some((digit(digits[0])? << 4 | digit(digits[1])?) as u8)
+    leading(Message::parse(payload).ok()?.username()?)
 }
 
-/// The worker whose mobility ticket (RFC 8016) or reservation token (RFC 8656 §18.7) this request brings back: the first
-/// octet of either.
+/// The worker whose mobility ticket (RFC 8016) or reservation token (RFC 8656 §18.7) this request brings back. A ticket
+/// begins with its number as text, a token with an octet of it.
 pub fn of_request(payload: &[u8]) -> Option<u8> {
     // Most messages are none of the two.
     if !matches!(payload, [0, 3 | 4, ..]) {
@@ -28,7 +44,7 @@ pub fn of_request(payload: &[u8]) -> Option<u8> {
     let message = Message::parse(payload).ok()?;
     match message.method() {
         Method::ALLOCATE => message.reservation_token().map(|token| token[0]),
-        _ => message.mobility_ticket()?.first().copied(),
+        _ => leading(message.mobility_ticket()?),
     }
 }
 
@@ -62,7 +78,7 @@ mod tests {
     #[test]
     fn a_ticket_and_a_token_name_their_worker() {
         let refresh = |ticket: &[u8]| request(Method::REFRESH, |writer| _ = writer.mobility_ticket(ticket));
-        assert_eq!(of_request(&refresh(&[3, 1, 2])), Some(3));
+        assert_eq!(of_request(&refresh(b"03rest")), Some(3));
         assert_eq!(of_request(&refresh(&[])), None);
         let token = |method| request(method, |writer| _ = writer.reservation_token([9; 8]));
         assert_eq!(of_request(&token(Method::ALLOCATE)), Some(9));
@@ -70,7 +86,7 @@ mod tests {
         assert_eq!(of_request(&token(Method::CREATE_PERMISSION)), None);
         // An empty ticket asks for one.
         assert_eq!(of_request(&request(Method::ALLOCATE, |writer| _ = writer.mobility_ticket(&[]))), None);
-        let whole = refresh(&[3, 1, 2]);
+        let whole = refresh(b"03rest");
         assert!((0..whole.len()).all(|length| of_request(&whole[..length]).is_none()));
     }
 }
