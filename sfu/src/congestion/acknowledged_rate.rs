@@ -28,7 +28,11 @@ impl AcknowledgedRate {
         }
         // One that was overtaken counts as of now, so that the window is in order.
         let arrival_us = last.filter(|_| !is_anew).map_or(arrival_us, |last| last.max(arrival_us));
-        self.arrivals.push_back((arrival_us, octets));
+        match self.arrivals.back_mut().filter(|(at, _)| *at == arrival_us) {
+            // A train arrives at once.
+            Some((_, sum)) => *sum = sum.saturating_add(octets),
+            None => self.arrivals.push_back((arrival_us, octets)),
+        }
         self.octets += u64::from(octets);
         let from = arrival_us - LONG_US;
         while self.arrivals.front().is_some_and(|(at, _)| *at <= from) || self.arrivals.len() > PACKETS_MAX {

@@ -69,6 +69,10 @@ impl<T> Pacer<T> {
     }
 
     fn advance(&mut self, now: Instant) {
+        // Packets of one turn come at one instant.
+        if self.updated == Some(now) {
+            return;
+        }
         let elapsed = self.updated.replace(now).map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
         self.level = (self.level - self.leak() * elapsed).max(0.0);
     }

@@ -33,6 +33,8 @@ const METER_US: i64 = 500_000;
 #[derive(Clone, Debug)]
 pub struct SendSide {
     epoch: Option<Instant>,
+    /// The last instant that was asked for, in microseconds since the epoch.
+    read: Option<(Instant, i64)>,
     history: SentHistory,
     acknowledged: AcknowledgedRate,
     trendline: Trendline,
@@ -61,6 +63,7 @@ impl Default for SendSide {
     fn default() -> SendSide {
         SendSide {
             epoch: None,
+            read: None,
             history: SentHistory::default(),
             acknowledged: AcknowledgedRate::default(),
             trendline: Trendline::default(),
@@ -84,15 +87,19 @@ impl Default for SendSide {
 
 impl SendSide {
     fn us(&mut self, now: Instant) -> i64 {
-        let epoch = *self.epoch.get_or_insert(now);
-        now.saturating_duration_since(epoch).as_micros() as i64
+        // All packets of a turn leave at one instant.
+        if self.read.is_none_or(|(at, _)| at != now) {
+            let epoch = *self.epoch.get_or_insert(now);
+            self.read = Some((now, now.saturating_duration_since(epoch).as_micros() as i64));
+        }
+        self.read.map_or(0, |(_, us)| us)
     }
 
     /// The transport-wide number of a packet of so many octets (IP header included) that leaves now.
     pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
         let us = self.us(now);
         let carried = std::mem::take(&mut self.unnumbered) as usize;
-        let number = self.history.send(now, octets + carried);
+        let number = self.history.send(us, octets + carried);
         self.prober.note_sent(self.history.last().unwrap_or(0), us, (octets + carried) as u32);
         self.count_sent(us, octets);
         self.awaiting_since.get_or_insert(now);
@@ -122,7 +129,6 @@ impl SendSide {
         if was_silent {
             self.begin_anew();
         }
-        let Some(epoch) = self.epoch else { return };
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         let SendSide { history, acknowledged, trendline, queue, loss, prober, newest, aimd, .. } = self;
@@ -130,7 +136,7 @@ impl SendSide {
         let estimate = aimd.rate_bps();
         let mut found: Option<f64> = None;
         let mut last_sent = None;
-        history.acknowledge(feedback, |packet| batch.push(packet));
+        history.acknowledge(us, feedback, |packet| batch.push(packet));
         // What was sent into a silence says nothing about how much a link loses.
         let told_from = if was_silent { batch.iter().position(|packet| packet.arrival.is_some()) } else { Some(0) };
         for (at, packet) in batch.iter().enumerate().skip(told_from.unwrap_or(batch.len())) {
@@ -140,7 +146,7 @@ impl SendSide {
                 let next = batch[at + 1..].iter().find_map(|packet| packet.arrival);
                 next.is_some_and(|next| this > next + OVERTAKEN_TICKS)
             });
-            let sent_us = packet.sent_at.saturating_duration_since(epoch).as_micros() as i64;
+            let sent_us = packet.sent_us;
             let arrival_us = packet.arrival.map(|ticks| ticks * 250);
             let octets = u32::from(packet.octets);
             // A packet that comes after it was missed is a copy, or was overtaken: it says nothing about delay.
@@ -155,7 +161,7 @@ impl SendSide {
             if in_order && !overtaken {
                 trendline.receive(sent_us, arrival_us);
                 queue.receive(sent_us, arrival_us);
-                last_sent = Some(packet.sent_at);
+                last_sent = Some(sent_us);
             }
         }
         self.batch = batch;
@@ -169,13 +175,12 @@ impl SendSide {
         self.feedback_at = Some(now);
         self.lowered_at = None;
         self.awaiting_since = None;
-        if let Some(sent_at) = last_sent {
-            let round_trip = now.saturating_duration_since(sent_at).as_micros() as i64;
-            self.round_trip_us = (self.round_trip_us * 7 + round_trip) / 8;
+        if let Some(sent_us) = last_sent {
+            self.round_trip_us = (self.round_trip_us * 7 + us - sent_us) / 8;
         }
         let mut usage = self.trendline.usage();
         let mut queue_us = self.queue.queue_us();
-        let sent_us = last_sent.map_or(us, |at| at.saturating_duration_since(epoch).as_micros() as i64);
+        let sent_us = last_sent.unwrap_or(us);
         if sent_us <= self.probed_until_us && queue_us < PROBE_QUEUE_US / 2 {
             // Of our own making.
             usage = Usage::Normal;

@@ -1,6 +1,6 @@
 //! What was sent under transport-wide sequence numbers, and what the feedback about it says.
-
-use std::time::{Duration, Instant};
+//!
+//! Times are in microseconds of the caller's clock.
 
 use crate::rtcp::TransportFeedback;
 use crate::sequence::unwrap_16;
@@ -9,12 +9,17 @@ use crate::sequence::unwrap_16;
 const REMEMBERED_MIN: usize = 128;
 const REMEMBERED: usize = 4096;
 /// A packet is remembered for this long, within the limit: feedback about it may be that late.
-const RETAINED: Duration = Duration::from_secs(2);
+const RETAINED_US: u32 = 2_000_000;
+/// So often, in packets, it is looked whether what is to be overwritten next is too young for that.
+const LOOK_EVERY: u64 = 32;
 
-#[derive(Clone, Copy, Debug)]
+/// As small as can be: fifty subscribers' histories are to stay in the cache between two frames.
+#[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    sequence: u64,
-    at: Instant,
+    /// The low bits of the sequence number, and of the time.
+    sequence: u32,
+    at_us: u32,
+    /// 0: nothing is remembered here.
     octets: u16,
 }
 
@@ -23,7 +28,7 @@ struct Sent {
 pub struct Acknowledged {
     /// Unwrapped transport-wide sequence number.
     pub sequence: u64,
-    pub sent_at: Instant,
+    pub sent_us: i64,
     pub octets: u16,
     /// On the receiver's clock, in 250 µs from an unknown origin; `None`: not arrived, so far.
     pub arrival: Option<i64>,
@@ -34,16 +39,20 @@ pub struct Acknowledged {
 pub struct SentHistory {
     next: u64,
     /// Indexed by sequence number modulo its length; empty until the first packet.
-    sent: Vec<Option<Sent>>,
+    sent: Vec<Sent>,
 }
 
 impl SentHistory {
-    /// The sequence number for a packet of so many octets (as they go on the wire) that leaves now.
-    pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
+    /// The sequence number for a packet of so many octets (as they go on the wire) that leaves at `us`.
+    pub fn send(&mut self, us: i64, octets: usize) -> u16 {
         let sequence = self.next;
         self.next += 1;
-        let slot = self.slot_for(sequence, now);
-        self.sent[slot] = Some(Sent { sequence, at: now, octets: octets.min(usize::from(u16::MAX)) as u16 });
+        if sequence.is_multiple_of(LOOK_EVERY) {
+            self.make_room(sequence, us as u32);
+        }
+        let slot = self.slot(sequence);
+        let octets = octets.clamp(1, usize::from(u16::MAX)) as u16;
+        self.sent[slot] = Sent { sequence: sequence as u32, at_us: us as u32, octets };
         sequence as u16
     }
 
@@ -52,27 +61,30 @@ impl SentHistory {
         self.next.checked_sub(1)
     }
 
-    /// Where a packet is remembered. The memory grows as long as a packet would be forgotten too early.
-    fn slot_for(&mut self, sequence: u64, now: Instant) -> usize {
-        if self.sent.is_empty() {
-            self.sent.resize(REMEMBERED_MIN, None);
-        }
-        let slot = sequence as usize & (self.sent.len() - 1);
-        let is_young = self.sent[slot].is_some_and(|old| now.saturating_duration_since(old.at) < RETAINED);
-        if !is_young || self.sent.len() >= REMEMBERED {
-            return slot;
-        }
-        let grown = vec![None; self.sent.len() * 2];
-        for sent in std::mem::replace(&mut self.sent, grown).into_iter().flatten() {
-            let slot = sent.sequence as usize & (self.sent.len() - 1);
-            self.sent[slot] = Some(sent);
-        }
+    fn slot(&self, sequence: u64) -> usize {
         sequence as usize & (self.sent.len() - 1)
     }
 
-    /// What a feedback says about each packet that is still remembered, in the order of sending. A packet that is
-    /// reported as arrived is forgotten; a missing one may yet be reported as arrived.
-    pub fn acknowledge(&mut self, feedback: &TransportFeedback<'_>, mut each: impl FnMut(Acknowledged)) {
+    /// The memory doubles when a packet would be forgotten too early.
+    fn make_room(&mut self, sequence: u64, now_us: u32) {
+        if self.sent.is_empty() {
+            self.sent.resize(REMEMBERED_MIN, Sent::default());
+        }
+        let last = self.sent[self.slot(sequence + LOOK_EVERY - 1)];
+        let is_young = last.octets > 0 && now_us.wrapping_sub(last.at_us) < RETAINED_US;
+        if !is_young || self.sent.len() >= REMEMBERED {
+            return;
+        }
+        let grown = vec![Sent::default(); self.sent.len() * 2];
+        for sent in std::mem::replace(&mut self.sent, grown).into_iter().filter(|sent| sent.octets > 0) {
+            let slot = self.slot(sent.sequence.into());
+            self.sent[slot] = sent;
+        }
+    }
+
+    /// What a feedback that came at `now_us` says about each packet that is still remembered, in the order of sending. A
+    /// packet that is reported as arrived is forgotten; a missing one may yet be reported as arrived.
+    pub fn acknowledge(&mut self, now_us: i64, feedback: &TransportFeedback<'_>, mut each: impl FnMut(Acknowledged)) {
         let Some(last) = self.next.checked_sub(1) else {
             return;
         };
@@ -81,21 +93,25 @@ impl SentHistory {
             if sequence > last {
                 continue;
             }
-            let at = sequence as usize & (self.sent.len() - 1);
+            let at = self.slot(sequence);
             let slot = &mut self.sent[at];
-            let Some(sent) = slot.filter(|sent| sent.sequence == sequence) else {
+            let sent = *slot;
+            if sent.octets == 0 || sent.sequence != sequence as u32 {
                 continue;
-            };
-            if arrival.is_some() {
-                *slot = None;
             }
-            each(Acknowledged { sequence, sent_at: sent.at, octets: sent.octets, arrival });
+            if arrival.is_some() {
+                slot.octets = 0;
+            }
+            let sent_us = now_us - i64::from((now_us as u32).wrapping_sub(sent.at_us));
+            each(Acknowledged { sequence, sent_us, octets: sent.octets, arrival });
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::congestion::FeedbackGenerator;
     use crate::rtcp::{Rtcp, Writer, packets};
@@ -105,10 +121,12 @@ mod tests {
     fn feedback_finds_what_was_sent() {
         let now = start();
         let ms = Duration::from_millis;
+        // The low half of the clock runs over meanwhile.
+        let us = |ms: i64| (1 << 32) - 20_000 + 1000 * ms;
         let mut history = SentHistory::default();
         let mut receiver = FeedbackGenerator::default();
         for index in 0..10 {
-            let number = history.send(now + ms(5 * index), 1000 + index as usize);
+            let number = history.send(us(5 * index as i64), 1000 + index as usize);
             if index != 3 {
                 receiver.receive(number, now + ms(5 * index + 40));
             }
@@ -120,16 +138,16 @@ mod tests {
             panic!("not feedback");
         };
         let mut acknowledged = Vec::new();
-        history.acknowledge(&feedback, |packet| acknowledged.push(packet));
+        history.acknowledge(us(100), &feedback, |packet| acknowledged.push(packet));
         assert_eq!(acknowledged.len(), 10);
         assert_eq!(
             acknowledged[9],
-            Acknowledged { sequence: 9, sent_at: now + ms(45), octets: 1009, arrival: Some(180) }
+            Acknowledged { sequence: 9, sent_us: us(45), octets: 1009, arrival: Some(180) }
         );
         assert_eq!(acknowledged[3].arrival, None);
         // The same again: only the missing one is still open.
         acknowledged.clear();
-        history.acknowledge(&feedback, |packet| acknowledged.push(packet));
+        history.acknowledge(us(100), &feedback, |packet| acknowledged.push(packet));
         assert_eq!(acknowledged.len(), 1);
         assert_eq!(acknowledged[0].sequence, 3);
     }
@@ -146,14 +164,28 @@ mod tests {
             panic!("not feedback");
         };
         let mut history = SentHistory::default();
-        history.acknowledge(&feedback, |packet| panic!("{packet:?}"));
+        history.acknowledge(0, &feedback, |packet| panic!("{packet:?}"));
         for _ in 0..500 {
-            history.send(now, 1);
+            history.send(0, 1);
         }
-        history.acknowledge(&feedback, |packet| panic!("{packet:?}"));
+        history.acknowledge(0, &feedback, |packet| panic!("{packet:?}"));
         for _ in 0..REMEMBERED * 2 {
-            history.send(now, 1);
+            history.send(0, 1);
         }
-        history.acknowledge(&feedback, |packet| panic!("{packet:?}"));
+        history.acknowledge(0, &feedback, |packet| panic!("{packet:?}"));
+    }
+
+    #[test]
+    fn what_is_young_is_remembered_and_no_more_than_the_limit() {
+        let mut history = SentHistory::default();
+        // A packet a millisecond: two seconds are 2,000 of them.
+        for index in 0..10_000 {
+            history.send(index * 1000, 1200);
+        }
+        assert_eq!(history.sent.len(), 2048);
+        for index in 0..50_000 {
+            history.send(10_000_000 + index * 10, 1200);
+        }
+        assert_eq!(history.sent.len(), REMEMBERED);
     }
 }

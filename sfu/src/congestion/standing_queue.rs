@@ -12,7 +12,8 @@ const RECENT_US: i64 = 150_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct StandingQueue {
-    /// When a bucket began, and its smallest delay.
+    /// When a bucket began, and its smallest delay. Those of which a later one has no larger delay are left out, so the
+    /// first is the smallest.
     base: VecDeque<(i64, i64)>,
     recent: VecDeque<(i64, i64)>,
 }
@@ -20,10 +21,12 @@ pub struct StandingQueue {
 impl StandingQueue {
     pub fn receive(&mut self, sent_us: i64, arrival_us: i64) {
         let delay = arrival_us - sent_us;
-        match self.base.back_mut().filter(|(began, _)| sent_us < began + BUCKET_US) {
-            Some((_, least)) => *least = (*least).min(delay),
-            None => self.base.push_back((sent_us, delay)),
+        let bucket = self.base.back().copied().filter(|(began, _)| sent_us < began + BUCKET_US);
+        let (began, least) = bucket.map_or((sent_us, delay), |(began, least)| (began, least.min(delay)));
+        while self.base.back().is_some_and(|(_, known)| *known >= least) {
+            self.base.pop_back();
         }
+        self.base.push_back((began, least));
         while self.base.front().is_some_and(|(began, _)| *began < sent_us - BASE_US) {
             self.base.pop_front();
         }
@@ -37,7 +40,7 @@ impl StandingQueue {
     }
 
     pub fn queue_us(&self) -> i64 {
-        let base = self.base.iter().map(|(_, least)| *least).min();
+        let base = self.base.front().map(|(_, least)| *least);
         let now = self.recent.front().map(|(_, delay)| *delay);
         now.zip(base).map_or(0, |(now, base)| (now - base).max(0))
     }
