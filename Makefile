@@ -58,7 +58,7 @@ poor-links: benches peers node $(if $(GO),$(GOBIN)/server)
 
 # In a network namespace of its own: needs root.
 bench: benches peers
-	$(SUDO) $(TARGET)/release/benches all --server $(TARGET)/release/hausruf
+	$(SUDO) $(TARGET)/release/benches all --server $(TARGET)/release/hausruf --coturn "$$(command -v turnserver)"
 
 bench-peers: benches peers $(GOBIN)/server
 	$(SUDO) $(TARGET)/release/benches all --server $(TARGET)/release/hausruf --livekit $(GOBIN)/server \

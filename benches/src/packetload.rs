@@ -1,16 +1,15 @@
-//! Load at the packet level: the floor's fan-out, and relaying through the floor or through a TURN server.
+//! Load at the packet level: flows of equal packets, what comes back, and what that cost. And the floor's fan-out.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use crate::forwarder::{self, FIRST_CHANNEL, FIRST_RELAY_PORT};
+use crate::forwarder;
 use crate::process;
 use crate::socket::{self, Arena, Poller};
 use crate::source::{Pacing, VIDEO_PACKET};
-use crate::turn::{Allocation, Credentials};
 
 const FRAME_INTERVAL: Duration = Duration::from_nanos(33_333_333);
 
@@ -29,36 +28,6 @@ pub struct FanOutOptions {
     pub packets_per_frame: usize,
     #[arg(long, value_enum, default_value_t = Pacing::Train)]
     pub pacing: Pacing,
-    #[command(flatten)]
-    pub measurement: Measurement,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct RelayOptions {
-    /// The TURN server, or the floor
-    #[arg(long, default_value = "127.0.0.1:3478")]
-    pub server: SocketAddrV4,
-    /// Long-term credentials; without them the server is `benches forwarder`
-    #[arg(long, requires = "password")]
-    pub user: Option<String>,
-    #[arg(long)]
-    pub password: Option<String>,
-    #[arg(long, default_value_t = 50)]
-    pub allocations: usize,
-    /// Octets of application data in a packet
-    #[arg(long, default_value_t = 1200)]
-    pub size: usize,
-    /// Packets of each allocation and direction in 33 ms
-    #[arg(long, default_value_t = 7)]
-    pub packets_per_frame: usize,
-    #[arg(long, value_enum, default_value_t = Pacing::Train)]
-    pub pacing: Pacing,
-    /// Address of the clients
-    #[arg(long, default_value = "127.0.0.1")]
-    pub bind: IpAddr,
-    /// Address of the peers
-    #[arg(long, default_value = "127.0.0.1")]
-    pub peer: IpAddr,
     #[command(flatten)]
     pub measurement: Measurement,
 }
@@ -85,31 +54,54 @@ pub struct Report {
     pub server_cpu_ns: Option<u64>,
     pub server_ns_per_packet: Option<f64>,
     pub generator_cpu_ns: u64,
+    /// From sending to receiving, where the packets carry their time.
+    pub latency: Option<Latency>,
 }
 
-/// Something that sends a burst of equal packets every frame interval.
+/// In nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    pub median_ns: u64,
+    pub p99_ns: u64,
+}
+
+/// How a flow's packets follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    pub interval: Duration,
+    /// In each interval.
+    pub packets: usize,
+    pub pacing: Pacing,
+}
+
+/// Something that sends a burst of equal packets every interval.
 struct Flow {
     socket: usize,
     to: SocketAddrV4,
     packet: Vec<u8>,
     /// The burst as one piece, for a train.
     train: Vec<u8>,
-    count: usize,
-    sent_of_frame: usize,
-    frame_at: Instant,
+    rhythm: Rhythm,
+    /// Where in a packet its time of sending stands.
+    stamp_at: usize,
+    sent_of_burst: usize,
+    burst_at: Instant,
     next: Instant,
 }
 
-struct Load {
-    sockets: Vec<UdpSocket>,
+pub struct Load {
+    pub sockets: Vec<UdpSocket>,
     flows: Vec<Flow>,
-    pacing: Pacing,
     poller: Poller,
     arena: Arena,
     ready: Vec<u64>,
     sent: u64,
     received: u64,
     bytes: u64,
+    /// Where in a packet that a socket receives its time of sending stands; empty: packets carry none.
+    stamps_at: Vec<usize>,
+    latencies_ns: Vec<u64>,
+    began: Instant,
 }
 
 #[allow(clippy::disallowed_methods)] // a program at the edge: the generator lives in real time
@@ -118,7 +110,8 @@ fn now() -> Instant {
 }
 
 pub fn fan_out(options: &FanOutOptions) -> Result<Report> {
-    let mut load = Load::new(options.pacing)?;
+    let mut load = Load::new()?;
+    let rhythm = Rhythm { interval: FRAME_INTERVAL, packets: options.packets_per_frame, pacing: options.pacing };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     for room in 0..options.rooms {
         let publisher = load.open(any)?;
@@ -132,78 +125,29 @@ pub fn fan_out(options: &FanOutOptions) -> Result<Report> {
         // An RTP header whose SSRC names the room; the floor looks no further.
         let mut packet = vec![0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, room as u8];
         packet.resize(VIDEO_PACKET, 0x5A);
-        load.flow(publisher, options.server, packet, options.packets_per_frame);
+        load.flow(publisher, options.server, packet, rhythm);
     }
     load.measure(&options.measurement)
 }
 
-pub fn relay(options: &RelayOptions) -> Result<Report> {
-    let mut load = Load::new(options.pacing)?;
-    let server = SocketAddr::V4(options.server);
-    let credentials = options.user.clone().zip(options.password.clone());
-    let credentials = credentials.map(|(user, password)| Credentials { user, password });
-    let mut allocations = Vec::new();
-    for index in 0..options.allocations {
-        let client = load.open(SocketAddr::new(options.bind, 0))?;
-        let peer = load.open(SocketAddr::new(options.peer, 0))?;
-        let peer_address = v4(load.sockets[peer].local_addr()?)?;
-        let number = FIRST_CHANNEL + index as u16;
-        let (number, relayed) = match &credentials {
-            Some(credentials) => {
-                let allocation = Allocation::new(&load.sockets[client], server, credentials)?;
-                allocation.bind_channel(&load.sockets[client], FIRST_CHANNEL, peer_address.into())?;
-                let relayed = v4(allocation.relayed)?;
-                allocations.push((client, allocation));
-                (FIRST_CHANNEL, relayed)
-            }
-            None => {
-                if index == 0 {
-                    load.command(client, options.server, &[forwarder::RESET])?;
-                }
-                let mut bind = vec![forwarder::BIND];
-                bind.extend_from_slice(&(index as u16).to_be_bytes());
-                bind.extend_from_slice(&peer_address.ip().octets());
-                bind.extend_from_slice(&peer_address.port().to_be_bytes());
-                load.command(client, options.server, &bind)?;
-                (number, SocketAddrV4::new(*options.server.ip(), FIRST_RELAY_PORT + index as u16))
-            }
-        };
-        let mut packet = number.to_be_bytes().to_vec();
-        packet.extend_from_slice(&(options.size as u16).to_be_bytes());
-        packet.resize(4 + options.size, 0x5A);
-        load.flow(client, options.server, packet, options.packets_per_frame);
-        load.flow(peer, relayed, vec![0x5A; options.size], options.packets_per_frame);
-    }
-    let report = load.measure(&options.measurement);
-    for (client, allocation) in &allocations {
-        allocation.release(&load.sockets[*client]);
-    }
-    report
-}
-
-fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => bail!("{address} is not IPv4"),
-    }
-}
-
 impl Load {
-    fn new(pacing: Pacing) -> Result<Load> {
+    pub fn new() -> Result<Load> {
         Ok(Load {
             sockets: Vec::new(),
             flows: Vec::new(),
-            pacing,
             poller: Poller::new()?,
             arena: Arena::default(),
             ready: Vec::new(),
             sent: 0,
             received: 0,
             bytes: 0,
+            stamps_at: Vec::new(),
+            latencies_ns: Vec::new(),
+            began: now(),
         })
     }
 
-    fn open(&mut self, address: SocketAddr) -> Result<usize> {
+    pub fn open(&mut self, address: SocketAddr) -> Result<usize> {
         let socket = socket::bind(address)?;
         self.poller.add(&socket, self.sockets.len() as u64)?;
         self.sockets.push(socket);
@@ -211,7 +155,7 @@ impl Load {
     }
 
     /// A word to the floor, which echoes it.
-    fn command(&mut self, socket: usize, server: SocketAddrV4, command: &[u8]) -> Result<()> {
+    pub fn command(&mut self, socket: usize, server: SocketAddrV4, command: &[u8]) -> Result<()> {
         let socket = &self.sockets[socket];
         let deadline = now() + Duration::from_secs(3);
         let mut buffer = [0; 2048];
@@ -230,16 +174,28 @@ impl Load {
         bail!("no answer from the forwarder at {server}")
     }
 
-    fn flow(&mut self, socket: usize, to: SocketAddrV4, packet: Vec<u8>, count: usize) {
-        let train = packet.repeat(count);
-        // Spread over the frame interval, so that the senders do not fire together.
-        let phase = Duration::from_micros(self.flows.len() as u64 * 7_919 % 33_333);
+    pub fn flow(&mut self, socket: usize, to: SocketAddrV4, packet: Vec<u8>, rhythm: Rhythm) {
+        let train = packet.repeat(rhythm.packets);
+        // Spread over the interval, so that the senders do not fire together.
+        let interval_us = rhythm.interval.as_micros().max(1) as u64;
+        let phase = Duration::from_micros(self.flows.len() as u64 * 7_919 % interval_us);
         let at = now() + phase;
-        self.flows.push(Flow { socket, to, packet, train, count, sent_of_frame: 0, frame_at: at, next: at });
+        let flow = Flow { socket, to, packet, train, rhythm, stamp_at: 0, sent_of_burst: 0, burst_at: at, next: at };
+        self.flows.push(flow);
     }
 
-    fn measure(&mut self, measurement: &Measurement) -> Result<Report> {
+    /// Every packet carries its time of sending, behind so many octets when the flow sends it and when a socket receives
+    /// it. Such a load never sleeps.
+    pub fn stamp(&mut self, sent_at: impl Fn(usize) -> usize, received_at: impl Fn(usize) -> usize) {
+        for flow in &mut self.flows {
+            flow.stamp_at = sent_at(flow.socket);
+        }
+        self.stamps_at = (0..self.sockets.len()).map(received_at).collect();
+    }
+
+    pub fn measure(&mut self, measurement: &Measurement) -> Result<Report> {
         self.pass(Duration::from_secs_f64(measurement.settle))?;
+        self.latencies_ns.clear();
         let cpu = || measurement.pid.map(process::cpu_ns).transpose();
         let own = std::process::id();
         let (sent, received, bytes) = (self.sent, self.received, self.bytes);
@@ -254,9 +210,16 @@ impl Load {
             server_cpu_ns,
             server_ns_per_packet: server_cpu_ns.map(|ns| ns as f64 / (self.received - received).max(1) as f64),
             generator_cpu_ns: process::cpu_ns(own)? - generator,
+            latency: self.latency(),
         };
         ensure!(report.packets_received > 0, "nothing came back: {report:?}");
         Ok(report)
+    }
+
+    fn latency(&mut self) -> Option<Latency> {
+        self.latencies_ns.sort_unstable();
+        let part = |percent: usize| self.latencies_ns.get(self.latencies_ns.len() * percent / 100).copied();
+        Some(Latency { median_ns: part(50)?, p99_ns: part(99)? })
     }
 
     fn pass(&mut self, time: Duration) -> Result<()> {
@@ -267,44 +230,59 @@ impl Load {
                 return Ok(());
             }
             let mut wake = at + Duration::from_millis(1);
+            let stamps = !self.stamps_at.is_empty();
+            let began = self.began;
             for flow in &mut self.flows {
-                self.sent += flow.send_due(at, self.pacing, &self.sockets[flow.socket]);
+                let stamp = stamps.then_some(began);
+                self.sent += flow.send_due(at, stamp, &self.sockets[flow.socket]);
                 wake = wake.min(flow.next);
             }
             self.poller.ready(&mut self.ready)?;
             for &key in &self.ready {
-                let (received, bytes) = (&mut self.received, &mut self.bytes);
+                let (received, bytes, latencies) = (&mut self.received, &mut self.bytes, &mut self.latencies_ns);
+                let stamp_at = self.stamps_at.get(key as usize).copied();
                 let each = |_, datagram: &mut [u8]| {
                     *received += 1;
                     *bytes += datagram.len() as u64;
+                    if let Some(stamp) = stamp_at.and_then(|at| datagram.get(at..)?.first_chunk()) {
+                        let age = now().duration_since(began).as_nanos() as u64;
+                        latencies.push(age.saturating_sub(u64::from_ne_bytes(*stamp)));
+                    }
                 };
                 // What is left is found by the next round.
                 self.arena.receive(&self.sockets[key as usize], each)?;
             }
-            std::thread::sleep(wake.saturating_duration_since(now()));
+            if !stamps {
+                std::thread::sleep(wake.saturating_duration_since(now()));
+            }
         }
     }
 }
 
 impl Flow {
-    /// Sends what is due and returns how many packets that was.
-    fn send_due(&mut self, at: Instant, pacing: Pacing, socket: &UdpSocket) -> u64 {
+    /// Sends what is due and returns how many packets that was. Their times count from `stamp`.
+    fn send_due(&mut self, at: Instant, stamp: Option<Instant>, socket: &UdpSocket) -> u64 {
         if at < self.next {
             return 0;
         }
+        let Rhythm { interval, packets, pacing } = self.rhythm;
         // A full buffer loses packets as a network would.
         if pacing == Pacing::Train {
             let _ = socket::send_train(socket, self.to, &self.train, self.packet.len());
-            self.next = at.max(self.next + FRAME_INTERVAL);
-            return self.count as u64;
+            self.next = at.max(self.next + interval);
+            return packets as u64;
+        }
+        if let Some(began) = stamp {
+            let age = now().duration_since(began).as_nanos() as u64;
+            self.packet[self.stamp_at..self.stamp_at + 8].copy_from_slice(&age.to_ne_bytes());
         }
         let _ = socket.send_to(&self.packet, self.to);
-        self.sent_of_frame += 1;
-        if self.sent_of_frame == self.count {
-            self.sent_of_frame = 0;
-            self.frame_at = at.max(self.frame_at + FRAME_INTERVAL);
+        self.sent_of_burst += 1;
+        if self.sent_of_burst == packets {
+            self.sent_of_burst = 0;
+            self.burst_at = at.max(self.burst_at + interval);
         }
-        self.next = self.frame_at + FRAME_INTERVAL / self.count as u32 * self.sent_of_frame as u32;
+        self.next = self.burst_at + interval / packets as u32 * self.sent_of_burst as u32;
         1
     }
 }

@@ -14,6 +14,8 @@ use crate::suite::{Options, SERVER_CORE};
 #[serde(rename_all = "snake_case")]
 pub enum Server {
     Floor,
+    /// The floor without coalescing: it takes every packet at once.
+    EagerFloor,
     Hausruf,
     LiveKit,
     Coturn,
@@ -21,6 +23,8 @@ pub enum Server {
 
 /// Where the floor listens.
 pub const FLOOR: &str = "127.0.0.1:3490";
+/// An address of its own, so that the relay sockets of both find their ports free.
+const EAGER_FLOOR: &str = "127.0.0.2:3490";
 const COTURN_PORT: u16 = 3480;
 const HAUSRUF_PORT: u16 = 3478;
 const KEY: &str = "bench";
@@ -31,6 +35,7 @@ impl Server {
     pub fn name(self) -> &'static str {
         match self {
             Server::Floor => "bare forwarder",
+            Server::EagerFloor => "bare forwarder, eager",
             Server::Hausruf => "hausruf",
             Server::LiveKit => "LiveKit",
             Server::Coturn => "coturn",
@@ -41,7 +46,7 @@ impl Server {
         match self {
             Server::Hausruf => Some(7880),
             Server::LiveKit => Some(7980),
-            Server::Floor | Server::Coturn => None,
+            Server::Floor | Server::EagerFloor | Server::Coturn => None,
         }
     }
 }
@@ -73,6 +78,9 @@ impl Running {
             Server::Floor => {
                 command.arg(own).args(["forwarder", "--listen", FLOOR]);
             }
+            Server::EagerFloor => {
+                command.arg(own).args(["forwarder", "--eager", "--listen", EAGER_FLOOR]);
+            }
             Server::Hausruf => {
                 let file = directory.join("hausruf.toml");
                 std::fs::write(&file, hausruf_config())?;
@@ -99,7 +107,7 @@ impl Running {
     fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         let port = match self.server {
-            Server::Floor => return Ok(()), // its first command is repeated until it answers
+            Server::Floor | Server::EagerFloor => return Ok(()), // its first command is repeated until it answers
             Server::Coturn => COTURN_PORT,
             Server::Hausruf | Server::LiveKit => self.server.http_port().context("it serves HTTP")?,
         };
@@ -131,6 +139,7 @@ impl Running {
     pub fn turn_login(&self) -> String {
         let port = match self.server {
             Server::Floor => return format!("--server {FLOOR}"),
+            Server::EagerFloor => return format!("--server {EAGER_FLOOR}"),
             Server::Coturn => COTURN_PORT,
             Server::Hausruf | Server::LiveKit => HAUSRUF_PORT,
         };
@@ -157,7 +166,9 @@ allowed_peers = ["127.0.0.0/8"]
 bench = "{PASSWORD}"
 
 [relay.limits]
-allocations_per_user = 1000
+allocations = 20000
+allocations_per_user = 20000
+allocations_per_source = 20000
 "#
     )
 }

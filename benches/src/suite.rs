@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::servers::{self, Running, Server};
+use crate::cases::{CASES, Case, FEW_ALLOCATIONS, Load, MANY_ALLOCATIONS};
+use crate::servers::{Running, Server};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -26,9 +27,15 @@ pub struct Options {
     /// Seconds of one measurement
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
+    /// Rounds of what is measured by time, not by CPU
+    #[arg(long, default_value_t = 15)]
+    pub latency_rounds: usize,
     /// Idle participants for the figure about memory
     #[arg(long, default_value_t = 200)]
     pub idle: usize,
+    /// Idle TURN allocations for the figures about memory and about making them
+    #[arg(long, default_value_t = 10_000)]
+    pub idle_allocations: usize,
     /// Only the cases whose name contains this
     #[arg(long)]
     pub only: Option<String>,
@@ -44,68 +51,6 @@ pub struct Options {
 pub const SERVER_CORE: &str = "0";
 const GENERATOR_CORE: &str = "1";
 
-/// Something that is measured on several servers.
-struct Case {
-    name: &'static str,
-    load: Load,
-    /// At most this many times the floor; some cases are there for comparison alone.
-    goal: Option<f64>,
-}
-
-enum Load {
-    FanOut { rooms: usize, subscribers: usize, pacing: &'static str },
-    Relay { size: usize, pacing: &'static str },
-}
-
-/// A server that finds out what its subscribers' links carry does so in the first seconds of a call.
-const PROBING_SECONDS: u32 = 4;
-
-/// Allocations of a relay's load, each with a flow in both directions.
-const ALLOCATIONS: usize = 50;
-
-impl Load {
-    /// What ought to arrive: every flow has seven packets in 33⅓ ms.
-    fn packets_per_second(&self) -> f64 {
-        let flows = match *self {
-            Load::FanOut { rooms, subscribers, .. } => rooms * subscribers,
-            Load::Relay { .. } => 2 * ALLOCATIONS,
-        };
-        (flows * 7 * 30) as f64
-    }
-}
-
-const CASES: [Case; 9] = [
-    Case {
-        name: "fan-out 1→10, trains of 7",
-        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "train" },
-        goal: None,
-    },
-    Case {
-        name: "fan-out 1→50, trains of 7",
-        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "train" },
-        goal: Some(1.5),
-    },
-    Case {
-        name: "fan-out 1→10, trains of 1",
-        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "spread" },
-        goal: None,
-    },
-    Case {
-        name: "fan-out 1→50, trains of 1",
-        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "spread" },
-        goal: Some(1.5),
-    },
-    Case {
-        name: "4 × fan-out 1→50, trains of 7",
-        load: Load::FanOut { rooms: 4, subscribers: 50, pacing: "train" },
-        goal: None,
-    },
-    Case { name: "relay 160 B, trains of 7", load: Load::Relay { size: 160, pacing: "train" }, goal: Some(1.1) },
-    Case { name: "relay 160 B, trains of 1", load: Load::Relay { size: 160, pacing: "spread" }, goal: Some(1.1) },
-    Case { name: "relay 1200 B, trains of 7", load: Load::Relay { size: 1200, pacing: "train" }, goal: Some(1.1) },
-    Case { name: "relay 1200 B, trains of 1", load: Load::Relay { size: 1200, pacing: "spread" }, goal: Some(1.1) },
-];
-
 /// One measurement.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Sample {
@@ -113,6 +58,9 @@ struct Sample {
     packets_per_second: f64,
     /// The generator's CPU time for each of the server's.
     generator_share: f64,
+    /// Of the packets that carried their time, in microseconds.
+    latency_median_us: Option<f64>,
+    latency_p99_us: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,6 +79,16 @@ struct Memory {
     bytes_per_participant: f64,
 }
 
+/// What allocations cost that nobody uses.
+#[derive(Clone, Debug, Serialize)]
+struct Allocations {
+    server: Server,
+    allocations: usize,
+    bytes_per_allocation: f64,
+    /// How many one core makes in a second.
+    per_second: f64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct Results {
     command: String,
@@ -138,6 +96,7 @@ struct Results {
     seconds: f64,
     figures: Vec<Figure>,
     memory: Vec<Memory>,
+    allocations: Vec<Allocations>,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -148,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(status.context("running ip (Debian: iproute2)")?.success(), "cannot bring lo up");
     // The generator's sockets keep out of the range from which relays take their ports.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 39999").context("reserving the relays' ports")?;
-    let mut servers = vec![Server::Floor, Server::Hausruf];
+    let mut servers = vec![Server::Floor, Server::EagerFloor, Server::Hausruf];
     servers.extend(options.livekit.iter().map(|_| Server::LiveKit));
     servers.extend(options.coturn.iter().map(|_| Server::Coturn));
     let running = servers.iter().map(|&server| Running::start(server, options)).collect::<Result<Vec<_>>>()?;
@@ -163,12 +122,19 @@ pub fn run(options: &Options) -> Result<()> {
             memory.push(measure_memory(server, options)?);
         }
     }
+    let mut allocations = Vec::new();
+    for server in [Server::Hausruf, Server::Coturn] {
+        if servers.contains(&server) && options.idle_allocations > 0 {
+            allocations.push(measure_allocations(server, options)?);
+        }
+    }
     let results = Results {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         rounds: options.rounds,
         seconds: options.seconds,
         figures,
         memory,
+        allocations,
     };
     print(&results);
     if let Some(path) = &options.json {
@@ -194,15 +160,10 @@ fn enter_namespace() -> Result<()> {
 }
 
 fn measure_case(case: &Case, running: &[Running], options: &Options) -> Result<Vec<Figure>> {
-    let able: Vec<_> = running
-        .iter()
-        .filter(|running| match case.load {
-            Load::FanOut { .. } => running.server != Server::Coturn,
-            Load::Relay { .. } => running.server != Server::LiveKit,
-        })
-        .collect();
+    let able: Vec<_> = running.iter().filter(|running| case.concerns(running.server)).collect();
+    let rounds = if matches!(case.load, Load::Latency) { options.latency_rounds } else { options.rounds };
     let mut samples = vec![Vec::new(); able.len()];
-    for round in 0..options.rounds {
+    for round in 0..rounds {
         for (samples, running) in samples.iter_mut().zip(&able) {
             match attempt(case, running, round, options) {
                 Ok(sample) => {
@@ -244,29 +205,25 @@ fn attempt(case: &Case, running: &Running, round: usize, options: &Options) -> R
     result
 }
 
+/// The sample of the median cost; its latencies are medians of their own.
 fn median(samples: &[Sample]) -> Sample {
     let mut sorted = samples.to_vec();
     sorted.sort_by(|a, b| a.ns_per_packet.total_cmp(&b.ns_per_packet));
-    sorted[sorted.len() / 2]
+    let of = |figure: fn(&Sample) -> Option<f64>| {
+        let mut figures: Vec<f64> = samples.iter().filter_map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied()
+    };
+    Sample {
+        latency_median_us: of(|sample| sample.latency_median_us),
+        latency_p99_us: of(|sample| sample.latency_p99_us),
+        ..sorted[sorted.len() / 2]
+    }
 }
 
 /// One run of the generator against one server.
 fn measure(case: &Case, running: &Running, round: usize, options: &Options) -> Result<Sample> {
-    let mut arguments: Vec<String> = match (&case.load, running.server) {
-        (Load::FanOut { rooms, subscribers, pacing }, Server::Floor) => words(&format!(
-            "fanout --server {} --rooms {rooms} --subscribers {subscribers} --pacing {pacing}",
-            servers::FLOOR
-        )),
-        (Load::FanOut { rooms, subscribers, pacing }, _) => words(&format!(
-            "loadgen {} --room bench-{round}-{rooms}-{subscribers}-{pacing} --rooms {rooms} --publishers 1 \
-             --subscribers {subscribers} --pacing {pacing} --no-audio --settle {PROBING_SECONDS}",
-            running.login()
-        )),
-        (Load::Relay { size, pacing }, _) => words(&format!(
-            "relay {} --allocations {ALLOCATIONS} --size {size} --pacing {pacing}",
-            running.turn_login()
-        )),
-    };
+    let mut arguments = words(&case.arguments(running, round));
     arguments.extend(words(&format!("--duration {} --pid {}", options.seconds, running.pid())));
     let report = generate(&arguments)?;
     let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
@@ -274,12 +231,17 @@ fn measure(case: &Case, running: &Running, round: usize, options: &Options) -> R
     let server_ns = number("server_cpu_ns");
     ensure!(received > 0.0 && server_ns > 0.0, "nothing was measured: {report}");
     ensure!(number("lost") + number("bad_tags") == 0.0, "packets were lost or broken: {report}");
-    let offered = case.load.packets_per_second() * number("window_ms") / 1e3;
-    ensure!(received >= 0.95 * offered, "{received} of {offered:.0} packets came: {report}");
+    let offered = case.packets_per_second() * number("window_ms") / 1e3;
+    // What a peer cannot keep up with shows in the table, as packets per second.
+    let is_peer = matches!(running.server, Server::LiveKit | Server::Coturn);
+    ensure!(is_peer || received >= 0.95 * offered, "{received} of {offered:.0} packets came: {report}");
+    let latency_us = |key: &str| report["latency"][key].as_f64().map(|ns| ns / 1e3);
     Ok(Sample {
         ns_per_packet: server_ns / received,
         packets_per_second: received * 1e3 / number("window_ms"),
         generator_share: number("generator_cpu_ns") / server_ns,
+        latency_median_us: latency_us("median_ns"),
+        latency_p99_us: latency_us("p99_ns"),
     })
 }
 
@@ -319,37 +281,63 @@ fn measure_memory(server: Server, options: &Options) -> Result<Memory> {
     Ok(Memory { server, participants, bytes_per_participant: grown / participants as f64 })
 }
 
+/// What an idle allocation costs, and making it.
+fn measure_allocations(server: Server, options: &Options) -> Result<Allocations> {
+    let running = Running::start(server, options)?;
+    let count = options.idle_allocations;
+    let report =
+        generate(&words(&format!("allocate {} --count {count} --pid {}", running.turn_login(), running.pid())))?;
+    let number = |key: &str| report[key].as_f64().context("no such figure").with_context(|| key.to_owned());
+    Ok(Allocations {
+        server,
+        allocations: count,
+        bytes_per_allocation: (number("resident_bytes")? - number("resident_bytes_before")?) / count as f64,
+        per_second: count as f64 * 1e9 / number("server_cpu_ns")?,
+    })
+}
+
 fn print(results: &Results) {
     println!("\nServer CPU per forwarded or relayed packet; median of {}, {} s each.", results.rounds, results.seconds);
     println!("Servers on core {SERVER_CORE}, generator on core {GENERATOR_CORE}. {}\n", machine());
-    println!("| case | server | ns per packet | × floor | goal | packets/s | generator CPU / server CPU |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    println!(
+        "| case | server | ns per packet | × floor | × coturn or LiveKit | goal | packets/s | generator CPU / server CPU |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |");
     for figure in &results.figures {
-        let case = CASES.iter().find(|case| case.name == figure.case);
-        let goal = match (figure.server, case) {
-            (Server::Hausruf, Some(Case { goal: Some(goal), .. })) => format!("≤ {goal}"),
-            _ => String::new(),
+        let times = |others: &[Server]| {
+            let other =
+                results.figures.iter().find(|other| other.case == figure.case && others.contains(&other.server));
+            other.filter(|other| other.server != figure.server).map_or(String::new(), |other| {
+                format!("{:.2}", figure.median.ns_per_packet / other.median.ns_per_packet)
+            })
         };
-        let times = figure.times_floor.map_or(String::new(), |times| format!("{times:.2}"));
+        let case = CASES.iter().find(|case| case.name == figure.case).filter(|_| figure.server == Server::Hausruf);
+        let goals = case.map_or(&[][..], |case| case.goals);
+        let goals: Vec<String> = goals.iter().map(|(server, times)| format!("≤ {times} × {}", server.name())).collect();
         println!(
-            "| {} | {} | {:.0} | {times} | {goal} | {:.0} | {:.2} |",
+            "| {} | {} | {:.0} | {} | {} | {} | {:.0} | {:.2} |",
             figure.case,
             figure.server.name(),
             figure.median.ns_per_packet,
+            times(&[Server::Floor]),
+            times(&[Server::Coturn, Server::LiveKit]),
+            goals.join(", "),
             figure.median.packets_per_second,
             figure.median.generator_share
         );
     }
-    let peer = |case: &str, server: Server| {
-        results.figures.iter().find(|figure| figure.case == case && figure.server == server)
-    };
-    for peer_server in [Server::LiveKit, Server::Coturn] {
-        for ours in results.figures.iter().filter(|figure| figure.server == Server::Hausruf) {
-            if let Some(other) = peer(&ours.case, peer_server) {
-                let times = other.median.ns_per_packet / ours.median.ns_per_packet;
-                println!("{}: {} takes {times:.1} × the CPU of hausruf", ours.case, peer_server.name());
-            }
+    println!();
+    for Figure { case, server, median, .. } in &results.figures {
+        if let Some((middle, late)) = median.latency_median_us.zip(median.latency_p99_us) {
+            println!("{case}, {}: median {middle:.1} µs, 99th percentile {late:.1} µs", server.name());
         }
+    }
+    let cost = |case: &str| {
+        let found = results.figures.iter().find(|figure| figure.case == case && figure.server == Server::Hausruf);
+        found.map(|figure| figure.median.ns_per_packet)
+    };
+    if let Some((few, many)) = cost(FEW_ALLOCATIONS).zip(cost(MANY_ALLOCATIONS)) {
+        println!("hausruf: with 10,000 allocations a packet costs {:.2} × that with 10 (goal ≤ 1.2)", many / few);
     }
     for memory in &results.memory {
         println!(
@@ -357,6 +345,12 @@ fn print(results: &Results) {
             memory.server.name(),
             memory.bytes_per_participant / 1e3,
             memory.participants
+        );
+    }
+    for Allocations { server, allocations, bytes_per_allocation, per_second } in &results.allocations {
+        println!(
+            "{}: {bytes_per_allocation:.0} B resident per idle allocation ({allocations} of them), {per_second:.0} made a second",
+            server.name()
         );
     }
     println!("\n`{}`", results.command);

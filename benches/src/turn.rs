@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use md5::{Digest as _, Md5};
 
 use crate::stun::{self, Class, Message, Writer};
@@ -24,20 +24,37 @@ pub struct Allocation<'a> {
 
 impl<'a> Allocation<'a> {
     pub fn new(socket: &UdpSocket, server: SocketAddr, credentials: &'a Credentials) -> Result<Allocation<'a>> {
+        let mut made = Allocation::several(&[socket], server, credentials)?;
+        made.pop().context("one was asked for")
+    }
+
+    /// One for each socket, all requested at once.
+    pub fn several(
+        sockets: &[&UdpSocket],
+        server: SocketAddr,
+        credentials: &'a Credentials,
+    ) -> Result<Vec<Allocation<'a>>> {
         let request = || Writer::new(Class::Request, stun::ALLOCATE, stun::transaction_id()).requested_transport_udp();
         // RFC 8656 §7.1: the first one learns realm and nonce.
-        let refusal = transact(socket, server, &request().unauthenticated())?;
-        ensure!(refusal.error == Some(401), "an Allocate without credentials got {refusal:?}");
-        let mut allocation = Allocation {
-            server,
-            credentials,
-            realm: refusal.realm.context("a 401 without REALM")?,
-            nonce: refusal.nonce.context("a 401 without NONCE")?,
-            relayed: server,
-        };
-        let response = allocation.request(socket, request())?;
-        allocation.relayed = response.relayed.context("no IPv4 XOR-RELAYED-ADDRESS")?;
-        Ok(allocation)
+        let first = sockets.iter().map(|socket| (*socket, request().unauthenticated())).collect::<Vec<_>>();
+        let mut allocations = Vec::new();
+        for refusal in transact(&first, server)? {
+            ensure!(refusal.error == Some(401), "an Allocate without credentials got {refusal:?}");
+            allocations.push(Allocation {
+                server,
+                credentials,
+                realm: refusal.realm.context("a 401 without REALM")?,
+                nonce: refusal.nonce.context("a 401 without NONCE")?,
+                relayed: server,
+            });
+        }
+        let second = sockets.iter().zip(&allocations);
+        let second = second.map(|(socket, allocation)| (*socket, allocation.signed(request()))).collect::<Vec<_>>();
+        for (allocation, response) in allocations.iter_mut().zip(transact(&second, server)?) {
+            ensure!(response.class == Class::Success, "the TURN server refused: {response:?}");
+            allocation.relayed = response.relayed.context("no IPv4 XOR-RELAYED-ADDRESS")?;
+        }
+        Ok(allocations)
     }
 
     pub fn bind_channel(&self, socket: &UdpSocket, number: u16, peer: SocketAddr) -> Result<()> {
@@ -52,24 +69,34 @@ impl<'a> Allocation<'a> {
         let _ = self.request(socket, writer.lifetime(0));
     }
 
-    fn request(&self, socket: &UdpSocket, writer: Writer) -> Result<Message> {
+    fn signed(&self, writer: Writer) -> Vec<u8> {
         let Credentials { user, password } = self.credentials;
         let key = Md5::digest(format!("{user}:{}:{password}", self.realm));
-        let bytes = writer.authenticated(user, &self.realm, &self.nonce, &key);
-        let response = transact(socket, self.server, &bytes)?;
+        writer.authenticated(user, &self.realm, &self.nonce, &key)
+    }
+
+    fn request(&self, socket: &UdpSocket, writer: Writer) -> Result<Message> {
+        let response = transact(&[(socket, self.signed(writer))], self.server)?;
+        let response = response.into_iter().next().context("one was asked for")?;
         ensure!(response.class == Class::Success, "the TURN server refused: {response:?}");
         Ok(response)
     }
 }
 
-/// Sends a request until its response comes.
-fn transact(socket: &UdpSocket, server: SocketAddr, request: &[u8]) -> Result<Message> {
+/// Sends the requests, and each again until its response comes.
+fn transact(requests: &[(&UdpSocket, Vec<u8>)], server: SocketAddr) -> Result<Vec<Message>> {
+    for (socket, request) in requests {
+        socket.send_to(request, server)?;
+    }
+    requests.iter().map(|(socket, request)| response(socket, request, server)).collect()
+}
+
+fn response(socket: &UdpSocket, request: &[u8], server: SocketAddr) -> Result<Message> {
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(Duration::from_millis(300)))?;
     let mut buffer = vec![0; 65_536];
     let mut response = None;
     'tries: for _ in 0..10 {
-        socket.send_to(request, server)?;
         // What relayed traffic is still on its way comes before the response.
         while let Ok((length, _)) = socket.recv_from(&mut buffer) {
             response = Message::parse(&buffer[..length]).filter(|message| message.transaction == request[8..20]);
@@ -77,10 +104,8 @@ fn transact(socket: &UdpSocket, server: SocketAddr, request: &[u8]) -> Result<Me
                 break 'tries;
             }
         }
+        socket.send_to(request, server)?;
     }
     socket.set_nonblocking(true)?;
-    match response {
-        Some(response) => Ok(response),
-        None => bail!("no answer from the TURN server at {server}"),
-    }
+    response.with_context(|| format!("no answer from the TURN server at {server}"))
 }

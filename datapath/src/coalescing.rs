@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 /// coalesced (GRO) is one message: however long it is, waiting brings no more of it.
 #[derive(Clone, Debug)]
 pub struct Coalescing {
+    busy_messages_per_second: f64,
     messages_per_second: f64,
     received_at: Option<Instant>,
 }
@@ -27,8 +28,9 @@ impl Coalescing {
     /// A poll that returns sooner than this found packets that were already waiting.
     const AT_ONCE: Duration = Duration::from_micros(5);
 
-    pub fn new() -> Coalescing {
-        Coalescing { messages_per_second: 0.0, received_at: None }
+    /// Waits while more messages than this come in a second; never, if that is infinite.
+    pub fn above(busy_messages_per_second: f64) -> Coalescing {
+        Coalescing { busy_messages_per_second, messages_per_second: 0.0, received_at: None }
     }
 
     /// Messages per second of late.
@@ -38,7 +40,7 @@ impl Coalescing {
 
     /// How long to sleep before receiving, given when the poll for packets began and when it said that there are some.
     pub fn pause(&self, polled_at: Instant, ready_at: Instant) -> Duration {
-        if self.messages_per_second < Self::BUSY_MESSAGES_PER_SECOND {
+        if self.messages_per_second < self.busy_messages_per_second {
             return Duration::ZERO;
         }
         // Packets that were there before the poll have been gathering since the last receive.
@@ -64,7 +66,7 @@ impl Coalescing {
 
 impl Default for Coalescing {
     fn default() -> Coalescing {
-        Coalescing::new()
+        Coalescing::above(Self::BUSY_MESSAGES_PER_SECOND)
     }
 }
 
@@ -86,7 +88,7 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_the_messages() {
         for (messages, interval_us) in [(1, 100), (50, 5_000), (7, 700)] {
-            let mut coalescing = Coalescing::new();
+            let mut coalescing = Coalescing::default();
             run(&mut coalescing, messages, Duration::from_micros(interval_us));
             let rate = coalescing.messages_per_second();
             assert!((9_000.0..11_000.0).contains(&rate), "{rate}");
@@ -95,14 +97,14 @@ mod tests {
 
     #[test]
     fn a_light_load_does_not_wait() {
-        let mut coalescing = Coalescing::new();
+        let mut coalescing = Coalescing::default();
         let at = run(&mut coalescing, 1, Duration::from_millis(1));
         assert_eq!(coalescing.pause(at, at + Duration::from_millis(1)), Duration::ZERO);
     }
 
     #[test]
     fn a_high_load_waits_one_window_and_no_longer() {
-        let mut coalescing = Coalescing::new();
+        let mut coalescing = Coalescing::default();
         let at = run(&mut coalescing, 50, Duration::from_millis(1));
         // The first packet after a pause in the traffic.
         let woken = at + Duration::from_millis(1);
@@ -117,10 +119,17 @@ mod tests {
 
     #[test]
     fn the_load_is_forgotten() {
-        let mut coalescing = Coalescing::new();
+        let mut coalescing = Coalescing::default();
         let at = run(&mut coalescing, 50, Duration::from_millis(1));
         let later = at + Duration::from_secs(2);
         coalescing.record(later, 1);
         assert_eq!(coalescing.pause(later, later + Duration::from_millis(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn nobody_has_to_wait() {
+        let mut coalescing = Coalescing::above(f64::INFINITY);
+        let at = run(&mut coalescing, 50, Duration::from_millis(1));
+        assert_eq!(coalescing.pause(at, at + Duration::from_millis(1)), Duration::ZERO);
     }
 }

@@ -33,11 +33,19 @@ pub struct Settings {
     pub listener_buffer_bytes: usize,
     /// Socket buffers of a relay socket, in octets, each way.
     pub relay_buffer_bytes: usize,
+    /// While more messages than this come in a second, the loop lets them gather; infinite: never.
+    pub busy_messages_per_second: f64,
 }
 
 impl Settings {
     pub fn new(listeners: Vec<SocketAddr>) -> Settings {
-        Settings { listeners, shared: false, listener_buffer_bytes: 8 << 20, relay_buffer_bytes: 512 << 10 }
+        Settings {
+            listeners,
+            shared: false,
+            listener_buffer_bytes: 8 << 20,
+            relay_buffer_bytes: 512 << 10,
+            busy_messages_per_second: Coalescing::BUSY_MESSAGES_PER_SECOND,
+        }
     }
 }
 
@@ -83,7 +91,7 @@ impl Driver {
             out: Outbox::new(),
             trains: Trains::new(),
             send: SendBatch::new(),
-            coalescing: Coalescing::new(),
+            coalescing: Coalescing::above(settings.busy_messages_per_second),
             lag: LoopLag::default(),
             received_at: None,
             published: Arc::new(SharedCounters::new()),

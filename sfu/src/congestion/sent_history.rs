@@ -140,10 +140,7 @@ mod tests {
         let mut acknowledged = Vec::new();
         history.acknowledge(us(100), &feedback, |packet| acknowledged.push(packet));
         assert_eq!(acknowledged.len(), 10);
-        assert_eq!(
-            acknowledged[9],
-            Acknowledged { sequence: 9, sent_us: us(45), octets: 1009, arrival: Some(180) }
-        );
+        assert_eq!(acknowledged[9], Acknowledged { sequence: 9, sent_us: us(45), octets: 1009, arrival: Some(180) });
         assert_eq!(acknowledged[3].arrival, None);
         // The same again: only the missing one is still open.
         acknowledged.clear();
