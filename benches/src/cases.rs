@@ -15,6 +15,9 @@ pub enum Load {
         rooms: usize,
         subscribers: usize,
         pacing: &'static str,
+        /// Subscribers tell of their links by reports and REMB only. The floor hears of no link at all, so this is what
+        /// forwarding alone costs above it.
+        reports_only: bool,
     },
     Relay {
         size: usize,
@@ -40,30 +43,35 @@ const fn relay(size: usize, packets_per_second: u32, train: usize) -> Load {
 pub const FEW_ALLOCATIONS: &str = "relay 160 B, 10 allocations";
 pub const MANY_ALLOCATIONS: &str = "relay 160 B, 10,000 allocations";
 
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 14] = [
     Case {
         name: "fan-out 1→10, trains of 7",
-        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "train" },
+        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "train", reports_only: false },
         goals: &[],
     },
     Case {
         name: "fan-out 1→50, trains of 7",
-        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "train" },
+        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "train", reports_only: false },
         goals: &[(Server::Floor, 1.7), (Server::LiveKit, 0.2)],
     },
     Case {
+        name: "fan-out 1→50, trains of 7, reports only",
+        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "train", reports_only: true },
+        goals: &[(Server::Floor, 1.5), (Server::LiveKit, 0.2)],
+    },
+    Case {
         name: "fan-out 1→10, trains of 1",
-        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "spread" },
+        load: Load::FanOut { rooms: 1, subscribers: 10, pacing: "spread", reports_only: false },
         goals: &[],
     },
     Case {
         name: "fan-out 1→50, trains of 1",
-        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "spread" },
+        load: Load::FanOut { rooms: 1, subscribers: 50, pacing: "spread", reports_only: false },
         goals: &[(Server::Floor, 1.7)],
     },
     Case {
         name: "4 × fan-out 1→50, trains of 7",
-        load: Load::FanOut { rooms: 4, subscribers: 50, pacing: "train" },
+        load: Load::FanOut { rooms: 4, subscribers: 50, pacing: "train", reports_only: false },
         goals: &[],
     },
     Case {
@@ -135,14 +143,15 @@ impl Case {
     /// The generator's command line, but for the measurement.
     pub fn arguments(&self, running: &Running, round: usize) -> String {
         match (&self.load, running.server) {
-            (Load::FanOut { rooms, subscribers, pacing }, Server::Floor) => format!(
+            (Load::FanOut { rooms, subscribers, pacing, .. }, Server::Floor) => format!(
                 "fanout --server {} --rooms {rooms} --subscribers {subscribers} --pacing {pacing}",
                 servers::FLOOR
             ),
-            (Load::FanOut { rooms, subscribers, pacing }, _) => format!(
-                "loadgen {} --room bench-{round}-{rooms}-{subscribers}-{pacing} --rooms {rooms} --publishers 1 \
-                 --subscribers {subscribers} --pacing {pacing} --no-audio --settle {PROBING_SECONDS}",
-                running.login()
+            (Load::FanOut { rooms, subscribers, pacing, reports_only }, _) => format!(
+                "loadgen {} --room bench-{round}-{rooms}-{subscribers}-{pacing}-{reports_only} --rooms {rooms} --publishers 1 \
+                 --subscribers {subscribers} --pacing {pacing} --no-audio --settle {PROBING_SECONDS}{}",
+                running.login(),
+                if *reports_only { " --reports-only" } else { "" }
             ),
             (Load::Relay { size, packets_per_second, train, allocations, between_clients }, _) => format!(
                 "relay {} --allocations {allocations} --size {size} --packets-per-second {packets_per_second} \

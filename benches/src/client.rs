@@ -89,6 +89,7 @@ impl Client {
             pwd: hex(&random[4..16]),
             fingerprint: identity.fingerprint.clone(),
             address: socket.local_addr()?,
+            reports_only: false,
         };
         let word = |at: usize| u32::from_be_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]);
         Ok(Client {

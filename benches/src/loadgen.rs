@@ -70,6 +70,9 @@ pub struct Options {
     /// How the packets of a video frame leave
     #[arg(long, value_enum, default_value_t = Pacing::Train)]
     pub pacing: Pacing,
+    /// Offer no transport-wide feedback about what is received: reports and REMB have to do
+    #[arg(long)]
+    pub reports_only: bool,
     /// Seconds from the moment when everybody is connected and receives to the start of the measurement
     #[arg(long, default_value_t = 1.0)]
     pub settle: f64,
@@ -177,7 +180,8 @@ impl<'a> Run<'a> {
                 let publications = if publishes { recordings.publications(options, member)? } else { Vec::new() };
                 let phase = Duration::from_micros(client as u64 * 7_919 % 33_333);
                 let address = SocketAddr::new(options.bind, 0);
-                let made = Client::new(address, &identity, publications, phase, now())?;
+                let mut made = Client::new(address, &identity, publications, phase, now())?;
+                made.local.reports_only = options.reports_only;
                 poller.add(&made.socket, client as u64)?;
                 let name = format!("{}-{client}", options.identity);
                 let session = Session {

@@ -51,6 +51,8 @@ pub struct LocalTransport {
     /// `AB:CD:…`, SHA-256.
     pub fingerprint: String,
     pub address: SocketAddr,
+    /// What is received is told by reports and REMB only, not packet by packet.
+    pub reports_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -103,7 +105,8 @@ fn write_offer(sdp: &mut String, local: &LocalTransport, version: u32, sections:
         write!(sdp, "m={formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n")?;
         write_transport(sdp, local)?;
         write!(sdp, "a=mid:{}\r\n", section.mid)?;
-        for (id, uri) in extensions {
+        let reports_only = local.reports_only && section.track.is_none();
+        for (id, uri) in extensions.iter().filter(|(_, uri)| !(reports_only && *uri == TRANSPORT_CC_URI)) {
             write!(sdp, "a=extmap:{id} {uri}\r\n")?;
         }
         match &section.track {
