@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { record } from './harness/poor-link-call.mjs';
 import { CASES } from './harness/poor-link-cases.mjs';
 import { plot } from './harness/poor-link-plot.mjs';
-import { isVoid, missed, score } from './harness/poor-link-scores.mjs';
+import { missed, score, voidBecause } from './harness/poor-link-scores.mjs';
 import { NAMES, median, table } from './harness/poor-link-table.mjs';
 import { LIVEKIT_BIN, OUT, PEER } from './harness/server.mjs';
 import { World } from './harness/world.mjs';
@@ -56,8 +56,9 @@ function run(name, peer, seed) {
     const { scores } = JSON.parse(readFileSync(result, 'utf8'));
     const figures = Object.entries(scores).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${Number(value.toFixed(2))}`);
     console.log(`${name}, ${NAMES[peer]}: ${figures.join(', ')} (${Math.round((Date.now() - began) / 1000)} s)`);
-    if (!isVoid(scores)) return scores;
-    console.log(`  void: ${scores.lead.toFixed(2)} % made up before anything happened`);
+    const why = voidBecause(scores);
+    if (!why) return scores;
+    console.log(`  void: ${why}`);
   }
   return undefined;
 }

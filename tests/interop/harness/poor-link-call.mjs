@@ -100,7 +100,7 @@ async function recording(page, { scenario, begun, link, lead, of, toward, idle }
     samples,
     connectS: (connect.epochMs - begun) / 1000,
     lead: lead ?? samples.filter(({ s }) => s >= 0 && s < scenario.lead),
-    link: timed(link.rows()).filter(({ s, direction }) => s >= 0 && direction === toward),
+    link: timed(link.rows()).filter(({ s, direction }) => s >= 0 && s <= scenario.seconds && direction === toward),
     reconnects: events.filter(({ event, atMs }) => /econnecting$/.test(event) && atMs > connect.atMs).length,
     idle,
   };

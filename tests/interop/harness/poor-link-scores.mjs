@@ -18,6 +18,10 @@ function steps(samples, name, keys) {
 const within = (entries, from, to) => entries.filter(({ s }) => s > from && s <= to);
 const sum = (entries, key) => entries.reduce((total, entry) => total + entry[key], 0);
 
+/** Between two rows of the link's log, and how much more there may be. */
+const LOG_EVERY_MS = 100;
+const LATE_MS = 100;
+
 const AUDIO = ['samples', 'concealed', 'silent'];
 
 /** Percent of what was played that was made up; silence put in for what had faded away already is not counted. */
@@ -109,6 +113,7 @@ export function score(scenario, record) {
   return {
     lead: concealed(record.lead, of),
     idle: record.idle,
+    linkLate: Math.max(...link.slice(1).map(({ t_ms }, index) => t_ms - link[index].t_ms - LOG_EVERY_MS)),
     concealed: concealed(samples, of, from, to),
     gaps: gaps(samples, of, from, to).length / minutes,
     fps: sum(pictures, 'frames') / (to - from),
@@ -125,8 +130,15 @@ export function score(scenario, record) {
   };
 }
 
-/** A starved machine conceals too: such a run says nothing. */
-export const isVoid = (scores) => !(scores.lead <= 1);
+/**
+ * A starved machine conceals too, and a link that stood still for a while lets go in one burst what it held: such runs say
+ * nothing. Answers why a run does not count.
+ */
+export function voidBecause({ lead, linkLate }) {
+  if (!(lead <= 1)) return `${lead.toFixed(2)} % made up before anything happened`;
+  if (linkLate > LATE_MS) return `the link stood still for ${linkLate} ms`;
+  return undefined;
+}
 
 const AT_LEAST = new Set(['fps']);
 

@@ -35,10 +35,11 @@ export class PoorLink {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there: cargo build --release -p netsim`);
     writeFileSync(this.#schedule, schedule);
     const [near, far] = addresses(this.#index);
+    // Before everything else that runs: a link that comes late lets go in one burst what it has held up.
     const child = spawn(
-      BINARY,
+      'nice',
       [
-        'link',
+        ...['-n', '-15', BINARY, 'link'],
         ...['--a', this.#net.server, '--b', this.#net.client(this.#index)],
         ...['--a-address', `${near}/29`, '--b-address', `${far}/29`],
         ...['--a-device', `link${this.#index}`, '--b-device', 'link0'],
