@@ -90,7 +90,7 @@ pub fn episodes(log: &LinkLog) -> Vec<Episode> {
     found.extend(silences(&seconds));
     for pair in seconds.windows(2) {
         let (from, to) = (pair[0].at, pair[1].at);
-        if to.saturating_sub(from) >= UNMEASURED {
+        if to.saturating_sub(from) >= UNMEASURED && !pair[0].is_idle {
             found.push(Episode { from, to, trouble: Trouble::Unmeasured(to - from) });
         }
     }

@@ -1,7 +1,8 @@
 //! What is kept of one participant's link: ten minutes, a second each, and what changed when.
 //!
 //! Bounded: 600 seconds of 36 octets, 512 changes of 16, 64 tracks and 64 occurrences are some 45 kB at most with the
-//! names of the tracks' publishers, and about 4 kB in the first two minutes of a call.
+//! names of the tracks' publishers, and about 4 kB after the first two minutes of a call. Who
+//! neither sends nor gets anything takes less than one.
 
 use std::collections::VecDeque;
 
@@ -110,7 +111,13 @@ impl LinkLog {
         now: &LinkStatistics,
         name_of: impl Fn(TrackId) -> Option<TrackName>,
     ) {
-        push(&mut self.seconds, Second::between(before, now, at), SECONDS_MAX, SECONDS_PIECE);
+        let second = Second::between(before, now, at);
+        // Who neither sends nor gets anything has nothing to be explained: of such a time its ends are kept.
+        let idle = self.seconds.iter().rev().take(2).filter(|second| second.is_idle).count();
+        if second.is_idle && idle == 2 {
+            self.seconds.pop_back();
+        }
+        push(&mut self.seconds, second, SECONDS_MAX, SECONDS_PIECE);
         if before.remote.is_some() && now.remote.is_some() && before.remote != now.remote {
             self.note(at, Occurrence::AddressChanged);
         }
@@ -169,7 +176,7 @@ fn push<T>(list: &mut VecDeque<T>, entry: T, max: usize, piece: usize) {
     if list.len() >= max {
         list.pop_front();
     } else if list.len() == list.capacity() {
-        list.reserve_exact(piece);
+        list.reserve_exact(piece.min(list.len().max(4)));
     }
     list.push_back(entry);
 }
@@ -220,6 +227,25 @@ mod tests {
         assert_eq!(log.changes, expected);
         assert_eq!(log.seconds.iter().map(|second| second.paused).collect::<Vec<_>>(), [0, 1, 1]);
         assert_eq!(log.track(TrackId(2)).map(|track| track.source), Some("camera"));
+    }
+
+    #[test]
+    fn an_idle_time_is_kept_by_its_ends() {
+        let mut log = LinkLog::new("PA_1", "Bob");
+        let busy = link(vec![gets(1, Some(0), Portion::Whole)]);
+        let silent = LinkStatistics { silent: std::time::Duration::from_secs(4), ..LinkStatistics::default() };
+        let mut before = LinkStatistics::default();
+        for at in 0..100 {
+            let now = match at {
+                40 => busy.clone(),
+                70 => silent.clone(),
+                _ => LinkStatistics::default(),
+            };
+            log.record(at, &before, &now, called);
+            before = now;
+        }
+        let kept: Vec<u32> = log.seconds.iter().map(|second| second.at).collect();
+        assert_eq!(kept, [0, 39, 40, 41, 69, 70, 71, 99]);
     }
 
     #[test]

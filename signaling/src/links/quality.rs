@@ -3,7 +3,7 @@
 use super::second::Second;
 
 /// Seconds that a judgement rests on.
-pub const WINDOW: usize = 5;
+pub const WINDOW: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quality {
@@ -26,8 +26,9 @@ const SILENT: u8 = 3;
 /// A point goes with each 5 % of packets lost on the worse way, with each 300 ms of round trip above 250 ms and each
 /// 250 ms of a queue above 100 ms; one for pictures that are smaller than wanted and two for paused ones.
 pub fn score<'a>(seconds: impl DoubleEndedIterator<Item = &'a Second>) -> Option<f32> {
-    let window: Vec<&Second> = seconds.rev().take(WINDOW).collect();
-    let last = window.first()?;
+    let mut seconds = seconds.rev().peekable();
+    let last = *seconds.peek()?;
+    let window: Vec<&Second> = seconds.take_while(|second| second.at + WINDOW > last.at).collect();
     let count = window.len() as f32;
     let mean = |value: fn(&Second) -> Option<f32>| {
         let known: Vec<f32> = window.iter().filter_map(|second| value(second)).collect();
@@ -74,6 +75,7 @@ mod tests {
     use super::*;
 
     fn quality(seconds: &[Second]) -> Quality {
+        let seconds: Vec<Second> = (1..).zip(seconds).map(|(at, second)| Second { at, ..*second }).collect();
         judge(score(seconds.iter()).unwrap(), None)
     }
 

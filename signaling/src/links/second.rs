@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use sfu::{Kind, LinkStatistics, Portion, Tally};
 
+/// A client that is there sends something more often.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// A part of packets, in half percents; the largest value stands for *not known*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part(u8);
@@ -77,6 +80,8 @@ pub struct Second {
     pub requested: (u8, u8),
     /// Seconds since its last packet.
     pub silent: u8,
+    /// It sent nothing and got nothing, and was there.
+    pub is_idle: bool,
     /// How many videos towards it are paused, and how many are less than wanted.
     pub paused: u8,
     pub lowered: u8,
@@ -105,6 +110,7 @@ impl Default for Second {
             asked: (0, 0),
             requested: (0, 0),
             silent: 0,
+            is_idle: false,
             paused: 0,
             lowered: 0,
             unheard: 0,
@@ -156,6 +162,7 @@ impl Second {
                 more(before.requested.keyframes, now.requested.keyframes),
             ),
             silent: now.silent.as_secs().min(u8::MAX.into()) as u8,
+            is_idle: now.sent.is_empty() && now.received.is_empty() && now.silent < SILENCE,
             paused: count(Kind::Video, Portion::Paused),
             lowered: count(Kind::Video, Portion::Lowered),
             unheard: count(Kind::Audio, Portion::Paused),
