@@ -203,7 +203,9 @@ export class Call {
 
   private sayWeak(): void {
     const { localParticipant, remoteParticipants } = this.room;
-    const now = ownSentence(localParticipant.connectionQuality, pausedCount(remoteParticipants.values()));
+    const paused = (...sources: Track.Source[]) => pausedCount(remoteParticipants.values(), sources);
+    const [pictures, voices] = [paused(Track.Source.Camera, Track.Source.ScreenShare), paused(Track.Source.Microphone)];
+    const now = ownSentence(localParticipant.connectionQuality, pictures, voices);
     const text = this.weak.update(now, performance.now());
     if (text === this.saidWeak) return;
     this.saidWeak = text;

@@ -6,11 +6,12 @@ import { Lasting, PAUSED, ownSentence, pausedSentence, weakSentence } from './we
 const { Excellent, Good, Poor, Unknown } = ConnectionQuality;
 
 test('a pause says that audio is kept', () => {
-  assert.equal(ownSentence(Excellent, 0), undefined);
-  assert.equal(ownSentence(Good, 0), undefined);
-  assert.equal(ownSentence(Unknown, 0), undefined);
-  assert.equal(ownSentence(Good, 2), 'Your connection is weak: video paused, audio kept.');
-  assert.match(ownSentence(Poor, 0) ?? '', /^Your connection is weak: picture and sound/);
+  assert.equal(ownSentence(Excellent, 0, 0), undefined);
+  assert.equal(ownSentence(Good, 0, 0), undefined);
+  assert.equal(ownSentence(Unknown, 0, 0), undefined);
+  assert.equal(ownSentence(Good, 2, 0), 'Your connection is weak: video paused, audio kept.');
+  assert.equal(ownSentence(Good, 2, 1), 'Your connection is weak: video paused, and only the loudest are heard.');
+  assert.match(ownSentence(Poor, 0, 0) ?? '', /^Your connection is weak: picture and sound/);
 });
 
 test('a tile tells our link from that of its participant', () => {

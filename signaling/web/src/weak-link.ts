@@ -13,8 +13,11 @@ export interface TileLink {
 
 export const PAUSED = 'Your connection is weak: video paused, audio kept.';
 
-/** One sentence for the whole window, about our own link. */
-export function ownSentence(quality: ConnectionQuality, paused: number): string | undefined {
+const LOUDEST = 'Your connection is weak: video paused, and only the loudest are heard.';
+
+/** One sentence for the whole window, about our own link: so many pictures are paused, and so many voices left out. */
+export function ownSentence(quality: ConnectionQuality, paused: number, unheard: number): string | undefined {
+  if (unheard > 0) return LOUDEST;
   if (paused > 0) return PAUSED;
   return isWeak(quality) ? 'Your connection is weak: picture and sound may suffer.' : undefined;
 }
@@ -40,11 +43,11 @@ export function isPaused(participant: Participant, source: Track.Source): boolea
   return publication.track?.streamState === Track.StreamState.Paused;
 }
 
-/** Pictures of others that the server paused. */
-export function pausedCount(participants: Iterable<Participant>): number {
+/** Tracks of others that the server paused. */
+export function pausedCount(participants: Iterable<Participant>, sources: Track.Source[]): number {
   let count = 0;
   for (const participant of participants) {
-    for (const source of [Track.Source.Camera, Track.Source.ScreenShare]) count += Number(isPaused(participant, source));
+    for (const source of sources) count += Number(isPaused(participant, source));
   }
   return count;
 }

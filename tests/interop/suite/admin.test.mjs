@@ -49,8 +49,8 @@ scenario('the operator sees a call and its links, removes somebody and ends it',
   assert.equal(await page.locator('.counts').innerText(), '1 call · 2 participants');
   for (const user of [alice.user, bob.user]) {
     await until(`the link of ${user} is shown`, async () => /\d+ kbit\/s.*% lost/.test(await figure(page, user, 1)) && /\d+ kbit\/s.*% lost/.test(await figure(page, user, 2)), { seconds: 20, show: () => figure(page, user, 1) });
-    await until(`its round trip`, async () => /^<?\d+ ms$/.test(await figure(page, user, 4)), { seconds: 20, show: () => figure(page, user, 4) });
-    await until(`its layer`, async () => /camera: [1-3]\/[1-3]/.test(await figure(page, user, 5)), { seconds: 20, show: () => figure(page, user, 5) });
+    await until(`its round trip`, async () => /^<?\d+ ms$/.test(await figure(page, user, 3)), { seconds: 20, show: () => figure(page, user, 3) });
+    await until(`its layer`, async () => /camera: [1-3]\/[1-3]/.test(await figure(page, user, 4)), { seconds: 20, show: () => figure(page, user, 4) });
   }
   await until('a graph has a history', async () => ((await row(page, bob.user).locator('.line').first().getAttribute('d')) ?? '').split('L').length > 8);
 

@@ -20,9 +20,16 @@ class Direction {
   private readonly graph = new Sparkline();
   private readonly rate = el('span', { class: 'rate' });
   private readonly loss = el('span', { class: 'loss' });
+  private readonly fits = el('span', { class: 'loss', hidden: true });
 
   constructor() {
-    this.element.append(this.graph.element, el('div', { class: 'figures' }, this.rate, this.loss));
+    this.element.append(this.graph.element, el('div', { class: 'figures' }, this.rate, this.loss, this.fits));
+  }
+
+  note(text: string, isBad: boolean): void {
+    this.fits.textContent = text;
+    this.fits.hidden = text === '';
+    this.fits.classList.toggle('bad', isBad);
   }
 
   update(bitrateBps: number | undefined, loss: number | null): void {
@@ -43,7 +50,6 @@ export class ParticipantRow {
   private readonly tracks = el('td', { class: 'tracks' });
   private readonly up = new Direction();
   private readonly down = new Direction();
-  private readonly fits = el('td', { class: 'number fits' });
   private readonly roundTrip = el('td', { class: 'number' });
   private readonly videos = el('td', { class: 'videos' });
 
@@ -54,7 +60,7 @@ export class ParticipantRow {
     this.below.append(el('td', { colspan: String(columns) }, this.why.answer));
     const name = el('th', { scope: 'row' }, this.who, this.detail);
     const action = el('td', { class: 'action' }, this.why.button, sureButton('Remove', 'Really remove?', remove));
-    this.element.append(name, this.tracks, this.up.element, this.down.element, this.fits, this.roundTrip, this.videos, action);
+    this.element.append(name, this.tracks, this.up.element, this.down.element, this.roundTrip, this.videos, action);
   }
 
   remove(): void {
@@ -75,9 +81,8 @@ export class ParticipantRow {
     this.up.update(link?.up_bps, link?.loss_up ?? null);
     this.down.update(link?.down_bps, link?.loss_down ?? null);
     this.down.element.title = link ? linkTitle(link) : '';
-    this.fits.textContent = link ? linkSentence(link) : '–';
-    this.fits.title = this.down.element.title;
-    this.fits.classList.toggle('bad', link !== null && link.estimate_bps !== null && link.estimate_bps < link.wanted_bps);
+    const isTight = link !== null && link.estimate_bps !== null && link.estimate_bps < link.wanted_bps;
+    this.down.note(isTight ? linkSentence(link) : '', isTight);
     const roundTrip = link?.round_trip_ms ?? null;
     this.roundTrip.textContent = roundTrip === null ? '–' : roundTrip < 1 ? '<1 ms' : `${Math.round(roundTrip)} ms`;
     const videos = (link?.videos ?? []).map(({ publisher, source: name, layer, layers, portion }) => {
@@ -89,8 +94,7 @@ export class ParticipantRow {
 }
 
 function linkSentence(link: Link): string {
-  const fits = link.estimate_bps === null ? 'anything' : rate(link.estimate_bps);
-  return `${fits} of ${rate(link.wanted_bps)}`;
+  return `${rate(link.estimate_bps ?? 0)} of ${rate(link.wanted_bps)} fit`;
 }
 
 function linkTitle(link: Link): string {

@@ -4,7 +4,7 @@ import { sureButton } from './sure-button';
 import type { Operator, Room } from './survey';
 import { duration, people, personName, roomTitle } from './words';
 
-const COLUMNS = ['Participant', 'Sends', 'To us', 'From us', 'Fits', 'Round trip', 'Gets layer', ''];
+const COLUMNS = ['Participant', 'Sends', 'To us', 'From us', 'Round trip', 'Gets layer', ''];
 
 export class RoomCard {
   readonly element = el('section', { class: 'room' });
