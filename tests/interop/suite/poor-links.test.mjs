@@ -1,12 +1,17 @@
 // Who is on a poor link still hears: the short ones of `make poor-links`.
 
 import assert from 'node:assert/strict';
+import { before } from 'node:test';
 import { record } from '../harness/poor-link-call.mjs';
 import { CASES } from '../harness/poor-link-cases.mjs';
+import { videoClips, voiceClip } from '../harness/poor-link-clips.mjs';
 import { missed, score, voidBecause } from '../harness/poor-link-scores.mjs';
 import { suite } from './scenario.mjs';
 
 const scenario = suite('poor-links');
+
+// Encoding takes a minute, once.
+before(() => [videoClips(), voiceClip(32)]);
 
 /** What is asked of every single run; `make poor-links` asks for all goals. */
 for (const [name, title, goals] of [
