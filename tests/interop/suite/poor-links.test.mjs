@@ -13,13 +13,18 @@ const scenario = suite('poor-links');
 // Encoding takes a minute, once.
 before(() => [videoClips(), voiceClip(32)]);
 
-/** What is asked of every single run; `make poor-links` asks for all goals. */
-for (const [name, title, goals] of [
-  ['P1 10 %', '200 kbit/s, 300 ms, 10 % loss: the speaker is heard', { concealed: 4, gaps: 1, reconnects: 0 }],
-  ['B 250', '250 kbit/s for 30 s: heard and seen meanwhile, and whole again soon after', { concealed: 3, fps: 5, recovered: 7, reconnects: 0 }],
+/** What is asked of every single run, when the estimate has come down; `make poor-links` asks for all goals, all the time. */
+for (const [name, title, scored, goals] of [
+  ['P1 10 %', '200 kbit/s, 300 ms, 10 % loss: the speaker is heard', [20, 60], { concealed: 4, gaps: 1, reconnects: 0 }],
+  [
+    'B 250',
+    '250 kbit/s for 30 s: heard and seen meanwhile, and whole again soon after',
+    [25, 50],
+    { concealed: 3, fps: 5, recovered: 7, reconnects: 0 },
+  ],
 ]) {
   scenario(title, async (world, room, context) => {
-    const scores = score(CASES[name], await record(world, room, CASES[name]));
+    const scores = score({ ...CASES[name], scored }, await record(world, room, CASES[name]));
     console.log(`# ${name}: ${Object.entries(scores).map(([key, value]) => `${key} ${value?.toFixed(2) ?? 'never'}`).join(', ')}`);
     const why = voidBecause(scores);
     if (why) return context.skip(`void, the machine is starved: ${why}`);
