@@ -55,8 +55,30 @@ pub fn ring(octets: usize) -> (Producer, Consumer) {
 }
 
 impl Ring {
-    fn word(&self, position: usize) -> &AtomicU64 {
-        &self.words[position & (self.words.len() - 1)]
+    /// `count` words from this position, in two runs: up to the end of the memory, and on from its beginning.
+    fn runs(&self, position: usize, count: usize) -> [&[AtomicU64]; 2] {
+        let start = position & (self.words.len() - 1);
+        let first = count.min(self.words.len() - start);
+        [&self.words[start..start + first], &self.words[..count - first]]
+    }
+}
+
+fn store(run: &[AtomicU64], octets: &[u8]) {
+    let whole = octets.chunks_exact(WORD);
+    let rest = whole.remainder();
+    for (word, octets) in run.iter().zip(whole) {
+        word.store(u64::from_le_bytes(octets.try_into().expect("a whole word")), Ordering::Relaxed);
+    }
+    if let Some(last) = run.last().filter(|_| !rest.is_empty()) {
+        let mut octets = [0; WORD];
+        octets[..rest.len()].copy_from_slice(rest);
+        last.store(u64::from_le_bytes(octets), Ordering::Relaxed);
+    }
+}
+
+fn load(run: &[AtomicU64], octets: &mut [u8]) {
+    for (word, octets) in run.iter().zip(octets.chunks_exact_mut(WORD)) {
+        octets.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
     }
 }
 
@@ -72,27 +94,22 @@ impl Producer {
             }
         }
         for part in parts {
-            self.write(part.len() as u64);
+            self.write(&(part.len() as u64).to_le_bytes());
         }
         for part in parts {
-            let mut words = part.chunks_exact(WORD);
-            for word in words.by_ref() {
-                self.write(u64::from_le_bytes(word.try_into().expect("a whole word")));
-            }
-            let rest = words.remainder();
-            if !rest.is_empty() {
-                let mut word = [0; WORD];
-                word[..rest.len()].copy_from_slice(rest);
-                self.write(u64::from_le_bytes(word));
-            }
+            self.write(part);
         }
         self.ring.tail.0.store(self.tail, Ordering::Release);
         true
     }
 
-    fn write(&mut self, word: u64) {
-        self.ring.word(self.tail).store(word, Ordering::Relaxed);
-        self.tail += 1;
+    fn write(&mut self, octets: &[u8]) {
+        let count = octets.len().div_ceil(WORD);
+        let [first, second] = self.ring.runs(self.tail, count);
+        let (before, behind) = octets.split_at(octets.len().min(first.len() * WORD));
+        store(first, before);
+        store(second, behind);
+        self.tail += count;
     }
 }
 
@@ -113,22 +130,29 @@ impl Consumer {
         if self.tail == self.head {
             return None;
         }
-        let lengths: [usize; PARTS] = std::array::from_fn(|_| self.read() as usize);
+        let lengths = std::array::from_fn(|_| {
+            let mut length = [0; WORD];
+            self.read(&mut length);
+            u64::from_le_bytes(length) as usize
+        });
         for length in lengths {
             let start = octets.len();
-            for _ in 0..length.div_ceil(WORD) {
-                octets.extend_from_slice(&self.read().to_le_bytes());
-            }
+            octets.resize(start + length.next_multiple_of(WORD), 0);
+            self.read(&mut octets[start..]);
             octets.truncate(start + length);
         }
         self.ring.head.0.store(self.head, Ordering::Release);
         Some(lengths)
     }
 
-    fn read(&mut self) -> u64 {
-        let word = self.ring.word(self.head).load(Ordering::Relaxed);
-        self.head += 1;
-        word
+    /// Whole words.
+    fn read(&mut self, octets: &mut [u8]) {
+        let count = octets.len() / WORD;
+        let [first, second] = self.ring.runs(self.head, count);
+        let (before, behind) = octets.split_at_mut(first.len() * WORD);
+        load(first, before);
+        load(second, behind);
+        self.head += count;
     }
 }
 
