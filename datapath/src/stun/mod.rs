@@ -35,6 +35,7 @@ mod vectors;
 /// The body of the fuzz target `stun`: no input may panic, and what parses must survive a second reading.
 #[doc(hidden)]
 pub fn fuzz_stun(data: &[u8]) {
+    let _ = (crate::steering::of_check(data), crate::steering::of_request(data));
     let key = Key::new(b"key");
     if let Ok(message) = Message::parse(data) {
         let key_sha256 = KeySha256::new(b"key");

@@ -144,3 +144,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A Binding request of twenty octets, framed for ICE over TCP.
+    const CHECK: [u8; 22] = [0, 20, 0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
+
+    #[tokio::test]
+    async fn the_first_datagram_is_seen_whole_and_stays_unread() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let mut peeked = Peeked::new(server);
+        let client = async {
+            for octet in CHECK {
+                client.write_all(&[octet]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            client.write_all(b"more").await.unwrap();
+            client
+        };
+        let look = async {
+            assert_eq!(peeked.kind().await.unwrap(), Kind::Framed(Framing::Ice));
+            assert_eq!(peeked.datagram(Framing::Ice).await.unwrap(), Some(&CHECK[2..]));
+            peeked
+        };
+        let (_client, peeked) = tokio::join!(client, look);
+        assert!(peeked.into_parts().1.starts_with(&CHECK));
+    }
+
+    #[tokio::test]
+    async fn what_is_longer_than_a_request_is_not_waited_for() {
+        let (mut client, server) = tokio::io::duplex(8192);
+        let mut peeked = Peeked::new(server);
+        client.write_all(&[&[0xFF; 2], &CHECK[2..], &[0; 4000]].concat()).await.unwrap();
+        assert_eq!(peeked.datagram(Framing::Ice).await.unwrap(), None);
+        assert_eq!(peeked.into_parts().1.len(), DATAGRAM_LEN_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_before_is_nothing() {
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(&CHECK[..20]).await.unwrap();
+        drop(client);
+        assert!(Peeked::new(server).datagram(Framing::Ice).await.is_err());
+    }
+}
