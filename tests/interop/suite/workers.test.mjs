@@ -48,6 +48,9 @@ const overTcp = {
   },
 };
 
+/** No TURN server at all. */
+const unaided = { ...direct, options: { connect: { rtcConfig: { iceServers: [] } } } };
+
 const size = { width: 320, height: 180 };
 
 /** What a metric of one worker says. */
@@ -57,13 +60,16 @@ const ofWorker = (world, worker, name, labels = '') => {
   return body.split('\n').filter(of).reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 };
 
-/** Rooms go round the workers: two rooms, one at each. */
-async function twoCalls(world, room, how) {
+/** Rooms go round the workers: two rooms, one at each. `check` is given a selected pair of candidates. */
+async function twoCalls(world, room, how, check = () => {}) {
   for (const [index, name] of [`${room}-one`, `${room}-two`].entries()) {
     const [a, b] = await Promise.all([world.join(2 * index + 1, name, 'anna', how), world.join(2 * index + 2, name, 'ben', how)]);
     await Promise.all([seesAndHears(a, 'ben', size), seesAndHears(b, 'anna', size)]);
+    await check(await selected(a));
   }
 }
+
+const selected = (page) => until(`${page.identity} has a candidate pair`, () => page.evaluate(() => hr.pair()));
 
 const handovers = (world) => world.server.metric('hausruf_worker_handovers_total');
 
@@ -94,19 +100,21 @@ scenario('fifty sockets: half of them arrive at the wrong worker, and nothing is
 }, { seconds: 90 });
 
 scenario('calls of clients that may only relay, in memory from worker to worker', async (world, room) => {
-  await twoCalls(world, room, relayed);
+  await twoCalls(world, room, relayed, ({ local }) => assert.equal(local.type, 'relay'));
   assert.equal(world.server.metric('hausruf_relay_sockets_opened_total'), 0);
 }, { seconds: 150 });
 
 scenario('calls over TURN/TCP alone', async (world, room) => {
-  await twoCalls(world, room, overTcp);
+  await twoCalls(world, room, overTcp, ({ local }) => assert.equal(local.relayProtocol, 'tcp', JSON.stringify(local)));
   assert.equal(world.server.metric('hausruf_relay_sockets_opened_total'), 0);
 }, { seconds: 150 });
 
 scenario('ICE over TCP finds the worker that has the room', async (world, room) => {
   for (const index of [1, 2, 3, 4]) world.net.blockUdp(index, true);
   try {
-    await twoCalls(world, room, direct);
+    await twoCalls(world, room, unaided, ({ local, remote }) => {
+      assert.deepEqual([local.type === 'relay', remote.protocol], [false, 'tcp'], JSON.stringify({ local, remote }));
+    });
   } finally {
     for (const index of [1, 2, 3, 4]) world.net.blockUdp(index, false);
   }
