@@ -95,7 +95,7 @@ $(MATRIX)/node_modules/.package-lock.json: $(MATRIX)/package-lock.json | node
 # Each tool with the Debian package that has it. RUNLEVEL=1 keeps the packages from starting services.
 peers:
 	@missing=; \
-	for tool in chromium:chromium ffmpeg:ffmpeg turnutils_uclient:coturn ip:iproute2 curl:curl prosody:prosody ejabberdctl:ejabberd; do \
+	for tool in chromium:chromium ffmpeg:ffmpeg turnutils_uclient:coturn ip:iproute2 curl:curl tshark:tshark prosody:prosody ejabberdctl:ejabberd; do \
 	    PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
-	[ -z "$$missing" ] || $(SUDO) env RUNLEVEL=1 sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing"
+	[ -z "$$missing" ] || $(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing"

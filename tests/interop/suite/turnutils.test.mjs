@@ -37,6 +37,8 @@ const ip = (...words) => {
 };
 const missing = spawnSync('which', ['turnutils_uclient']).status === 0 ? false : 'apt-get install coturn';
 
+const lacksTshark = spawnSync('which', ['tshark']).status === 0 ? false : 'apt-get install tshark';
+
 describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'hausruf-turn-'));
   const running = [];
@@ -117,6 +119,35 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
       assertComplete(exchange('127.0.0.1', '-t', '-S', '-s'));
       assert.ok(metric('hausruf_streams') >= 0);
     });
+  });
+
+  test('Wireshark finds nothing malformed in what passes', { skip: lacksTshark }, async () => {
+    const capture = join(folder, 'turn.pcapng');
+    const sniffer = spawn('ip', inside('tshark', '-q', '-i', 'lo', '-f', 'port 3478', '-w', capture), { stdio: ['ignore', 'ignore', 'pipe'] });
+    const ended = new Promise((resolve) => sniffer.once('exit', resolve));
+    let said = '';
+    sniffer.stderr.on('data', (text) => {
+      said += text;
+    });
+    await until('the capture begins', () => said.includes('Capturing on'));
+    await serving(['127.0.0.1'], async () => {
+      assertComplete(exchange('127.0.0.1', '-s'));
+      assertComplete(exchange('127.0.0.1'));
+      assertComplete(exchange('127.0.0.1', '-t'));
+      const guessed = uclient('127.0.0.1', '-c', '-u', 'alice', '-w', 'guessed', '-e', '127.0.0.1', '-r', `${PEER_PORT}`);
+      assert.doesNotMatch(guessed, /tot_recv_msgs=[1-9]/, guessed);
+    });
+    sniffer.kill('SIGINT');
+    await ended;
+    const frames = (filter) => {
+      const { status, stdout, stderr } = spawnSync('tshark', ['-r', capture, '-Y', filter], { encoding: 'utf8', maxBuffer: 64 << 20 });
+      assert.equal(status, 0, stderr);
+      return stdout.split('\n').filter(Boolean);
+    };
+    for (const kind of ['stun && udp', 'stun && tcp', 'stun.att.error', 'stun.channel']) {
+      assert.ok(frames(kind).length > 0, `no frame of ${kind}`);
+    }
+    assert.deepEqual(frames('stun && (_ws.malformed || _ws.expert.severity == "Error")'), []);
   });
 
   test('a client that moves (mobility)', async () => {
