@@ -8,6 +8,7 @@ mod doctor;
 mod event_queue;
 mod init;
 mod logging;
+mod reload;
 mod server;
 mod settings;
 mod signals;
@@ -51,8 +52,8 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    logging::start(&config.log)?;
-    server::run(&config, false, || ())
+    let file = reload::File { path: path.to_owned(), refilter: logging::start(&config.log)? };
+    server::run(&config, Some(file), false, || ())
 }
 
 fn run_credentials(wanted: &Credentials) -> anyhow::Result<()> {
@@ -73,7 +74,7 @@ fn load(path: &Path) -> anyhow::Result<Config> {
 
 fn run_demo(demo: &Demo) -> anyhow::Result<()> {
     let config = demo::config(demo);
-    logging::start(&config.log)?;
+    let _ = logging::start(&config.log)?;
     let url = addresses::page_url(demo.listen, &demo.advertise);
-    server::run(&config, true, || println!("{url}"))
+    server::run(&config, None, true, || println!("{url}"))
 }

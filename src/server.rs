@@ -13,13 +13,14 @@ use sfu::transport::Certificate;
 use sfu::{Event, Sfu};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
+use crate::reload::{File, Reload};
 use crate::settings;
-use crate::signals::Signals;
-use crate::worker::{Drain, Worker};
+use crate::signals::{Request, Signals};
+use crate::worker::{Instruction, Worker};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -33,8 +34,8 @@ const EAFNOSUPPORT: i32 = 97;
 /// What remains after the clients are gone ends within this.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves until a signal comes. `ready` is called when clients can connect.
-pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
+/// Serves until a signal comes. The configuration is read again from `file`. `ready` is called when clients can connect.
+pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     // The TCP port comes first and without SO_REUSEPORT: a second instance ends here.
     let listener = listen(config.listen.http, "listen.http or --listen")?;
     let listeners = config.listen.tcp.iter().map(|address| listen(*address, "listen.tcp or --udp-port"));
@@ -47,15 +48,16 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
     let mut entropy = Entropy::from_seed(seed()?);
     let certificate = Certificate::generate().context("cannot make a certificate for DTLS")?;
     let matrix = settings::matrix(config)?;
-    let turn_secret = settings::turn_secret(config, &mut entropy);
+    let secret_of_this_run: String = (0..4).map(|_| format!("{:016x}", entropy.u64())).collect();
+    let (turn_secret, received_turn_secret) = watch::channel(settings::turn_secret(config, &secret_of_this_run));
     let (events, received_events) = mpsc::channel(config.limits.queue);
-    let workers = start_workers(config, &addresses, &certificate, &turn_secret, &mut entropy, &events)?;
+    let workers = start_workers(config, &addresses, &certificate, &turn_secret.borrow(), &mut entropy, &events)?;
     drop(events);
     let mut options = settings::signaling(
         config,
         &addresses,
         settings::Signaling {
-            turn_secret,
+            turn_secret: received_turn_secret,
             fingerprint: certificate.fingerprint(),
             counters: workers.iter().map(|worker| worker.counters.clone()).collect(),
             matrix,
@@ -66,9 +68,11 @@ pub fn run(config: &Config, is_demo: bool, ready: impl FnOnce()) -> anyhow::Resu
     options.tcp.listeners = listeners;
     options.tcp.certificates = certificates;
     warn_of_the_unusable(config, &options);
+    let config = config.clone();
+    let reload = file.map(|file| Reload { file, config, addresses, secret_of_this_run, turn_secret });
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
-    let served = runtime.block_on(serve(listener, options, workers, received_events, ready));
+    let served = runtime.block_on(serve(listener, options, workers, received_events, reload, ready));
     // Connections that still linger are cut.
     runtime.shutdown_timeout(END_TIMEOUT);
     served
@@ -174,13 +178,14 @@ async fn serve(
     mut options: signaling::Options,
     workers: Vec<Worker>,
     events: mpsc::Receiver<Event>,
+    mut reload: Option<Reload>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener).context("cannot hand the TCP listener to tokio")?;
     let mut signals = Signals::listen()?;
     let mut sinks: Vec<signaling::CommandSink> = Vec::new();
     let mut ended = Vec::new();
-    let mut drains = Vec::new();
+    let mut operators = Vec::new();
     let mut threads = Vec::new();
     for worker in workers {
         let commands = worker.commands;
@@ -188,7 +193,7 @@ async fn serve(
         let streams = worker.streams;
         options.tcp.streams.push(Box::new(move |stream| streams.try_send(stream).is_ok()));
         ended.push(worker.ended);
-        drains.push(worker.drain);
+        operators.push(worker.operator);
         threads.push(worker.thread);
     }
     let (end, ending) = oneshot::channel::<()>();
@@ -197,8 +202,16 @@ async fn serve(
     }));
     info!("serving");
     ready();
+    let heed = |request| match (request, &mut reload) {
+        (Request::Drain, _) => {
+            info!("draining: no TURN allocation is made any more, and those that there are live on");
+            operators.iter().for_each(|worker| worker.instruct(Instruction::Drain));
+        }
+        (Request::Reload, Some(reload)) => reload.run(&operators),
+        (Request::Reload, None) => warn!("there is no configuration file that could be read again"),
+    };
     let died = tokio::select! {
-        () = signals.first(|| drains.iter().for_each(Drain::begin)) => None,
+        () = signals.first(heed) => None,
         () = any(ended) => {
             error!("a worker ended: clients are sent away, and the program ends");
             None

@@ -12,6 +12,7 @@ use relay::{Credentials, PeerPolicy};
 use sfu::transport::Certificate;
 use signaling::LeaveStore;
 use signaling::matrix::{MembershipUnknown, Patterns, Policy};
+use tokio::sync::watch;
 
 use crate::addresses::{Addresses, turn_tcp_urls, turn_urls};
 use crate::demo;
@@ -45,11 +46,8 @@ pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
 }
 
 /// The secret with which clients of a call get their TURN credentials: the first configured one, else one of this run.
-pub fn turn_secret(config: &Config, entropy: &mut Entropy) -> String {
-    match config.relay.secrets.first() {
-        Some(secret) => secret.reveal().to_owned(),
-        None => (0..4).map(|_| format!("{:016x}", entropy.u64())).collect(),
-    }
+pub fn turn_secret(config: &Config, of_this_run: &str) -> String {
+    config.relay.secrets.first().map_or(of_this_run, |secret| secret.reveal()).to_owned()
 }
 
 pub fn relay(
@@ -59,6 +57,23 @@ pub fn relay(
     nonce_key: [u8; 32],
     share: relay::Share,
 ) -> relay::Settings {
+    let relay::Terms { credentials, peer_policy, alternate_server, limits } =
+        relay_terms(config, addresses, turn_secret);
+    relay::Settings {
+        credentials,
+        peer_policy,
+        relayed: addresses.advertised.clone(),
+        ports: config.relay.ports.clone(),
+        share,
+        candidates: addresses.behind(config.listen.udp[0]),
+        alternate_server,
+        nonce_key,
+        limits,
+    }
+}
+
+/// What of it may change while the relay serves.
+pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) -> relay::Terms {
     let configured = &config.relay;
     let mut credentials = Credentials::new(&configured.realm);
     for (name, password) in &configured.users {
@@ -75,19 +90,14 @@ pub fn relay(
         credentials = credentials.with_expiry(configured.expiry_grace);
     }
     let limits = &configured.limits;
-    relay::Settings {
+    relay::Terms {
         credentials,
         peer_policy: PeerPolicy::new(
             configured.allowed_peers.clone(),
             configured.denied_peers.clone(),
             addresses.own.clone(),
         ),
-        relayed: addresses.advertised.clone(),
-        ports: configured.ports.clone(),
-        share,
-        candidates: addresses.behind(config.listen.udp[0]),
         alternate_server: configured.alternate_server,
-        nonce_key,
         limits: relay::Limits {
             allocations: limits.allocations,
             allocations_per_user: limits.allocations_per_user,
@@ -102,7 +112,7 @@ pub fn relay(
 
 /// What the control plane is made with, but for what the program itself provides.
 pub struct Signaling {
-    pub turn_secret: String,
+    pub turn_secret: watch::Receiver<String>,
     pub fingerprint: sfu::Fingerprint,
     pub counters: Vec<Arc<SharedCounters>>,
     pub matrix: Option<signaling::Matrix>,

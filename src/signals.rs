@@ -2,11 +2,19 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// SIGTERM and SIGINT, and SIGUSR1, which drains.
+/// SIGTERM and SIGINT, which end the program, SIGUSR1, which drains, and SIGHUP, which reloads.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     drain: Signal,
+    reload: Signal,
+}
+
+/// What a signal asks for that ends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Drain,
+    Reload,
 }
 
 impl Signals {
@@ -17,19 +25,18 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             drain: listen(SignalKind::user_defined1())?,
+            reload: listen(SignalKind::hangup())?,
         })
     }
 
-    /// Until the first signal comes that ends the program. `drain` is called for SIGUSR1.
-    pub async fn first(&mut self, drain: impl Fn()) {
+    /// Until the first signal comes that ends the program. `serve` is called for those that end nothing.
+    pub async fn first(&mut self, mut serve: impl FnMut(Request)) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.drain.recv() => {
-                    info!("draining: no TURN allocation is made any more, and those that there are live on");
-                    drain();
-                }
+                _ = self.drain.recv() => serve(Request::Drain),
+                _ = self.reload.recv() => serve(Request::Reload),
             }
         }
         info!("ending: clients are sent away so that they reconnect; a second signal ends at once");

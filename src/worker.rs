@@ -27,19 +27,28 @@ pub struct Worker {
     pub counters: Arc<SharedCounters>,
     /// Resolves when the thread ends, for whatever reason.
     pub ended: oneshot::Receiver<()>,
-    pub drain: Drain,
+    pub operator: Operator,
     pub thread: Thread,
 }
 
-/// Lets a worker make no more allocations.
-pub struct Drain {
-    wanted: Arc<AtomicBool>,
+/// What the operator may ask of a worker's relay.
+pub enum Instruction {
+    /// To make no more allocations.
+    Drain,
+    /// To serve on other terms.
+    Reload(Box<relay::Terms>),
+}
+
+/// Where a worker is told what the operator wants.
+pub struct Operator {
+    instructions: std::sync::mpsc::Sender<Instruction>,
     waker: Waker,
 }
 
-impl Drain {
-    pub fn begin(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+impl Operator {
+    pub fn instruct(&self, instruction: Instruction) {
+        // A worker that has ended is told nothing more, and the program ends after it.
+        let _ = self.instructions.send(instruction);
         self.waker.wake();
     }
 }
@@ -77,21 +86,24 @@ impl Worker {
         let (commands, received) = queue::bounded(capacity, waker.clone());
         let (streams, received_streams) = queue::bounded(STREAMS_MAX, waker.clone());
         let stop = Arc::new(AtomicBool::new(false));
-        let draining = Arc::new(AtomicBool::new(false));
+        let (instructions, received_instructions) = std::sync::mpsc::channel();
         let (alive, ended) = oneshot::channel();
-        let mut round =
-            Round { driver, plane, commands: received, streams: received_streams, events: EventQueue::new(events) };
+        let mut round = Round {
+            driver,
+            plane,
+            instructions: received_instructions,
+            commands: received,
+            streams: received_streams,
+            events: EventQueue::new(events),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn({
-                let (stop, draining) = (stop.clone(), draining.clone());
+                let stop = stop.clone();
                 move || {
                     // Dropped with the thread, also by a panic.
                     let _alive: oneshot::Sender<()> = alive;
                     while !stop.load(Ordering::Relaxed) {
-                        if draining.swap(false, Ordering::Relaxed) {
-                            round.plane.relay.drain();
-                        }
                         round.run()?;
                     }
                     round.driver.publish();
@@ -99,8 +111,8 @@ impl Worker {
                 }
             })
             .context("cannot start a worker thread")?;
-        let drain = Drain { wanted: draining, waker: waker.clone() };
-        Ok(Worker { commands, streams, counters, ended, drain, thread: Thread { stop, waker, thread } })
+        let operator = Operator { instructions, waker: waker.clone() };
+        Ok(Worker { commands, streams, counters, ended, operator, thread: Thread { stop, waker, thread } })
     }
 }
 
@@ -119,14 +131,21 @@ impl Thread {
 struct Round {
     driver: Driver,
     plane: Plane,
+    instructions: std::sync::mpsc::Receiver<Instruction>,
     commands: Receiver<Command>,
     streams: Receiver<Stream>,
     events: EventQueue,
 }
 
 impl Round {
-    /// Commands, then one turn, then events.
+    /// Instructions and commands, then one turn, then events.
     fn run(&mut self) -> anyhow::Result<()> {
+        while let Ok(instruction) = self.instructions.try_recv() {
+            match instruction {
+                Instruction::Drain => self.plane.relay.drain(),
+                Instruction::Reload(terms) => self.plane.relay.reload(*terms),
+            }
+        }
         let more = self.take_commands();
         while let Some(stream) = self.streams.try_recv() {
             if let Err(error) = self.driver.add_stream(stream) {

@@ -4,6 +4,7 @@
 mod file;
 mod matrix;
 mod problem;
+mod reload;
 mod secret;
 
 pub use file::{Limits, MatrixPolicy, RelayLimits};

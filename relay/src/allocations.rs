@@ -240,6 +240,10 @@ impl Allocations {
         })
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Allocation> {
+        self.slots.iter_mut().filter_map(|slot| slot.allocation.as_mut())
+    }
+
     /// A token that no reservation has. The first octet names the worker ([`datapath::steering`]).
     pub fn new_token(&self, entropy: &mut Entropy) -> [u8; 8] {
         loop {

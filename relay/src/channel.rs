@@ -59,6 +59,11 @@ impl Channels {
         self.0.push(Channel { number, peer, outside, expires: now + LIFETIME, permitted_until });
     }
 
+    /// Unbinds all others.
+    pub fn retain(&mut self, keep: impl Fn(&Channel) -> bool) {
+        self.0.retain(keep);
+    }
+
     /// A permission was refreshed: every channel to that address may pass data longer.
     pub fn permit(&mut self, peer: IpAddr, until: Instant) {
         for channel in self.0.iter_mut().filter(|channel| channel.peer.ip() == peer) {

@@ -52,4 +52,4 @@ pub use peer_policy::PeerPolicy;
 pub use ports::partition;
 pub use quota::Quotas;
 pub use server::Server;
-pub use settings::{Limits, RateLimits, Settings, Share};
+pub use settings::{Limits, RateLimits, Settings, Share, Terms};

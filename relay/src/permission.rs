@@ -28,6 +28,11 @@ impl Permissions {
         Some(expires)
     }
 
+    /// Takes back the permissions of all other peers.
+    pub fn retain(&mut self, keep: impl Fn(IpAddr) -> bool) {
+        self.0.retain(|&(ip, _)| keep(ip));
+    }
+
     /// Whether all of `peers` would find a place.
     pub fn has_room(&self, peers: &[IpAddr], now: Instant, max: usize) -> bool {
         if peers.len() > max {

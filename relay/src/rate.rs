@@ -40,6 +40,11 @@ impl RateLimiter {
         }
     }
 
+    /// Other limits hold; what the sources have used stays used.
+    pub fn change(&mut self, limits: RateLimits) {
+        self.limits = limits;
+    }
+
     /// Whether one more answer may go to `source`.
     pub fn admits(&mut self, source: IpAddr, now: Instant) -> bool {
         let now_ms = now.duration_since(self.start).as_millis() as u32;

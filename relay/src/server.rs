@@ -13,7 +13,7 @@ use crate::ports;
 use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
 use crate::reply::traffic;
-use crate::settings::Settings;
+use crate::settings::{Settings, Terms};
 use crate::ticket::Tickets;
 
 /// A STUN and TURN server without sockets or clocks.
@@ -53,11 +53,7 @@ impl Server {
         own.dedup();
         settings.peer_policy.add_local(own.iter().copied());
         Server {
-            nonces: Nonces::new(
-                &settings.nonce_key,
-                settings.limits.nonce_lifetime,
-                Features { username_anonymity: settings.credentials.username_anonymity() },
-            ),
+            nonces: nonces(&settings),
             ports: ports::partition(
                 settings.ports.clone(),
                 settings.share.worker.into(),
@@ -87,6 +83,23 @@ impl Server {
     /// there are live on.
     pub fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// From now on other terms hold. Allocations that there are live on, but whose credential is gone can ask for nothing
+    /// more, and no packet reaches a peer that is forbidden now.
+    pub fn reload(&mut self, terms: Terms) {
+        let Terms { credentials, mut peer_policy, alternate_server, limits } = terms;
+        peer_policy.add_local(self.own.iter().copied());
+        let settings = &mut self.settings;
+        (settings.credentials, settings.peer_policy) = (credentials, peer_policy);
+        (settings.alternate_server, settings.limits) = (alternate_server, limits);
+        self.nonces = nonces(settings);
+        self.rate.change(settings.limits.rate.clone().divided(settings.share.workers));
+        let policy = &settings.peer_policy;
+        for allocation in self.allocations.iter_mut() {
+            allocation.permissions.retain(|peer| self.own.contains(&peer) || policy.admits(peer));
+            allocation.channels.retain(|channel| !channel.outside || policy.admits(channel.peer.ip()));
+        }
     }
 
     /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
@@ -242,6 +255,11 @@ impl Server {
             }
         }
     }
+}
+
+fn nonces(settings: &Settings) -> Nonces {
+    let features = Features { username_anonymity: settings.credentials.username_anonymity() };
+    Nonces::new(&settings.nonce_key, settings.limits.nonce_lifetime, features)
 }
 
 impl Node for Server {

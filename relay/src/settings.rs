@@ -24,6 +24,15 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// What of [`Settings`] may change while a relay serves.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    pub credentials: Credentials,
+    pub peer_policy: PeerPolicy,
+    pub alternate_server: Option<SocketAddr>,
+    pub limits: Limits,
+}
+
 /// Which of several workers a relay is of, and what it shares with the others.
 #[derive(Clone, Debug)]
 pub struct Share {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use datapath::shared_counters::Snapshot;
 use sfu::{Command, Fingerprint};
+use tokio::sync::watch;
 
 use crate::leave_store::LeaveStore;
 use crate::matrix::{self, delayed_leave::Record};
@@ -62,8 +63,8 @@ pub struct Matrix {
 /// TURN for clients that cannot reach the media candidates.
 #[derive(Clone)]
 pub struct Turn {
-    /// Shared with the relay: REST credentials are HMAC-SHA1 with it.
-    pub secret: String,
+    /// Shared with the relay: REST credentials are HMAC-SHA1 with it. It may be replaced while clients come and go.
+    pub secret: watch::Receiver<String>,
     /// `turn:` and `turns:` URLs. None may name the address and port of a media candidate over UDP: a browser takes
     /// everything that comes from there for the TURN server's answer.
     pub urls: Vec<String>,

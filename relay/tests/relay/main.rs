@@ -11,6 +11,7 @@ mod model;
 mod permission;
 mod pitfalls;
 mod probe;
+mod reload;
 mod security;
 mod workers;
 mod world;

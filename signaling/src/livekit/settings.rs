@@ -58,7 +58,7 @@ impl Settings {
             return Vec::new();
         };
         let username = format!("{}:{user}", (unix + turn.ttl).as_secs());
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, turn.secret.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, turn.secret.borrow().as_bytes());
         let credential = BASE64_STANDARD.encode(hmac::sign(&key, username.as_bytes()));
         vec![IceServer { urls: turn.urls.clone(), username, credential }]
     }

@@ -12,6 +12,7 @@ use signaling::livekit::token::{Claims, VideoGrant};
 use signaling::livekit::{ConnectionId, Join, JoinRefusal, Opening, Output, Request, Rooms, Settings};
 use signaling::matrix::{Member, Presence};
 use signaling::{Limits, RoomDefaults, Turn};
+use tokio::sync::watch;
 
 use crate::client::Client;
 
@@ -36,7 +37,7 @@ pub fn settings() -> Settings {
         tcp_candidates: Vec::new(),
         fingerprint: Fingerprint([7; 32]),
         turn: Some(Turn {
-            secret: "turn secret".into(),
+            secret: watch::channel("turn secret".to_owned()).1,
             urls: vec!["turn:192.0.2.1:3479?transport=udp".into()],
             ttl: Duration::from_secs(3600),
         }),

@@ -1,0 +1,56 @@
+//! The configuration file, read again while the program runs.
+
+use std::path::PathBuf;
+
+use config::Config;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::addresses::Addresses;
+use crate::worker::{Instruction, Operator};
+use crate::{logging, settings};
+
+/// Where the configuration comes from.
+pub struct File {
+    pub path: PathBuf,
+    pub refilter: logging::Refilter,
+}
+
+/// What a file that is read again is measured by, and where it goes; beside the workers.
+pub struct Reload {
+    pub file: File,
+    /// What holds.
+    pub config: Config,
+    pub addresses: Addresses,
+    pub secret_of_this_run: String,
+    /// With which clients of a call get their TURN credentials.
+    pub turn_secret: watch::Sender<String>,
+}
+
+impl Reload {
+    /// All that can change takes effect; of a file in which anything is wrong, nothing. The log says which.
+    pub fn run(&mut self, workers: &[Operator]) {
+        let File { path, refilter } = &self.file;
+        let read = crate::load(path).and_then(|file| {
+            let filter = logging::filter(&file.log)?;
+            Ok((file, filter))
+        });
+        let (file, filter) = match read {
+            Ok(read) => read,
+            Err(error) => return error!("nothing is reloaded, the configuration stays as it was: {error:#}"),
+        };
+        let (config, restart) = self.config.reloaded(file);
+        self.config = config;
+        refilter(filter);
+        let turn_secret = settings::turn_secret(&self.config, &self.secret_of_this_run);
+        let terms = settings::relay_terms(&self.config, &self.addresses, &turn_secret);
+        for worker in workers {
+            worker.instruct(Instruction::Reload(Box::new(terms.clone())));
+        }
+        self.turn_secret.send_replace(turn_secret);
+        for key in restart {
+            warn!("{key} needs a restart: it stays as it was");
+        }
+        info!("reloaded {}", path.display());
+    }
+}
