@@ -1,5 +1,7 @@
 //! Load at the packet level: flows of equal packets, what comes back, and what that cost. And the floor's fan-out.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,8 @@ struct Flow {
 pub struct Load {
     pub sockets: Vec<UdpSocket>,
     flows: Vec<Flow>,
+    /// When each flow next sends.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
     poller: Poller,
     arena: Arena,
     ready: Vec<u64>,
@@ -135,6 +139,7 @@ impl Load {
         Ok(Load {
             sockets: Vec::new(),
             flows: Vec::new(),
+            due: BinaryHeap::new(),
             poller: Poller::new()?,
             arena: Arena::default(),
             ready: Vec::new(),
@@ -181,6 +186,7 @@ impl Load {
         let phase = Duration::from_micros(self.flows.len() as u64 * 7_919 % interval_us);
         let at = now() + phase;
         let flow = Flow { socket, to, packet, train, rhythm, stamp_at: 0, sent_of_burst: 0, burst_at: at, next: at };
+        self.due.push(Reverse((at, self.flows.len())));
         self.flows.push(flow);
     }
 
@@ -229,13 +235,20 @@ impl Load {
             if at >= end {
                 return Ok(());
             }
-            let mut wake = at + Duration::from_millis(1);
             let stamps = !self.stamps_at.is_empty();
             let began = self.began;
-            for flow in &mut self.flows {
+            while let Some(&Reverse((next, index))) = self.due.peek()
+                && next <= at
+            {
+                self.due.pop();
+                let flow = &mut self.flows[index];
                 let stamp = stamps.then_some(began);
                 self.sent += flow.send_due(at, stamp, &self.sockets[flow.socket]);
-                wake = wake.min(flow.next);
+                self.due.push(Reverse((flow.next, index)));
+            }
+            let mut wake = at + Duration::from_millis(1);
+            if let Some(&Reverse((next, _))) = self.due.peek() {
+                wake = wake.min(next);
             }
             self.poller.ready(&mut self.ready)?;
             for &key in &self.ready {

@@ -21,9 +21,8 @@ pub enum Server {
     Coturn,
 }
 
-/// Where the floor listens.
-pub const FLOOR: &str = "127.0.0.1:3490";
-/// An address of its own, so that the relay sockets of both find their ports free.
+/// Where the floors listen: at addresses of their own, so that everybody's relay sockets find their ports free.
+pub const FLOOR: &str = "127.0.0.3:3490";
 const EAGER_FLOOR: &str = "127.0.0.2:3490";
 const COTURN_PORT: u16 = 3480;
 const HAUSRUF_PORT: u16 = 3478;
