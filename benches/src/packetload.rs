@@ -181,13 +181,20 @@ impl Load {
 
     pub fn flow(&mut self, socket: usize, to: SocketAddrV4, packet: Vec<u8>, rhythm: Rhythm) {
         let train = packet.repeat(rhythm.packets);
-        // Spread over the interval, so that the senders do not fire together.
-        let interval_us = rhythm.interval.as_micros().max(1) as u64;
-        let phase = Duration::from_micros(self.flows.len() as u64 * 7_919 % interval_us);
-        let at = now() + phase;
+        let at = self.began;
         let flow = Flow { socket, to, packet, train, rhythm, stamp_at: 0, sent_of_burst: 0, burst_at: at, next: at };
-        self.due.push(Reverse((at, self.flows.len())));
         self.flows.push(flow);
+    }
+
+    /// The flows begin, spread over their intervals, so that the senders do not fire together.
+    fn begin(&mut self) {
+        let begun = now();
+        for (index, flow) in self.flows.iter_mut().enumerate() {
+            let interval_us = flow.rhythm.interval.as_micros().max(1) as u64;
+            flow.burst_at = begun + Duration::from_micros(index as u64 * 7_919 % interval_us);
+            flow.next = flow.burst_at;
+            self.due.push(Reverse((flow.next, index)));
+        }
     }
 
     /// Every packet carries its time of sending, behind so many octets when the flow sends it and when a socket receives
@@ -200,6 +207,7 @@ impl Load {
     }
 
     pub fn measure(&mut self, measurement: &Measurement) -> Result<Report> {
+        self.begin();
         self.pass(Duration::from_secs_f64(measurement.settle))?;
         self.latencies_ns.clear();
         let cpu = || measurement.pid.map(process::cpu_ns).transpose();
