@@ -79,7 +79,10 @@ impl Server {
 
     /// Whether a client with a credential of this secret gets an allocation.
     fn allocates(&self, secret: &str) -> bool {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        self.allocates_to(&UdpSocket::bind("127.0.0.1:0").unwrap(), secret)
+    }
+
+    fn allocates_to(&self, socket: &UdpSocket, secret: &str) -> bool {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = [0; 1500];
         let mut ask = |request: &[u8]| {
@@ -111,20 +114,22 @@ impl Drop for Server {
 
 #[test]
 fn a_bad_file_changes_nothing_and_a_good_one_what_can_change() {
-    let mut server = Server::start(&format!("relay.secrets = [\"{OLD}\"]"));
+    let mut server = Server::start(&format!("relay.secrets = [\"{OLD}\"]\nworkers = 2"));
     assert!(server.allocates(OLD) && !server.allocates(NEW));
 
-    server.reload(&format!("relay.secrets = [\"{NEW}\"]\nrelay.alternate_server = \"elsewhere\""));
+    server.reload(&format!("relay.secrets = [\"{NEW}\"]\nrelay.alternate_server = \"elsewhere\"\nworkers = 2"));
     let told = server.log_until("elsewhere").unwrap();
     assert!(told.contains("nothing is reloaded") && told.contains("relay.alternate_server = \"elsewhere\""), "{told}");
     assert!(server.allocates(OLD) && !server.allocates(NEW));
 
-    server.reload(&format!("relay.secrets = [\"{NEW}\"]\nrooms.auto_create = false\nworkers = 2"));
+    server.reload(&format!("relay.secrets = [\"{NEW}\"]\nrooms.auto_create = false\nworkers = 3"));
     let told = server.log_until("reloaded").unwrap();
     assert!(told.contains("workers needs a restart") && told.contains("[rooms] needs a restart"), "{told}");
     assert!(!told.contains("listen") && !told.contains(NEW), "{told}");
-    // The worker has been told; it may serve one more request before it listens.
-    while !server.allocates(NEW) {}
+    // The workers have been told; one may serve one more request before it listens. A socket stays with its worker.
+    for socket in [(); 8].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap()) {
+        while !server.allocates_to(&socket, NEW) {}
+    }
     assert!(!server.allocates(OLD));
 
     server.signal("TERM");

@@ -43,6 +43,20 @@ fn the_first_message_is_a_complete_join() {
 }
 
 #[test]
+fn a_secret_that_is_replaced_makes_the_next_credential() {
+    let (secret, received) = tokio::sync::watch::channel("south".to_owned());
+    let mut settings = settings();
+    settings.turn.as_mut().unwrap().secret = received;
+    let unix = Duration::from_secs(1_800_000_000 - 3600);
+    let credential = || settings.ice_servers("alice", unix)[0].credential.clone();
+    let before = credential();
+    secret.send_replace("north".to_owned());
+    // printf '1800000000:alice' | openssl dgst -sha1 -hmac north -binary | base64
+    assert_eq!(credential(), "sIm7pn/teO7y3AyXGeXl/xAQR6Q=");
+    assert_ne!(credential(), before);
+}
+
+#[test]
 fn an_offer_in_the_request_is_answered_with_its_id_and_our_transport() {
     let mut house = House::new();
     let anna = house.join("anna");
