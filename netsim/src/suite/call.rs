@@ -14,6 +14,10 @@ use crate::workers::Workers;
 pub const CAMERA: [(&str, u32, (u16, u16)); 3] =
     [("q", 150_000, (320, 180)), ("h", 600_000, (640, 360)), ("f", 1_700_000, (1280, 720))];
 
+/// Octets of IP, UDP, RTP with its extensions and SRTP's tag, and of media in a full packet of video.
+const HEADERS: u32 = 72;
+const PAYLOAD: u32 = 1100;
+
 /// How often the state of things is noted.
 const SAMPLE: Duration = Duration::from_millis(100);
 
@@ -35,6 +39,8 @@ pub enum Policy {
 pub enum Poor {
     Viewer,
     Speaker,
+    /// Who sends the last camera and is not the speaker.
+    Publisher,
 }
 
 /// The link of the poor participant from a moment on, up and down alike.
@@ -62,6 +68,20 @@ pub struct CallSpec {
     pub handover: Option<Duration>,
 }
 
+impl CallSpec {
+    /// What the viewer's link can be asked to carry when nothing is left out, in bit/s with all headers: the voice, the
+    /// speaker's largest encoding and the smallest of each other camera.
+    pub fn media_bps(&self) -> u64 {
+        let video = |bps: u32| {
+            let packets_per_second = 30 * (bps / 8 / 30).div_ceil(PAYLOAD);
+            u64::from(bps + (packets_per_second * HEADERS + 30 * self.encryption as u32) * 8)
+        };
+        let small = self.cameras.saturating_sub(1) as u64;
+        let voice = u64::from(self.audio_bps + 50 * 8 * (HEADERS + self.encryption as u32));
+        voice + video(CAMERA[2].1) + small * video(CAMERA[0].1)
+    }
+}
+
 /// The state of things at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
@@ -70,6 +90,8 @@ pub struct Sample {
     pub estimate_bps: u64,
     /// What arrived of media in the last 100 ms.
     pub received_bps: u64,
+    /// The part of it that does not come from a poor publisher.
+    pub apart_bps: u64,
     pub queue: Duration,
     /// As the server sees it, 0 to 1.
     pub loss: f64,
@@ -106,7 +128,8 @@ struct Call {
     poor_is: Poor,
     microphone: TrackId,
     cameras: Vec<TrackId>,
-    received: u64,
+    /// Octets received so far, and those that do not come from a poor publisher.
+    received: (u64, u64),
     began: Duration,
     record: Record,
 }
@@ -121,6 +144,11 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         Access { up: line, down: line, ..Access::good([198, 51, 100, address]) }
     };
     let first = spec.steps.first().copied();
+    let sends_poorly = match spec.poor {
+        Poor::Viewer => None,
+        Poor::Speaker => Some(0),
+        Poor::Publisher => Some(spec.cameras - 1),
+    };
     let behind = |access: Access, is_poor: bool| match first {
         Some(step) if is_poor => Access { up: step.up, down: step.down, ..access },
         _ => access,
@@ -128,7 +156,7 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
     let others: Vec<Member> = (0..spec.others)
         .map(|index| {
             let access = near(30 + index as u8);
-            meeting.join(1, "other", behind(access, index == 0 && spec.poor == Poor::Speaker))
+            meeting.join(1, "other", behind(access, sends_poorly == Some(index)))
         })
         .collect();
     meeting.connect(&others);
@@ -164,7 +192,7 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
     for stream in &mut meeting.caller(viewer).received {
         stream.keyframe_patience = Duration::from_secs(3);
     }
-    let poor = if spec.poor == Poor::Viewer { viewer } else { others[0] };
+    let poor = sends_poorly.map_or(viewer, |index| others[index]);
     let record = Record {
         samples: Vec::new(),
         shown: Vec::new(),
@@ -174,7 +202,8 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         replayed: 0,
         digest: 0,
     };
-    let mut call = Call { meeting, viewer, poor, poor_is: spec.poor, microphone, cameras, received: 0, began, record };
+    let mut call =
+        Call { meeting, viewer, poor, poor_is: spec.poor, microphone, cameras, received: (0, 0), began, record };
     call.play(spec);
     call.finish()
 }
@@ -205,10 +234,18 @@ impl Call {
         let (up, down) = self.meeting.world.standing_delays(self.poor.host);
         let (up_settings, down_settings) = self.meeting.world.link_settings(self.poor.host);
         let (queue, settings) = if self.poor_is == Poor::Viewer { (down, down_settings) } else { (up, up_settings) };
+        let poor_camera = self.cameras.last().filter(|_| self.poor_is == Poor::Publisher).copied();
         let caller = self.meeting.caller(self.viewer);
-        let octets: u64 = caller.received.iter().map(|stream| stream.wire_octets).sum();
-        let received_bps = (octets - self.received) * 8 * 10;
-        self.received = octets;
+        let (mut all, mut apart) = (0, 0);
+        for stream in &caller.received {
+            all += stream.wire_octets;
+            if poor_camera.is_none_or(|camera| camera.0 != stream.spec.track) {
+                apart += stream.wire_octets;
+            }
+        }
+        let received_bps = (all - self.received.0) * 8 * 10;
+        let apart_bps = (apart - self.received.1) * 8 * 10;
+        self.received = (all, apart);
         let viewer = self.viewer;
         let sfu = &mut self.meeting.world.program::<Workers>(self.meeting.server).planes[0].sfu;
         let mut layers = [0; 3];
@@ -221,6 +258,7 @@ impl Call {
             capacity_bps,
             estimate_bps: link.available_bps.unwrap_or(0),
             received_bps,
+            apart_bps,
             queue,
             loss: link.loss.unwrap_or(0.0),
             copies: link.audio_copies,

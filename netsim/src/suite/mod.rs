@@ -1,12 +1,13 @@
 //! The named scenarios of poor links, run in virtual time and scored.
 //!
 //! - [`call`] is a call with one participant behind a poor link; [`score`] makes figures of what was noted in it.
-//! - [`scenario`] names the calls; [`table`] and [`plot`] write what came out.
+//! - [`scenario`] names the calls, [`mobile`] makes the links of some; [`table`] and [`plot`] write what came out.
 //!
 //! The same seeds give the same digest.
 
 pub mod call;
 pub mod flicker;
+pub mod mobile;
 pub mod plot;
 pub mod scenario;
 pub mod score;
@@ -33,16 +34,14 @@ pub struct Order {
 
 /// Runs what is ordered and returns the table in Markdown and the digest of all runs.
 pub fn run(order: &Order) -> std::io::Result<(String, u64)> {
-    let chosen: Vec<Scenario> = scenarios()
-        .into_iter()
-        .filter(|scenario| order.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str())))
-        .collect();
-    let mut runs = Vec::new();
-    for (at, _) in chosen.iter().enumerate() {
+    let seeds = order.seed..order.seed + order.runs;
+    let wanted = |scenario: &Scenario| order.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str()));
+    let chosen: Vec<(u64, Vec<Scenario>)> =
+        seeds.map(|seed| (seed, scenarios(seed).into_iter().filter(wanted).collect())).collect();
+    let mut runs: Vec<(&Scenario, Policy, u64)> = Vec::new();
+    for at in 0..chosen.first().map_or(0, |(_, scenarios)| scenarios.len()) {
         for &policy in &order.policies {
-            for seed in order.seed..order.seed + order.runs {
-                runs.push((at, policy, seed));
-            }
+            runs.extend(chosen.iter().map(|(seed, scenarios)| (&scenarios[at], policy, *seed)));
         }
     }
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -53,14 +52,14 @@ pub fn run(order: &Order) -> std::io::Result<(String, u64)> {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(&(at, policy, seed)) = runs.get(index) else { return };
-                    let record = call::run(&chosen[at].call, policy, seed);
+                    let Some(&(scenario, policy, seed)) = runs.get(index) else { return };
+                    let record = call::run(&scenario.call, policy, seed);
                     if let (Some(folder), true) = (&order.plots, seed == order.seed)
-                        && let Err(error) = plot::write(folder, &chosen[at], policy, &record)
+                        && let Err(error) = plot::write(folder, scenario, policy, &record)
                     {
                         *failed.lock().expect("no run panicked") = Some(error);
                     }
-                    let score = score::score(&chosen[at], &record);
+                    let score = score::score(scenario, &record);
                     done.lock().expect("no run panicked").insert(index, (score, record.digest));
                 }
             });
@@ -74,11 +73,11 @@ pub fn run(order: &Order) -> std::io::Result<(String, u64)> {
     let mut rows: Vec<table::Row> = Vec::new();
     for (index, (score, run_digest)) in done {
         std::hash::Hasher::write_u64(&mut digest, run_digest);
-        let (at, policy, _) = runs[index];
-        match rows.last_mut().filter(|row| row.scenario == chosen[at].name && row.policy == policy) {
+        let (scenario, policy, _) = runs[index];
+        match rows.last_mut().filter(|row| row.scenario == scenario.name && row.policy == policy) {
             Some(row) => row.scores.push(score),
-            None => rows.push(table::Row { scenario: chosen[at].name.clone(), policy, scores: vec![score] }),
+            None => rows.push(table::Row { scenario: scenario.name.clone(), policy, scores: vec![score] }),
         }
     }
-    Ok((table::markdown(&rows), std::hash::Hasher::finish(&digest)))
+    Ok((table::markdown(&rows) + &table::publisher_apart(&rows), std::hash::Hasher::finish(&digest)))
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::call::{CallSpec, LinkStep, Poor};
+use super::mobile::{EVDO, LTE, LTE_UP, Mobile, UMTS};
 use crate::link::Settings;
 use crate::loss::Loss;
 
@@ -86,8 +87,39 @@ fn during(name: &str, settings: Settings, span: Range<u64>, duration: u64) -> Sc
     }
 }
 
-pub fn scenarios() -> Vec<Scenario> {
+/// RFC 8867 §5: a list of rates of each direction (from which second on, kbit/s), 50 ms one way, a queue of 300 ms.
+fn rfc8867(name: &str, down: &[(u64, u64)], up: &[(u64, u64)], duration: u64) -> Scenario {
+    let rate = |list: &[(u64, u64)], at: u64| {
+        let (_, kbps) = list.iter().rev().find(|(from, _)| *from <= at).expect("a list begins at 0");
+        line(*kbps, 100, 300, Loss::NONE)
+    };
+    let mut moments: Vec<u64> = down.iter().chain(up).map(|(from, _)| *from).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let steps = moments.iter().map(|&at| LinkStep { at: s(at), up: rate(up, at), down: rate(down, at) }).collect();
+    let call = company(steps, s(duration));
+    Scenario { name: name.into(), call, scored: s(0)..s(duration), drop: None }
+}
+
+/// Two minutes of a mobile link after ten seconds of a good one.
+fn mobile(down: Mobile, up: Mobile, round_trip_ms: u64, seed: u64) -> Scenario {
+    const SECONDS: usize = 120;
+    let rates = down.trace(seed, SECONDS).into_iter().zip(up.trace(seed, SECONDS));
+    let mut steps = vec![step(s(0), good())];
+    for (at, (down, up)) in (10..).zip(rates) {
+        let [down, up] = [down, up].map(|kbps| line(kbps, round_trip_ms, 500, Loss::NONE));
+        steps.push(LinkStep { at: s(at), up, down });
+    }
+    Scenario { name: format!("E {}", down.name), call: company(steps, s(130)), scored: s(20)..s(130), drop: None }
+}
+
+/// All of them; the links of some depend on the seed.
+pub fn scenarios(seed: u64) -> Vec<Scenario> {
     let mut all = Vec::new();
+    all.push(rfc8867("A 5.1", &[(0, 1000), (40, 2500), (60, 600), (80, 1000)], &[(0, 10_000)], 100));
+    // What goes back is feedback alone.
+    let backward = [(0, 2000), (35, 800), (70, 2000)];
+    all.push(rfc8867("A 5.3", &[(0, 2000), (20, 1000), (40, 500), (60, 2000)], &backward, 100));
     let hotel = |loss| line(200, 300, 500, loss);
     for percent in [0, 5, 10, 20] {
         all.push(after_onset(&format!("P1 {percent} %"), hotel(Loss::Bernoulli(f64::from(percent) / 100.0))));
@@ -115,6 +147,11 @@ pub fn scenarios() -> Vec<Scenario> {
         blackout.scored = s(20 + seconds)..s(60 + seconds);
         all.push(blackout);
     }
+    for (name, settings) in [("P6", hotel(Loss::Bernoulli(0.1))), ("P6 faultless", good())] {
+        let mut publisher = after_onset(name, settings);
+        publisher.call.poor = Poor::Publisher;
+        all.push(publisher);
+    }
     let mut steps = Vec::new();
     for (index, round_trip) in [50, 150, 300, 450, 600, 200, 50].into_iter().enumerate() {
         steps.push(step(s(10 * index as u64), line(3000, round_trip, 300, Loss::NONE)));
@@ -138,5 +175,8 @@ pub fn scenarios() -> Vec<Scenario> {
         steps.push(step(s(30 * round + 20), line(1000, 50, 300, Loss::NONE)));
     }
     all.push(Scenario { name: "C".into(), call: company(steps, s(120)), scored: s(20)..s(120), drop: None });
+    all.push(mobile(EVDO, EVDO, 100, seed));
+    all.push(mobile(UMTS, UMTS, 100, seed));
+    all.push(mobile(LTE, LTE_UP, 60, seed));
     all
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::call::Record;
+use super::call::{Poor, Record};
 use super::scenario::Scenario;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,13 +24,16 @@ pub struct Score {
     pub recovered_s: Option<f64>,
     /// Of the queue before the poor link.
     pub queue_p95_ms: f64,
-    /// Of the link, by media.
-    pub utilisation: f64,
+    /// What arrived of media (repairs and padding included) beside the smaller of the link's rate and of what the media
+    /// can use; of a poor viewer's link alone.
+    pub utilisation: Option<f64>,
     /// Visible changes of any video's encoding, pauses included, per minute.
     pub switches_per_minute: f64,
     /// When the speaker's largest encoding was first shown, from the viewer's coming.
     pub top_layer_s: Option<f64>,
     pub keyframes_per_minute: f64,
+    /// What does not come from a poor publisher: bit/s, and the first two videos' frames per second.
+    pub apart: [f64; 3],
 }
 
 pub fn score(scenario: &Scenario, record: &Record) -> Score {
@@ -46,7 +49,13 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
         .map(|video| samples.windows(2).filter(|pair| pair[0].layers[video] != pair[1].layers[video]).count())
         .sum();
     let carried: f64 = samples.iter().map(|sample| sample.received_bps as f64).sum();
-    let capacity: f64 = samples.iter().map(|sample| sample.capacity_bps as f64).sum();
+    let media = scenario.call.media_bps();
+    let usable: f64 = samples.iter().map(|sample| sample.capacity_bps.min(media) as f64).sum();
+    let apart: f64 = samples.iter().map(|sample| sample.apart_bps as f64).sum();
+    let rate_of = |video: usize| {
+        let shown = record.shown.get(video).map(Vec::as_slice).unwrap_or_default();
+        shown.iter().filter(|(at, _)| (from..to).contains(at)).count() as f64 / seconds
+    };
     let heard = record.net_eq.heard.began.map(|at| at.saturating_duration_since(record.began).as_secs_f64());
     let whole = record.samples.len() as f64 / 600.0;
     Score {
@@ -58,10 +67,11 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
         first_frame_s: shown.first().map(|(at, _)| at.as_secs_f64()),
         recovered_s: scenario.drop.as_ref().and_then(|drop| recovery(record, drop.start, drop.end)),
         queue_p95_ms: queues.get(queues.len() * 95 / 100).copied().unwrap_or(0.0),
-        utilisation: if capacity > 0.0 { carried / capacity } else { 0.0 },
+        utilisation: (scenario.call.poor == Poor::Viewer && usable > 0.0).then(|| carried / usable),
         switches_per_minute: switches as f64 * 60.0 / seconds,
         top_layer_s: shown.iter().find(|(_, frame)| frame.encoding == 2).map(|(at, _)| at.as_secs_f64()),
         keyframes_per_minute: record.keyframes_asked as f64 / whole.max(1e-9),
+        apart: [apart / samples.len().max(1) as f64, rate_of(0), rate_of(1)],
     }
 }
 
@@ -73,7 +83,7 @@ fn frozen(frames: &[Duration], from: Duration, to: Duration) -> f64 {
     let limit = (3.0 * mean).max(mean + 0.15);
     let ends = [from].into_iter().chain(frames.iter().copied()).chain([to]);
     let moments: Vec<Duration> = ends.collect();
-    moments.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).filter(|gap| *gap > limit).sum()
+    moments.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).filter(|gap| *gap > limit).fold(0.0, |sum, gap| sum + gap)
 }
 
 fn recovery(record: &Record, from: Duration, to: Duration) -> Option<f64> {

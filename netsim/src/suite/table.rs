@@ -38,11 +38,20 @@ fn maybe(scores: &[Score], figure: impl Fn(&Score) -> Option<f64>) -> String {
     format!("{mean:.1} ({worst:.1})")
 }
 
+fn used(scores: &[Score]) -> String {
+    let known: Vec<f64> = scores.iter().filter_map(|score| score.utilisation).map(|share| 100.0 * share).collect();
+    if known.is_empty() {
+        return "–".into();
+    }
+    let mean = known.iter().sum::<f64>() / known.len() as f64;
+    format!("{mean:.0} ({:.0})", known.iter().copied().fold(f64::INFINITY, f64::min))
+}
+
 /// Means over the seeds, and in brackets the worst seed.
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = String::from(
         "| scenario | server | audio concealed % | gaps > 200 ms /min | speaker's frames/s | frozen % | first audio s | \
-         first frame s | top layer s | recovered s | queue p95 ms | link used % | switches/min | keyframes/min |\n\
+         first frame s | top layer s | recovered s | queue p95 ms | of the usable rate % | switches/min | keyframes/min |\n\
          | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
@@ -61,12 +70,39 @@ pub fn markdown(rows: &[Row]) -> String {
             maybe(scores, |score| score.top_layer_s),
             maybe(scores, |score| score.recovered_s),
             figure(|score| score.queue_p95_ms, true, 0),
-            figure(|score| 100.0 * score.utilisation, false, 0),
+            used(scores),
             figure(|score| score.switches_per_minute, true, 0),
             figure(|score| score.keyframes_per_minute, true, 0),
         ];
         // Writing to a String cannot fail.
         let _ = writeln!(out, "| {} | {} | {} |", row.scenario, name(row.policy), cells.join(" | "));
+    }
+    out
+}
+
+/// How far a publisher's poor link changes what everybody else sends to the viewer: per policy the largest change of a
+/// figure against the faultless run, the worst seed.
+pub fn publisher_apart(rows: &[Row]) -> String {
+    let mut out = String::new();
+    let of = |name: &str, policy| rows.iter().find(|row| row.scenario == name && row.policy == policy);
+    for poor in rows.iter().filter(|row| row.scenario == "P6") {
+        let Some(whole) = of("P6 faultless", poor.policy) else { continue };
+        let pairs = || poor.scores.iter().zip(&whole.scores);
+        let change = |figure: usize| {
+            let of_seed =
+                |(poor, whole): (&Score, &Score)| 100.0 * (poor.apart[figure] / whole.apart[figure] - 1.0).abs();
+            pairs().map(of_seed).fold(0.0, f64::max)
+        };
+        let concealed = pairs().map(|(poor, whole)| (poor.concealed - whole.concealed).abs()).fold(0.0, f64::max);
+        let _ = writeln!(
+            out,
+            "P6, {}: change for the others at most {:.2} % of the rate, {:.2} and {:.2} % of the frames, {concealed:.2} \
+             points of audio",
+            name(poor.policy),
+            change(0),
+            change(1),
+            change(2)
+        );
     }
     out
 }
