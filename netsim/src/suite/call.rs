@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use sfu::{Codec, LayerWish, TrackId};
+use sfu::{Codec, TrackId};
 
+use super::beside::{self, Beside, Neighbour};
 use crate::caller::Caller;
 use crate::link::Settings;
 use crate::meeting::{Access, Meeting, Member};
 use crate::received_stream::Shown;
 use crate::workers::Workers;
+use crate::world::HostId;
 
 /// The encodings of a camera in the scenarios: rid, bit/s, size.
 pub const CAMERA: [(&str, u32, (u16, u16)); 3] =
@@ -19,7 +21,7 @@ const HEADERS: u32 = 72;
 const PAYLOAD: u32 = 1100;
 
 /// How often the state of things is noted.
-const SAMPLE: Duration = Duration::from_millis(100);
+pub const SAMPLE: Duration = Duration::from_millis(100);
 
 /// What stands in the server's place in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +68,8 @@ pub struct CallSpec {
     pub duration: Duration,
     /// Another address at this moment.
     pub handover: Option<Duration>,
+    /// Viewers behind the viewer's link, [`beside::MOST`] at most.
+    pub beside: Vec<Beside>,
 }
 
 impl CallSpec {
@@ -92,6 +96,8 @@ pub struct Sample {
     pub received_bps: u64,
     /// The part of it that does not come from a poor publisher.
     pub apart_bps: u64,
+    /// The same of each viewer behind the same link.
+    pub beside_bps: [u64; beside::MOST],
     pub queue: Duration,
     /// As the server sees it, 0 to 1.
     pub loss: f64,
@@ -124,10 +130,12 @@ impl Record {
 struct Call {
     meeting: Meeting,
     viewer: Member,
-    poor: Member,
+    /// Whose links are poor.
+    poor: HostId,
     poor_is: Poor,
     microphone: TrackId,
     cameras: Vec<TrackId>,
+    neighbours: Vec<Neighbour>,
     /// Octets received so far, and those that do not come from a poor publisher.
     received: (u64, u64),
     began: Duration,
@@ -176,23 +184,23 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         }
     }
     meeting.run_for(Duration::from_secs(5));
+    let shared = first.filter(|_| !spec.beside.is_empty()).map(|step| beside::router(&mut meeting, step.up, step.down));
+    let neighbours: Vec<Neighbour> = shared
+        .iter()
+        .flat_map(|&router| (3..).zip(&spec.beside).map(move |(number, beside)| (router, number, beside)))
+        .map(|(router, number, beside)| Neighbour::join(&mut meeting, router, number, beside, policy))
+        .collect();
+    let access = match shared {
+        Some(router) => beside::indoors(router, 2, Duration::from_micros(500)),
+        None => behind(near(20), spec.poor == Poor::Viewer),
+    };
     let began = meeting.world.elapsed();
-    let viewer = meeting.join(1, "viewer", behind(near(20), spec.poor == Poor::Viewer));
-    meeting.caller(viewer).reports_loss = policy != Policy::Unadapted;
-    meeting.caller(viewer).estimates_remb = policy == Policy::Remb;
+    let viewer = meeting.join(1, "viewer", access);
+    beside::report_as(&mut meeting, viewer, policy);
     let start = meeting.world.now().instant;
     meeting.connect(&[viewer]);
-    meeting.subscribe(viewer, microphone);
-    for (at, &camera) in cameras.iter().enumerate() {
-        meeting.subscribe(viewer, camera);
-        if at > 0 {
-            meeting.set_wish(viewer, camera, LayerWish { spatial_max: 0, ..LayerWish::EVERYTHING });
-        }
-    }
-    for stream in &mut meeting.caller(viewer).received {
-        stream.keyframe_patience = Duration::from_secs(3);
-    }
-    let poor = sends_poorly.map_or(viewer, |index| others[index]);
+    beside::watch(&mut meeting, viewer, microphone, &cameras);
+    let poor = shared.unwrap_or(sends_poorly.map_or(viewer, |index| others[index]).host);
     let record = Record {
         samples: Vec::new(),
         shown: Vec::new(),
@@ -202,8 +210,18 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         replayed: 0,
         digest: 0,
     };
-    let mut call =
-        Call { meeting, viewer, poor, poor_is: spec.poor, microphone, cameras, received: (0, 0), began, record };
+    let mut call = Call {
+        meeting,
+        viewer,
+        poor,
+        poor_is: spec.poor,
+        microphone,
+        cameras,
+        neighbours,
+        received: (0, 0),
+        began,
+        record,
+    };
     call.play(spec);
     call.finish()
 }
@@ -218,11 +236,14 @@ impl Call {
                 return;
             }
             while let Some(step) = steps.next_if(|step| step.at <= at) {
-                self.meeting.world.set_links(self.poor.host, step.up, step.down);
+                self.meeting.world.set_links(self.poor, step.up, step.down);
             }
             if handover.is_some_and(|moment| moment <= at) {
                 handover = None;
-                self.meeting.move_to(self.poor, [198, 51, 100, 99]);
+                self.meeting.move_to(self.viewer, [198, 51, 100, 99]);
+            }
+            for neighbour in &mut self.neighbours {
+                neighbour.act(at, &mut self.meeting, self.microphone, &self.cameras);
             }
             self.meeting
                 .run_for(SAMPLE.saturating_sub(Duration::from_nanos((at.as_nanos() % SAMPLE.as_nanos()) as u64)));
@@ -231,8 +252,8 @@ impl Call {
     }
 
     fn sample(&mut self) {
-        let (up, down) = self.meeting.world.standing_delays(self.poor.host);
-        let (up_settings, down_settings) = self.meeting.world.link_settings(self.poor.host);
+        let (up, down) = self.meeting.world.standing_delays(self.poor);
+        let (up_settings, down_settings) = self.meeting.world.link_settings(self.poor);
         let (queue, settings) = if self.poor_is == Poor::Viewer { (down, down_settings) } else { (up, up_settings) };
         let poor_camera = self.cameras.last().filter(|_| self.poor_is == Poor::Publisher).copied();
         let caller = self.meeting.caller(self.viewer);
@@ -246,6 +267,10 @@ impl Call {
         let received_bps = (all - self.received.0) * 8 * 10;
         let apart_bps = (apart - self.received.1) * 8 * 10;
         self.received = (all, apart);
+        let mut beside_bps = [0; beside::MOST];
+        for (bps, neighbour) in beside_bps.iter_mut().zip(&mut self.neighbours) {
+            *bps = neighbour.take_received(&mut self.meeting) * 8 * 10;
+        }
         let viewer = self.viewer;
         let sfu = &mut self.meeting.world.program::<Workers>(self.meeting.server).planes[0].sfu;
         let mut layers = [0; 3];
@@ -259,6 +284,7 @@ impl Call {
             estimate_bps: link.available_bps.unwrap_or(0),
             received_bps,
             apart_bps,
+            beside_bps,
             queue,
             loss: link.loss.unwrap_or(0.0),
             copies: link.audio_copies,

@@ -1,10 +1,12 @@
 //! The named scenarios of poor links, run in virtual time and scored.
 //!
-//! - [`call`] is a call with one participant behind a poor link; [`score`] makes figures of what was noted in it.
+//! - [`call`] is a call with one participant behind a poor link, [`beside`] puts more viewers there; [`score`] makes
+//!   figures of what was noted in it.
 //! - [`scenario`] names the calls, [`mobile`] makes the links of some; [`table`] and [`plot`] write what came out.
 //!
 //! The same seeds give the same digest.
 
+pub mod beside;
 pub mod call;
 pub mod flicker;
 pub mod mobile;

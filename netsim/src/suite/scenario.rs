@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::beside::Beside;
 use super::call::{CallSpec, LinkStep, Poor};
 use super::mobile::{EVDO, LTE, LTE_UP, Mobile, UMTS};
 use crate::link::Settings;
@@ -55,6 +56,7 @@ fn company(steps: Vec<LinkStep>, duration: Duration) -> CallSpec {
         steps,
         duration,
         handover: None,
+        beside: Vec::new(),
     }
 }
 
@@ -101,6 +103,24 @@ fn rfc8867(name: &str, down: &[(u64, u64)], up: &[(u64, u64)], duration: u64) ->
     Scenario { name: name.into(), call, scored: s(0)..s(duration), drop: None }
 }
 
+/// The scenarios of RFC 8867 in which several flows share the link.
+fn shared() -> [Scenario; 4] {
+    let good_back = [(0, 10_000)];
+    let flow = |from: u64| Beside { from: s(from), delay: Duration::from_micros(500), ..Beside::default() };
+    let mut two = rfc8867("A 5.2", &[(0, 4000), (25, 2000), (50, 3500), (75, 1000), (100, 2000)], &good_back, 125);
+    two.call.beside = vec![flow(0)];
+    let mut three = rfc8867("A 5.4", &[(0, 3500)], &good_back, 120);
+    three.call.beside = vec![flow(20), flow(40)];
+    // The shortest way is the link's; the others have the rest of theirs behind it.
+    let mut far = rfc8867("A 5.5", &[(0, 4000)], &good_back, 300);
+    far.call.steps = vec![step(s(0), line(4000, 20, 300, Loss::NONE))];
+    far.call.beside =
+        [(10, 15), (20, 40), (30, 90), (40, 140)].map(|(from, more)| Beside { delay: ms(more), ..flow(from) }).to_vec();
+    let mut pausing = rfc8867("A 5.8", &[(0, 3500)], &good_back, 120);
+    pausing.call.beside = vec![Beside { pause: s(40)..s(60), ..flow(0) }, flow(0)];
+    [two, three, far, pausing]
+}
+
 /// Two minutes of a mobile link after ten seconds of a good one.
 fn mobile(down: Mobile, up: Mobile, round_trip_ms: u64, seed: u64) -> Scenario {
     const SECONDS: usize = 120;
@@ -120,6 +140,7 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
     // What goes back is feedback alone.
     let backward = [(0, 2000), (35, 800), (70, 2000)];
     all.push(rfc8867("A 5.3", &[(0, 2000), (20, 1000), (40, 500), (60, 2000)], &backward, 100));
+    all.extend(shared());
     let hotel = |loss| line(200, 300, 500, loss);
     for percent in [0, 5, 10, 20] {
         all.push(after_onset(&format!("P1 {percent} %"), hotel(Loss::Bernoulli(f64::from(percent) / 100.0))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::call::{Poor, Record};
+use super::call::{Poor, Record, SAMPLE, Sample};
 use super::scenario::Scenario;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Score {
     pub keyframes_per_minute: f64,
     /// What does not come from a poor publisher: bit/s, and the first two videos' frames per second.
     pub apart: [f64; 3],
+    /// Jain's index of the flows through one link while all are there.
+    pub fairness: Option<f64>,
 }
 
 pub fn score(scenario: &Scenario, record: &Record) -> Score {
@@ -48,9 +50,18 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
     let switches: usize = (0..3)
         .map(|video| samples.windows(2).filter(|pair| pair[0].layers[video] != pair[1].layers[video]).count())
         .sum();
-    let carried: f64 = samples.iter().map(|sample| sample.received_bps as f64).sum();
+    let beside = &scenario.call.beside;
+    let through = |sample: &Sample| sample.received_bps + sample.beside_bps.iter().sum::<u64>();
+    let carried: f64 = samples.iter().map(|sample| through(sample) as f64).sum();
     let media = scenario.call.media_bps();
-    let usable: f64 = samples.iter().map(|sample| sample.capacity_bps.min(media) as f64).sum();
+    let moments = (0..).map(|index| from + SAMPLE * index);
+    let watching = |at: Duration| beside.iter().filter(|beside| beside.watches(at)).count();
+    let usable: f64 = moments
+        .clone()
+        .zip(samples)
+        .map(|(at, sample)| sample.capacity_bps.min(media * (1 + watching(at)) as u64) as f64)
+        .sum();
+    let together = moments.zip(samples).filter(|(at, _)| watching(*at) == beside.len()).map(|(_, sample)| sample);
     let apart: f64 = samples.iter().map(|sample| sample.apart_bps as f64).sum();
     let rate_of = |video: usize| {
         let shown = record.shown.get(video).map(Vec::as_slice).unwrap_or_default();
@@ -72,6 +83,7 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
         top_layer_s: shown.iter().find(|(_, frame)| frame.encoding == 2).map(|(at, _)| at.as_secs_f64()),
         keyframes_per_minute: record.keyframes_asked as f64 / whole.max(1e-9),
         apart: [apart / samples.len().max(1) as f64, rate_of(0), rate_of(1)],
+        fairness: (!beside.is_empty()).then(|| fairness(together, beside.len())),
     }
 }
 
@@ -83,7 +95,22 @@ fn frozen(frames: &[Duration], from: Duration, to: Duration) -> f64 {
     let limit = (3.0 * mean).max(mean + 0.15);
     let ends = [from].into_iter().chain(frames.iter().copied()).chain([to]);
     let moments: Vec<Duration> = ends.collect();
-    moments.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).filter(|gap| *gap > limit).fold(0.0, |sum, gap| sum + gap)
+    moments
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+        .filter(|gap| *gap > limit)
+        .fold(0.0, |sum, gap| sum + gap)
+}
+
+/// (Σ rate)² / (n · Σ rate²): 1 when all have the same.
+fn fairness<'a>(samples: impl Iterator<Item = &'a Sample>, beside: usize) -> f64 {
+    let mut rates = vec![0.0; 1 + beside];
+    for sample in samples {
+        let of_sample = [sample.received_bps].into_iter().chain(sample.beside_bps);
+        rates.iter_mut().zip(of_sample).for_each(|(rate, bps)| *rate += bps as f64);
+    }
+    let (sum, squares) = (rates.iter().sum::<f64>(), rates.iter().map(|rate| rate * rate).sum::<f64>());
+    sum * sum / (rates.len() as f64 * squares).max(f64::MIN_POSITIVE)
 }
 
 fn recovery(record: &Record, from: Duration, to: Duration) -> Option<f64> {
@@ -93,15 +120,14 @@ fn recovery(record: &Record, from: Duration, to: Duration) -> Option<f64> {
     };
     let second = Duration::from_secs(1);
     let before = mean(from.saturating_sub(10 * second), from);
-    let step = Duration::from_millis(100);
     let mut end = to + second;
-    let last = step * record.samples.len() as u32;
+    let last = SAMPLE * record.samples.len() as u32;
     while end + 5 * second <= last {
         let holds = (0..=5).all(|later| mean(end + second * later - second, end + second * later) >= 0.9 * before);
         if holds {
             return Some((end - to).as_secs_f64());
         }
-        end += step;
+        end += SAMPLE;
     }
     None
 }

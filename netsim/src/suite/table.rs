@@ -38,21 +38,22 @@ fn maybe(scores: &[Score], figure: impl Fn(&Score) -> Option<f64>) -> String {
     format!("{mean:.1} ({worst:.1})")
 }
 
-fn used(scores: &[Score]) -> String {
-    let known: Vec<f64> = scores.iter().filter_map(|score| score.utilisation).map(|share| 100.0 * share).collect();
+/// A figure of which less is worse and that not every scenario has.
+fn least(scores: &[Score], figure: impl Fn(&Score) -> Option<f64>, digits: usize) -> String {
+    let known: Vec<f64> = scores.iter().filter_map(&figure).collect();
     if known.is_empty() {
         return "–".into();
     }
     let mean = known.iter().sum::<f64>() / known.len() as f64;
-    format!("{mean:.0} ({:.0})", known.iter().copied().fold(f64::INFINITY, f64::min))
+    format!("{mean:.digits$} ({:.digits$})", known.iter().copied().fold(f64::INFINITY, f64::min))
 }
 
 /// Means over the seeds, and in brackets the worst seed.
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = String::from(
         "| scenario | server | audio concealed % | gaps > 200 ms /min | speaker's frames/s | frozen % | first audio s | \
-         first frame s | top layer s | recovered s | queue p95 ms | of the usable rate % | switches/min | keyframes/min |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+         first frame s | top layer s | recovered s | queue p95 ms | of the usable rate % | switches/min | keyframes/min | fairness |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
         let scores = &row.scores;
@@ -70,9 +71,10 @@ pub fn markdown(rows: &[Row]) -> String {
             maybe(scores, |score| score.top_layer_s),
             maybe(scores, |score| score.recovered_s),
             figure(|score| score.queue_p95_ms, true, 0),
-            used(scores),
+            least(scores, |score| score.utilisation.map(|share| 100.0 * share), 0),
             figure(|score| score.switches_per_minute, true, 0),
             figure(|score| score.keyframes_per_minute, true, 0),
+            least(scores, |score| score.fairness, 2),
         ];
         // Writing to a String cannot fail.
         let _ = writeln!(out, "| {} | {} | {} |", row.scenario, name(row.policy), cells.join(" | "));
