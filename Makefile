@@ -1,5 +1,6 @@
 # make demo         builds everything and serves a page for calls on this machine
 # make demo-matrix  a Synapse, this server and Element Call on this machine, with two users and an encrypted room
+# make deb          a Debian package of it, with a systemd unit (installs cargo-deb)
 # make test         everything that CI checks
 # make poor-links   calls of real browsers on poor links, beside LiveKit's server where Go is installed: a table and plots
 # make bench        CPU per packet beside a bare forwarder
@@ -17,7 +18,7 @@ MATRIX := demo/matrix
 PAGE := signaling/web/dist/index.html
 PAGE_SOURCES := $(wildcard signaling/web/*.json signaling/web/*.mjs signaling/web/src/* signaling/web/src/admin/* signaling/web/static/*)
 
-.PHONY: demo demo-matrix build test check unit interop poor-links bench bench-peers benches rust node peers matrix-peers
+.PHONY: demo demo-matrix build deb test check unit interop poor-links bench bench-peers benches rust node peers matrix-peers
 
 demo: build
 	$(TARGET)/release/hausruf demo
@@ -27,6 +28,10 @@ demo-matrix: build matrix-peers
 
 build: rust $(PAGE)
 	cargo build --release --locked
+
+deb: build
+	@cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
+	cargo deb --no-build --strip --locked
 
 $(PAGE): $(PAGE_SOURCES) | node
 	cd signaling/web && $(NPM_CI) && npm run build
