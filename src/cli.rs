@@ -26,6 +26,21 @@ pub enum Command {
     Doctor(Doctor),
     /// Make a TURN credential with the first of relay.secrets, and print its username and password.
     Credentials(Credentials),
+    /// Translate coturn's turnserver.conf into a configuration, and name every option that cannot be carried over.
+    Import(Import),
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// coturn's configuration file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the configuration is written. Default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite what is there already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

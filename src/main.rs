@@ -6,6 +6,7 @@ mod credentials;
 mod demo;
 mod doctor;
 mod event_queue;
+mod import;
 mod init;
 mod logging;
 mod reload;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => run_serve(&serve).map(|()| ExitCode::SUCCESS),
         Some(Command::Init(options)) => init::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(options)) => doctor::run(&options),
+        Some(Command::Import(options)) => import::run(&options).map(|()| ExitCode::SUCCESS),
         None => run_serve(&cli.serve).map(|()| ExitCode::SUCCESS),
         Some(Command::Credentials(wanted)) => run_credentials(&wanted).map(|()| ExitCode::SUCCESS),
     };

@@ -140,3 +140,18 @@ fn the_demonstration_answers_and_ends_when_told() {
 fn an_interrupt_ends_it_too() {
     assert_eq!(Demo::start().end("INT"), Some(0));
 }
+
+#[test]
+fn coturns_file_is_translated_and_nothing_overwritten() {
+    let secret = "north-north-north-north-north-north";
+    let path = configuration("coturn", &format!("static-auth-secret={secret}\nbps-capacity=5\nuser=a:0xabcdef\n"));
+    let output = run(&["import", &path]);
+    assert!(output.status.success(), "{output:?}");
+    let (toml, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(toml.contains(secret) && told.contains(":2: bps-capacity") && told.contains(":3: user"), "{toml}{told}");
+    assert!(!told.contains(secret) && !told.contains("abcdef"), "{told}");
+    let translated = configuration("translated", "");
+    assert!(complaint(&["import", &path, "--output", &translated]).contains("--force"));
+    assert!(run(&["import", &path, "--output", &translated, "--force"]).status.success());
+    assert!(run(&["--config", &translated, "--check-config"]).status.success());
+}

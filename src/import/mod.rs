@@ -1,0 +1,52 @@
+//! `hausruf import`: another server's configuration file becomes ours.
+
+mod coturn_file;
+mod disposition;
+mod peer_ranges;
+mod translation;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::cli::Import;
+
+pub fn run(options: &Import) -> anyhow::Result<()> {
+    let path = options.file.display();
+    let octets = std::fs::read(&options.file).with_context(|| format!("cannot read {path}"))?;
+    let text = String::from_utf8(octets).with_context(|| format!("{path} is no UTF-8 text"))?;
+    let (toml, notes) = translation::translate(&text);
+    // What is written has to be right: judged by those who know the keys.
+    if let Err(error) = config::Config::parse(&toml) {
+        bail!("{path} makes no valid configuration:\n{error}");
+    }
+    match &options.output {
+        Some(output) => write(output, &toml, options.force)?,
+        None => print!("{toml}"),
+    }
+    for note in notes {
+        eprintln!("{path}:{note}");
+    }
+    Ok(())
+}
+
+fn write(path: &Path, toml: &str, force: bool) -> anyhow::Result<()> {
+    let told = || format!("cannot write {}", path.display());
+    if force {
+        // The mode counts for a new file only: nobody reads a secret through an old one's.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(told),
+            _ => {}
+        }
+    } else if path.exists() {
+        bail!("{} is there already; --force overwrites it", path.display());
+    }
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(told)?;
+    target.write_all(toml.as_bytes()).with_context(told)
+}
+
+#[cfg(test)]
+mod tests;
