@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use super::aimd::RATE_MIN;
+
 /// An observation is at least so long and has so many packets.
 const OBSERVATION_US: i64 = 250_000;
 const OBSERVATION_PACKETS: u32 = 10;
@@ -78,7 +80,8 @@ impl LossBased {
             (None, Some(bound)) => Some(bound * GROWTH * GROWTH),
             (None, None) => None,
         };
-        self.bound_bps = self.bound_bps.filter(|bound| *bound < sent * BEYOND);
+        // Where all was lost the fit is nothing at all, from which no growth would lead away.
+        self.bound_bps = self.bound_bps.map(|bound| bound.max(RATE_MIN)).filter(|bound| *bound < sent * BEYOND);
     }
 
     /// The highest capacity that explains what was seen; `None` when any does.
@@ -177,6 +180,23 @@ mod tests {
         assert!(bound.is_some_and(|bound| (0.8e6..1.4e6).contains(&bound)), "{bound:?}");
         let bound = run(0.1, 1e6, |now, _| if now < 5.0 { 5e5 } else { 2e6 }).bound_bps();
         assert!(bound.is_some_and(|bound| (0.7e6..1.5e6).contains(&bound)), "{bound:?}");
+    }
+
+    #[test]
+    fn a_link_that_lost_everything_is_given_back() {
+        let mut loss_based = LossBased::default();
+        let mut now_us = 0;
+        let mut send = |seconds: i64, is_lost: bool, loss_based: &mut LossBased| {
+            for _ in 0..seconds * 100 {
+                now_us += 10_000;
+                loss_based.receive(now_us, 1000, is_lost, false);
+            }
+        };
+        send(5, false, &mut loss_based);
+        send(5, true, &mut loss_based);
+        assert!(loss_based.bound_bps().is_some_and(|bound| bound >= RATE_MIN));
+        send(30, false, &mut loss_based);
+        assert_eq!(loss_based.bound_bps(), None);
     }
 
     #[test]
