@@ -33,19 +33,22 @@ pub fn run(options: &Import) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whole or not at all: what is there stays until the new file is complete.
 fn write(path: &Path, toml: &str, force: bool) -> anyhow::Result<()> {
     let told = || format!("cannot write {}", path.display());
-    if force {
-        // The mode counts for a new file only: nobody reads a secret through an old one's.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(told),
-            _ => {}
-        }
-    } else if path.exists() {
+    if !force && path.exists() {
         bail!("{} is there already; --force overwrites it", path.display());
     }
-    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(told)?;
-    target.write_all(toml.as_bytes()).with_context(told)
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = Path::new(&beside);
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).with_context(told)?;
+    let written = target.write_all(toml.as_bytes()).and_then(|()| std::fs::rename(beside, path));
+    if written.is_err() {
+        // There is nothing to be done if that fails too.
+        let _ = std::fs::remove_file(beside);
+    }
+    written.with_context(told)
 }
 
 #[cfg(test)]

@@ -30,15 +30,17 @@ struct Found {
 pub fn translate(text: &str) -> (String, Vec<String>) {
     let mut found = Found::default();
     let notes: Vec<String> = lines(text)
-        .filter_map(|line| found.take(&line).map(|note| format!("{}: {}: {note}", line.number, shown(line.name))))
+        .filter_map(|line| {
+            let note = found.take(&line)?;
+            // What nobody knows is perhaps no option: the rest of a broken line, which may hold a secret.
+            let name = if note == UNKNOWN { String::new() } else { format!("{}: ", line.name) };
+            Some(format!("{}: {name}{note}", line.number))
+        })
         .collect();
     (found.toml(&notes), notes)
 }
 
-/// A name fit for a comment and a terminal.
-fn shown(name: &str) -> String {
-    name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect()
-}
+const UNKNOWN: &str = "an unknown option; left out";
 
 impl Found {
     fn take(&mut self, line: &Line) -> Option<String> {
@@ -140,7 +142,7 @@ impl Found {
                 *if line.name == "no-tcp" { &mut self.no_tcp } else { &mut self.no_tls } = on;
                 None
             }
-            name => Some(disposition::of(name).unwrap_or("unknown; left out").into()),
+            name => Some(disposition::of(name).unwrap_or(UNKNOWN).into()),
         }
     }
 
