@@ -8,6 +8,7 @@ mod proxy;
 mod world;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Mutex;
 
 use proxy::Faults;
 use world::{Findings, Plan, World};
@@ -327,13 +328,12 @@ fn a_port_where_nothing_listens() {
 
 #[test]
 fn an_advertised_address_that_is_not_the_public_one() {
-    // Somebody else's machine, which says nothing.
-    let port = UdpSocket::bind("127.0.0.3:0").unwrap();
-    let silent = port.local_addr().unwrap();
+    // Somebody else's machine, which says nothing: at the port that was found free in this try.
+    let silent = Mutex::new(None);
     let plan = Plan {
         configuration: Box::new(move |ours| {
-            ours.udp[0] = SocketAddr::from(([127, 0, 0, 1], silent.port()));
             ours.advertise = "127.0.0.3".into();
+            *silent.lock().unwrap() = Some(UdpSocket::bind(("127.0.0.3", ours.udp[0].port())).unwrap());
         }),
         ..Plan::default()
     };
