@@ -15,7 +15,7 @@ pub fn of(name: &str) -> Option<&'static str> {
             "already so: a Binding reply has XOR-MAPPED-ADDRESS only"
         }
         "no-software-attribute" | "no-tlsv1" | "no-tlsv1_1" => "already so",
-        "no-udp" | "no-udp-relay" | "stun-only" | "no-stun" | "secure-stun" | "no-tlsv1_2" => {
+        "no-udp" | "no-udp-relay" | "no-stun" | "secure-stun" | "no-tlsv1_2" => {
             "cannot be carried over: there is no such switch; close the port in the firewall if it has to be"
         }
         "allow-loopback-peers" | "server-relay" => "cannot be carried over: it is not safe",

@@ -25,13 +25,13 @@ impl PeerRange {
         (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(PeerRange { first, last })
     }
 
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        self.first.is_ipv4() == ip.is_ipv4() && (self.first..=self.last).contains(&ip)
+    pub fn overlaps(&self, other: PeerRange) -> bool {
+        self.first.is_ipv4() == other.first.is_ipv4() && self.first <= other.last && other.first <= self.last
     }
 
     /// What is left of it: nothing, itself, or one or two pieces.
     fn without(self, hole: PeerRange) -> Vec<PeerRange> {
-        if self.first.is_ipv4() != hole.first.is_ipv4() || hole.last < self.first || self.last < hole.first {
+        if !self.overlaps(hole) {
             return vec![self];
         }
         let of = |ip| number(ip);

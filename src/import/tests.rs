@@ -39,6 +39,17 @@ fn what_would_open_this_machine_is_left_out() {
     let (toml, notes) = translate("allowed-peer-ip=0.0.0.0-255.255.255.255\n");
     assert!(config::Config::parse(&toml).unwrap().relay.allowed_peers.is_empty());
     assert!(notes[0].contains("open this machine"));
+    let (toml, notes) = translate("allowed-peer-ip=127.0.0.53\nallowed-peer-ip=::1\nallowed-peer-ip=10.0.0.1\n");
+    assert_eq!(config::Config::parse(&toml).unwrap().relay.allowed_peers.len(), 1);
+    assert_eq!(notes.len(), 2);
+}
+
+#[test]
+fn a_server_for_stun_alone_relays_for_nobody() {
+    let (toml, notes) = translate(&format!("static-auth-secret={SECRET}\nuser=bert:long-enough\nstun-only\n"));
+    let relay = config::Config::parse(&toml).unwrap().relay;
+    assert!(relay.secrets.is_empty() && relay.users.is_empty());
+    assert!(notes[0].contains("nobody can relay"));
 }
 
 #[test]

@@ -24,6 +24,7 @@ struct Found {
     limits: BTreeMap<&'static str, u64>,
     no_tcp: bool,
     no_tls: bool,
+    stun_only: bool,
 }
 
 /// The TOML, and the notes, each with its line's number first. No note quotes a value: it may be a secret.
@@ -116,8 +117,9 @@ impl Found {
                     self.denied.push(range);
                     return None;
                 }
-                let own = ["0.0.0.0", "127.0.0.1", "::", "::1"];
-                if own.into_iter().any(|ip| range.contains(ip.parse().expect("an address"))) {
+                // coturn reaches no loopback peer, whatever this option says; here a longer prefix would.
+                let own = ["0.0.0.0/8", "127.0.0.0/8", "::/127"];
+                if own.into_iter().filter_map(PeerRange::parse).any(|own| range.overlaps(own)) {
                     return Some("left out: it would open this machine; public addresses are allowed anyway".into());
                 }
                 self.allowed.push(range);
@@ -136,6 +138,11 @@ impl Found {
                 }
                 self.limits.insert(key, number);
                 None
+            }
+            "stun-only" => {
+                let Some(on) = line.is_on() else { return wrong() };
+                self.stun_only = on;
+                on.then(|| "secrets and users are left out: without them nobody can relay".into())
             }
             "no-tcp" | "no-tls" => {
                 let Some(on) = line.is_on() else { return wrong() };
@@ -162,16 +169,19 @@ impl Found {
         if let Some(realm) = &self.realm {
             text += &format!("realm = {}\n", quoted(realm));
         }
-        text += &format!("secrets = {}\n", list(&self.secrets));
+        if !self.stun_only {
+            text += &format!("secrets = {}\n", list(&self.secrets));
+        }
         let [first, last] = self.ports;
         text += &format!("ports = \"{}-{}\"\n", first.unwrap_or(49152), last.unwrap_or(65535));
         text += &format!("allowed_peers = {}\n", list(&prefixes(&self.allowed, &[])));
         // There an address that is both is allowed.
         text += &format!("denied_peers = {}\n", list(&prefixes(&self.denied, &self.allowed)));
-        if !self.users.is_empty() {
+        let users = (!self.stun_only).then_some(&self.users).filter(|users| !users.is_empty());
+        if users.is_some() {
             text += "\n[relay.users]\n";
         }
-        for (name, password) in &self.users {
+        for (name, password) in users.into_iter().flatten() {
             text += &format!("{} = {}\n", quoted(name), quoted(password));
         }
         if !self.limits.is_empty() {
