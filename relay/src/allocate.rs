@@ -95,6 +95,10 @@ impl Server {
             Some(UDP) => (),
             Some(_) => return Err(Refusal::UnsupportedTransportProtocol),
         }
+        // RFC 8016 §3.1.2: what is to be had here is a ticket; a Refresh shows one.
+        if message.mobility_ticket().is_some_and(|ticket| !ticket.is_empty()) {
+            return Err(Refusal::BadRequest);
+        }
         // RFC 8489 §10: what is new goes elsewhere.
         if self.draining {
             return Err(self.settings.alternate_server.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate));
@@ -108,7 +112,7 @@ impl Server {
         };
         if let Some(allocation) = self.allocations.get_mut(id) {
             allocation.unanswered = Some(Box::new(reply.clone()));
-            // RFC 8016 §3.1: an empty ticket asks for one.
+            // RFC 8016 §3.1.1: an empty ticket asks for one.
             allocation.ticket = message.mobility_ticket().map(|_| 0);
         }
         Ok(())

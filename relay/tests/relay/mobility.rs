@@ -67,6 +67,22 @@ fn a_ticket_is_worth_nothing_to_another_user() {
 }
 
 #[test]
+fn an_allocate_asks_for_a_ticket_and_brings_none() {
+    let mut world = World::new();
+    let (bob, ticket) = mobile(&mut world);
+    let mut second = Client { address: address("7.7.7.7:1001"), ..bob };
+    second.challenge(&mut world);
+    for ticket in [&ticket[..], b"x"] {
+        let turn = second.ask(&mut world, Method::ALLOCATE, |writer| {
+            writer.requested_transport(17).mobility_ticket(ticket);
+        });
+        assert_error(&turn, 400);
+    }
+    assert_eq!(world.server.allocations(), 1);
+    assert_success(&second.allocate(&mut world));
+}
+
+#[test]
 fn who_asked_for_no_ticket_stays() {
     let mut world = World::new();
     let mut bob = Client::bob().allocated(&mut world);
