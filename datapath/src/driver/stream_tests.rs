@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConnection;
+
 use super::*;
 use crate::stream::Framing;
 use crate::{Deadline, Endpoint, Order};
@@ -55,6 +57,14 @@ impl Drop for Guard {
 
 /// A driver, a client, and whether the connection's share was given back.
 fn connected(framing: Framing, unread: &[u8]) -> (Driver, TcpStream, Arc<AtomicBool>) {
+    connected_over(None, framing, unread)
+}
+
+fn connected_over(
+    tls: Option<Box<ServerConnection>>,
+    framing: Framing,
+    unread: &[u8],
+) -> (Driver, TcpStream, Arc<AtomicBool>) {
     let mut driver = Driver::bind(&Settings::new(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -63,7 +73,7 @@ fn connected(framing: Framing, unread: &[u8]) -> (Driver, TcpStream, Arc<AtomicB
     let freed = Arc::new(AtomicBool::new(false));
     let local = socket.local_addr().unwrap();
     let guard = Box::new(Guard(freed.clone()));
-    driver.add_stream(Stream { socket, tls: None, framing, unread: unread.to_vec(), remote, local, guard }).unwrap();
+    driver.add_stream(Stream { socket, tls, framing, unread: unread.to_vec(), remote, local, guard }).unwrap();
     (driver, client, freed)
 }
 
@@ -108,6 +118,35 @@ fn a_stream_that_cannot_be_read_is_closed() {
     run(&mut driver, &mut node, |node| !node.events.is_empty());
     assert_eq!(client.read(&mut [0; 10]).unwrap_or(0), 0);
     assert_eq!(driver.out.counters.discarded(Discard::Unframed), 1);
+}
+
+/// A record is decrypted whole, so more than a turn's share may wait where no poll sees it.
+#[test]
+fn what_is_decrypted_beyond_a_turns_share_comes_by_itself() {
+    let frame = [&[0x40, 0, 0x04, 0xAC][..], &[7; 1196]].concat();
+    for tls in [true, false] {
+        for count in 50..60 {
+            let (mut sealer, opener) = streams::tests::connected();
+            let opener = tls.then(|| Box::new(opener));
+            let (mut driver, mut client, _) = connected_over(opener, Framing::Turn, &[]);
+            let mut octets = frame.repeat(count);
+            if tls {
+                let mut sealed = Vec::new();
+                for frame in octets.chunks(frame.len()) {
+                    sealer.writer().write_all(frame).unwrap();
+                    while sealer.wants_write() {
+                        sealer.write_tls(&mut sealed).unwrap();
+                    }
+                }
+                octets = sealed;
+            }
+            client.write_all(&octets).unwrap();
+            let mut node = Echo::default();
+            run(&mut driver, &mut node, |node| node.seen.len() == count);
+            assert!(node.seen.iter().all(|seen| *seen == frame));
+            assert!(!driver.ports.streams.is_waiting(), "and then there is nothing left to look at");
+        }
+    }
 }
 
 #[test]

@@ -74,8 +74,8 @@ pub struct Streams {
     slots: Vec<Option<Connection>>,
     free: Vec<u32>,
     generation: u32,
-    /// Handed over, and not looked at yet.
-    fresh: Vec<u32>,
+    /// Have octets that no poll tells of: handed over and not looked at yet, or decrypted beyond a turn's limit.
+    unread: Vec<u32>,
     /// Found readable in this turn.
     readable: Vec<u32>,
     /// Have something to send.
@@ -124,7 +124,7 @@ impl Streams {
         } else {
             self.slots[slot as usize] = Some(connection);
         }
-        self.fresh.push(slot);
+        self.unread.push(slot);
         Ok(())
     }
 
@@ -134,15 +134,16 @@ impl Streams {
 
     /// Whether something happened that no descriptor will tell.
     pub fn is_waiting(&self) -> bool {
-        !self.fresh.is_empty() || !self.closed.is_empty()
+        !self.unread.is_empty() || !self.closed.is_empty()
     }
 
     /// Takes the connections out of what a poll found ready.
     pub fn take_ready(&mut self, ready: &mut Vec<crate::sockets::Readiness>) {
-        self.readable.append(&mut self.fresh);
         if self.slots.is_empty() {
             return;
         }
+        let has_unread = !self.unread.is_empty();
+        self.readable.append(&mut self.unread);
         let Streams { readable, dirty, slots, .. } = self;
         ready.retain(|ready| {
             let is_stream = ready.token & TOKEN != 0;
@@ -154,6 +155,11 @@ impl Streams {
             }
             !is_stream
         });
+        if has_unread {
+            // One that is readable as well takes no second share of the turn.
+            readable.sort_unstable();
+            readable.dedup();
+        }
     }
 
     /// Receives from the next connection that is ready and hands over what it brought; `handle` returns how many octets
@@ -183,6 +189,9 @@ impl Streams {
         match used {
             Some(used) if open && filled - used <= PARTIAL_MAX => {
                 connection.partial.extend_from_slice(&scratch[used..]);
+                if filled - before >= RECEIVE_MAX && connection.stream.tls.is_some() {
+                    self.unread.push(slot);
+                }
                 mark_dirty(&mut self.slots, &mut self.dirty, slot);
             }
             _ => self.close(slot),
@@ -368,7 +377,7 @@ fn encrypt(tls: &mut ServerConnection, queue: &SendQueue) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -377,7 +386,7 @@ mod tests {
     use super::*;
 
     /// Both ends of a connection whose handshake is over.
-    fn connected() -> (ClientConnection, ServerConnection) {
+    pub fn connected() -> (ClientConnection, ServerConnection) {
         let made = rcgen::generate_simple_self_signed(vec!["calls.example.org".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let mut roots = RootCertStore::empty();
