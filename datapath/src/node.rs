@@ -38,8 +38,10 @@ pub enum SocketEvent {
     Opened { relayed: SocketAddr },
     /// It could not be bound.
     Failed { relayed: SocketAddr },
-    /// An ICMP error arrived for a datagram sent from `relayed` to `remote` (types and codes of RFC 792 / RFC 4443).
-    IcmpError { relayed: SocketAddr, remote: SocketAddr, kind: u8, code: u8 },
+    /// An ICMP error arrived for a datagram sent from `relayed` to `remote` (types and codes of RFC 792 / RFC 4443), or
+    /// this host is the router that would send it. `mtu`: octets of an IP packet that the next link takes, where the
+    /// error is that one was too long; else 0.
+    IcmpError { relayed: SocketAddr, remote: SocketAddr, kind: u8, code: u8, mtu: u32 },
     /// The address asked about with [`crate::Order::ProbeRelay`] can be bound.
     Free { relayed: SocketAddr },
     /// It cannot.

@@ -64,6 +64,8 @@ pub struct Outbox {
     entries: Vec<Entry>,
     /// Entries whose local end is [`Endpoint::Memory`]: they never reach a driver.
     memory: Vec<Entry>,
+    /// Entries that must not be fragmented on their way. Few clients ask for it: kept apart, they cost the others nothing.
+    unfragmented: Vec<Entry>,
     /// Whether the entry pushed last went to `memory`.
     last_in_memory: bool,
     orders: Vec<Order>,
@@ -159,6 +161,14 @@ impl Outbox {
         }
     }
 
+    /// The entry pushed last leaves whole or not at all, now that all else is said about it. One for this very program is
+    /// whole anyway.
+    pub fn dont_fragment(&mut self) {
+        if !self.last_in_memory {
+            self.unfragmented.extend(self.entries.pop());
+        }
+    }
+
     pub fn order(&mut self, order: Order) {
         self.orders.push(order);
     }
@@ -183,6 +193,11 @@ impl Outbox {
         &self.entries
     }
 
+    /// What the driver sends with the DF bit set, and reports as an ICMP error when it is too long ([`Outbox::dont_fragment`]).
+    pub fn unfragmented_entries(&self) -> &[Entry] {
+        &self.unfragmented
+    }
+
     /// What waits to be handed over in memory, in order ([`Endpoint::Memory`]).
     pub fn memory_entries(&self) -> &[Entry] {
         &self.memory
@@ -200,7 +215,7 @@ impl Outbox {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.memory.is_empty() && self.orders.is_empty()
+        self.entries.is_empty() && self.memory.is_empty() && self.unfragmented.is_empty() && self.orders.is_empty()
     }
 
     /// Forgets what was sent, keeping the allocations and the counters.
@@ -208,6 +223,7 @@ impl Outbox {
         self.used = 0;
         self.entries.clear();
         self.memory.clear();
+        self.unfragmented.clear();
         self.orders.clear();
         self.proved.clear();
     }

@@ -377,7 +377,7 @@ impl World {
         }
         assert!(out.memory_entries().is_empty(), "what is handed over in memory never reaches a driver");
         let mut failed = 0;
-        for entry in out.entries() {
+        for entry in out.entries().iter().chain(out.unfragmented_entries()) {
             let Some(source) = self.source(id, entry.local) else {
                 failed += 1;
                 continue;

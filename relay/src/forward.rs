@@ -59,7 +59,8 @@ impl Server {
         };
         let unknown =
             message.unknown_required(|kind| matches!(kind, AttributeType::XOR_PEER_ADDRESS | AttributeType::DATA));
-        if !unknown.is_empty() {
+        let unfragmented = unknown.types() == [AttributeType::DONT_FRAGMENT.0];
+        if !unknown.is_empty() && !unfragmented {
             return out.counters.discard(Discard::UnexpectedStun);
         }
         let Some(first) = self.allocations.by_client(&client) else {
@@ -83,6 +84,9 @@ impl Server {
         let local = transport(allocation, reach, out);
         out.forward(local, peer, &[], datagram, data);
         out.set_tos(datagram.ecn);
+        if unfragmented {
+            out.dont_fragment();
+        }
     }
 
     /// Peer to client (RFC 8656 §11.3 and §12.7). `relayed` is where the datagram arrived.
@@ -132,7 +136,7 @@ impl Server {
         now: Now,
         relayed: SocketAddr,
         peer: SocketAddr,
-        (kind, code): (u8, u8),
+        (kind, code, mtu): (u8, u8, u32),
         out: &mut Outbox,
     ) {
         // Destination unreachable and time exceeded; of ICMPv6 also packet too big.
@@ -148,9 +152,9 @@ impl Server {
             return;
         }
         let FiveTuple { local, remote } = allocation.client;
-        // RFC 8656 §18.13: two reserved octets, a 7-bit type, a 9-bit code, four octets of error data.
-        let kind_and_code = (u16::from(kind) << 9 | u16::from(code)).to_be_bytes();
-        let value = [0, 0, kind_and_code[0], kind_and_code[1], 0, 0, 0, 0];
+        // RFC 8656 §18.13: two reserved octets, a 7-bit type, a 9-bit code, four octets of error data: the next link's MTU
+        // where a datagram was too long for it, else zero.
+        let value = (u64::from(kind) << 41 | u64::from(code) << 32 | u64::from(mtu)).to_be_bytes();
         let id = self.indication_id();
         indicate(id, local, remote, peer, 8, out, |writer| {
             writer.attribute(AttributeType::ICMP, &value);

@@ -111,7 +111,10 @@ impl History {
                         return;
                     }
                     2 => SocketEvent::Closed { relayed },
-                    _ => SocketEvent::IcmpError { relayed, remote: peer_address(*peer), kind: what >> 2, code: *code },
+                    _ => {
+                        let (remote, kind) = (peer_address(*peer), what >> 2);
+                        SocketEvent::IcmpError { relayed, remote, kind, code: *code, mtu: u32::from(*code) << 3 }
+                    }
                 };
                 self.server.handle_event(self.now, event, &mut self.out);
                 self.look(usize::MAX);
@@ -154,7 +157,7 @@ impl History {
 
     /// Judges what came out for `received` octets, and learns what a client would learn.
     fn look(&mut self, received: usize) {
-        for entry in self.out.entries() {
+        for entry in self.out.entries().iter().chain(self.out.unfragmented_entries()) {
             match entry.local {
                 Endpoint::Relay { .. } => assert!(self.policy.admits(entry.remote.ip()), "{}", entry.remote),
                 Endpoint::Memory { .. } => unreachable!("kept apart"),

@@ -8,8 +8,8 @@
 //! # Deviations
 //! - No TCP allocations (RFC 6062).
 //! - RFC 8016: a client that has moved is served at its new address at once; nothing goes to the old one any more.
-//! - DONT-FRAGMENT is not supported: 420 in Allocate, a discard in Send (RFC 8656 §7.2 and §11.2 allow both).
-//! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15).
+//! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15). But for a
+//!   Send with DONT-FRAGMENT, DF is the kernel's too: set on what fits the path as it knows it; the rest is fragmented.
 //! - A reserved port (EVEN-PORT with the R bit) lasts 30 seconds, and no longer than the allocation that reserved it.
 //! - Channels 0x5000-0x7FFE may be bound as in RFC 5766 §11, since its clients are still about.
 //! - Requests with an unknown method get no answer, where RFC 8489 §6.3.1 has the server drop or refuse them; requests
@@ -21,7 +21,6 @@
 //! - Of several workers each takes a relayed address of another for a live one: what is sent to one that is not gets lost
 //!   there, where a permission or channel for it would be refused here. A TCP connection stays with its worker: over one
 //!   that began at another than its ticket or reservation is of, that is unknown (400, 508).
-//! - ICMP errors are passed on without the next-hop MTU (RFC 8656 §18.13): the driver does not report it.
 
 mod allocate;
 mod allocation;

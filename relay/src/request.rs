@@ -253,6 +253,7 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
                 | AttributeType::DATA
                 | AttributeType::REQUESTED_ADDRESS_FAMILY
                 | AttributeType::EVEN_PORT
+                | AttributeType::DONT_FRAGMENT
                 | AttributeType::REQUESTED_TRANSPORT
                 | AttributeType::RESERVATION_TOKEN
                 | AttributeType::PRIORITY

@@ -282,8 +282,8 @@ impl Node for Server {
             SocketEvent::Failed { relayed } => self.handle_socket(now, relayed, false, out),
             SocketEvent::Free { relayed } => self.handle_probe(now, relayed, true, out),
             SocketEvent::Taken { relayed } => self.handle_probe(now, relayed, false, out),
-            SocketEvent::IcmpError { relayed, remote, kind, code } => {
-                self.handle_icmp(now, relayed, remote, (kind, code), out)
+            SocketEvent::IcmpError { relayed, remote, kind, code, mtu } => {
+                self.handle_icmp(now, relayed, remote, (kind, code, mtu), out)
             }
             SocketEvent::StreamClosed { local, remote } => {
                 let client = FiveTuple { local, remote };

@@ -17,7 +17,7 @@ use crate::trains::Trains;
 use crate::{Counters, Datagram, Discard, Node, Now, Outbox, SocketEvent};
 
 pub use clock::Clock;
-use ports::Ports;
+use ports::{Lost, Ports};
 use streams::Received;
 pub use streams::Stream;
 
@@ -151,7 +151,8 @@ impl Driver {
             Some(deadline) => deadline.at.saturating_duration_since(polled_at).min(max_wait),
             None => max_wait,
         };
-        let timeout = if self.ports.streams.is_waiting() { Duration::ZERO } else { timeout };
+        let is_waiting = self.ports.streams.is_waiting() || !self.events.is_empty();
+        let timeout = if is_waiting { Duration::ZERO } else { timeout };
         let is_ready = self.ports.wait(timeout)?;
         self.ports.waker().wake_up();
         if is_ready {
@@ -282,13 +283,23 @@ impl Driver {
             let payloads =
                 Payloads { entries: self.out.entries(), heads: self.out.arena(), bodies: self.receive.arena() };
             let lost = self.ports.send(&self.trains, payloads, &mut self.send);
-            let discarded = &mut self.out.counters.discarded;
-            discarded[Discard::NoRelaySocket as usize] += lost.without_socket;
-            discarded[Discard::SendFailed as usize] += lost.refused;
-            discarded[Discard::StreamFull as usize] += lost.late;
+            self.count(lost);
+        }
+        if !self.out.unfragmented_entries().is_empty() {
+            let entries = self.out.unfragmented_entries();
+            let payloads = Payloads { entries, heads: self.out.arena(), bodies: self.receive.arena() };
+            let lost = self.ports.send_unfragmented(payloads, &mut self.events);
+            self.count(lost);
         }
         self.ports.flush_streams();
         self.out.clear();
+    }
+
+    fn count(&mut self, lost: Lost) {
+        let discarded = &mut self.out.counters.discarded;
+        discarded[Discard::NoRelaySocket as usize] += lost.without_socket;
+        discarded[Discard::SendFailed as usize] += lost.refused;
+        discarded[Discard::StreamFull as usize] += lost.late;
     }
 
     /// Publishes the counters now.

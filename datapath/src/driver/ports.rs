@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::streams::{Stream, Streams};
-use crate::sockets::{Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, UdpSocket, Waker};
+use crate::sockets::{
+    IcmpError, Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, SocketError, UdpSocket, Waker, too_long,
+};
 use crate::trains::{Train, Trains};
 use crate::{Counters, Endpoint, Order, SocketEvent};
 
@@ -300,21 +302,57 @@ impl Ports {
         }
         lost
     }
+
+    /// Sends entries that must not be fragmented, one by one. One that is too long becomes an ICMP error, as if the next
+    /// router had said so.
+    pub fn send_unfragmented(&mut self, payloads: Payloads<'_>, events: &mut Vec<SocketEvent>) -> Lost {
+        let mut lost = Lost::default();
+        for entry in payloads.entries {
+            let Endpoint::Relay { address: relayed } = entry.local else {
+                lost.without_socket += 1;
+                continue;
+            };
+            let Some(port) = self.relays.get(&relayed).and_then(|&slot| self.ports[slot].as_ref()) else {
+                lost.without_socket += 1;
+                continue;
+            };
+            let (socket, remote) = (&port.socket, entry.remote);
+            let send = || socket.send_unfragmented(remote, entry.tos, payloads.parts(entry));
+            let mut outcome = send();
+            let mut mtu = None;
+            if outcome.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+                mtu = take_errors(socket, relayed, events);
+                if mtu.is_none() {
+                    // It was an ICMP error that an earlier datagram brought.
+                    outcome = send();
+                }
+            }
+            if outcome.is_err() {
+                lost.refused += 1;
+            }
+            if let Some(mtu) = mtu {
+                let (kind, code) = too_long(remote);
+                events.push(SocketEvent::IcmpError { relayed, remote, kind, code, mtu });
+            }
+        }
+        lost
+    }
 }
 
-fn take_errors(socket: &UdpSocket, relayed: SocketAddr, events: &mut Vec<SocketEvent>) {
+/// Takes what the error queue holds. Returns how long an IP packet may be, if the last one was too long.
+fn take_errors(socket: &UdpSocket, relayed: SocketAddr, events: &mut Vec<SocketEvent>) -> Option<u32> {
+    let mut too_long = None;
     for _ in 0..ERRORS_MAX {
         match socket.take_error() {
-            Ok(Some(Some(error))) => events.push(SocketEvent::IcmpError {
-                relayed,
-                remote: error.remote,
-                kind: error.kind,
-                code: error.code,
-            }),
-            Ok(Some(None)) => {}
+            Ok(Some(SocketError::Icmp(IcmpError { remote, kind, code, mtu }))) => {
+                events.push(SocketEvent::IcmpError { relayed, remote, kind, code, mtu });
+            }
+            Ok(Some(SocketError::TooLong { mtu })) => too_long = Some(mtu),
+            Ok(Some(SocketError::Other)) => {}
             Ok(None) | Err(_) => break,
         }
     }
+    too_long
 }
 
 /// Every address of the same family.

@@ -278,7 +278,7 @@ fn an_icmp_error_reaches_the_node() {
         out.send(Endpoint::Relay { address: relayed }, nobody, b"?");
     });
     run(&mut driver, &mut node, |node| node.events.len() > 1);
-    let unreachable = SocketEvent::IcmpError { relayed, remote: nobody, kind: 3, code: 3 };
+    let unreachable = SocketEvent::IcmpError { relayed, remote: nobody, kind: 3, code: 3, mtu: 0 };
     assert_eq!(node.events[1], unreachable);
     // Nobody else's datagrams suffer.
     driver.act(&mut node, |_, _, out| {
@@ -293,6 +293,43 @@ fn an_icmp_error_reaches_the_node() {
         assert_eq!(peer.recv_from(&mut buffer).unwrap().0, 1);
     }
     assert_eq!(driver.out.counters.discarded(Discard::SendFailed), 0);
+}
+
+/// The loopback device takes IPv6 packets of 65,536 octets: the longest datagram needs two.
+#[test]
+fn what_must_not_be_fragmented_leaves_whole_or_not_at_all() {
+    let (mut driver, _) = driver("127.0.0.1:0");
+    let Ok(peer) = PlainSocket::bind("[::1]:0") else { return };
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let relayed = PlainSocket::bind("[::1]:0").unwrap().local_addr().unwrap();
+    let to = peer.local_addr().unwrap();
+    let mut node = Scripted::new(|_, _| ());
+    let fits = 65_536 - 40 - 8;
+    driver.act(&mut node, |_, _, out| out.order(Order::OpenRelay { relayed }));
+    driver.act(&mut node, |_, _, out| {
+        for length in [fits, fits + 1] {
+            out.send(Endpoint::Relay { address: relayed }, to, &vec![5; length]);
+            out.dont_fragment();
+        }
+        // Others are fragmented as ever.
+        out.send(Endpoint::Relay { address: relayed }, to, &vec![6; fits + 1]);
+    });
+    run(&mut driver, &mut node, |node| node.events.len() > 1);
+    assert_eq!(node.events[1..], [SocketEvent::IcmpError { relayed, remote: to, kind: 2, code: 0, mtu: 65_536 }]);
+    assert_eq!(driver.out.counters.discarded(Discard::SendFailed), 1);
+    let mut buffer = vec![0; 70_000];
+    let mut received: Vec<(usize, u8)> = (0..2).map(|_| (peer.recv_from(&mut buffer).unwrap().0, buffer[0])).collect();
+    received.sort_unstable();
+    assert_eq!(received, [(fits, 5), (fits + 1, 6)]);
+    driver.act(&mut node, |_, _, out| {
+        out.send(Endpoint::Relay { address: relayed }, to, &vec![7; fits + 1]);
+    });
+    assert_eq!((peer.recv_from(&mut buffer).unwrap().0, buffer[0]), (fits + 1, 7), "the socket is as it was");
+    driver.act(&mut node, |_, _, out| {
+        out.send(Endpoint::Relay { address: to }, to, b"no such socket");
+        out.dont_fragment();
+    });
+    assert_eq!(driver.out.counters.discarded(Discard::NoRelaySocket), 1);
 }
 
 #[test]

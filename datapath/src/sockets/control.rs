@@ -27,8 +27,18 @@ pub(super) struct Info {
     pub tos: u8,
     /// Octets of each coalesced datagram; none when there is just one.
     pub segment: Option<u32>,
-    /// IP_RECVERR or IPV6_RECVERR: origin, type and code.
-    pub error: Option<(u8, u8, u8)>,
+    /// IP_RECVERR or IPV6_RECVERR.
+    pub error: Option<ExtendedError>,
+}
+
+/// What of sock_extended_err(7) is of use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExtendedError {
+    pub origin: u8,
+    pub errno: u32,
+    pub kind: u8,
+    pub code: u8,
+    pub info: u32,
 }
 
 impl Info {
@@ -67,7 +77,13 @@ impl Info {
                         if length >= size_of::<libc::sock_extended_err>() =>
                     {
                         let raw = data.cast::<libc::sock_extended_err>().read_unaligned();
-                        info.error = Some((raw.ee_origin, raw.ee_type, raw.ee_code));
+                        info.error = Some(ExtendedError {
+                            origin: raw.ee_origin,
+                            errno: raw.ee_errno,
+                            kind: raw.ee_type,
+                            code: raw.ee_code,
+                            info: raw.ee_info,
+                        });
                     }
                     _ => {}
                 }

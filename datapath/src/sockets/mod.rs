@@ -16,7 +16,7 @@ pub use interfaces::{InterfaceAddress, interface_addresses};
 pub use poll::{Poll, Readiness, Waker, raise_descriptor_limit};
 pub use receive::{Message, ReceiveBatch};
 pub use send::{Payloads, SendBatch};
-pub use udp::{IcmpError, UdpSocket};
+pub use udp::{IcmpError, SocketError, UdpSocket, too_long};
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

@@ -1,5 +1,7 @@
 //! Sending: a turn's trains in one sendmmsg.
 
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::control::{Control, Writer, push_source};
@@ -194,17 +196,47 @@ fn write_control(control: &mut Writer<'_>, train: &Train, count: u32) {
     {
         push_source(control, ip);
     }
-    if train.tos != 0 {
-        let tos = libc::c_int::from(train.tos);
-        if train.remote.is_ipv6() {
+    push_tos(control, train.remote, train.tos);
+    if count > 1 {
+        control.push(libc::SOL_UDP, libc::UDP_SEGMENT, train.segment as u16);
+    }
+}
+
+fn push_tos(control: &mut Writer<'_>, remote: SocketAddr, tos: u8) {
+    if tos != 0 {
+        let tos = libc::c_int::from(tos);
+        if remote.is_ipv6() {
             control.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, tos);
         } else {
             control.push(libc::IPPROTO_IP, libc::IP_TOS, tos);
         }
     }
-    if count > 1 {
-        control.push(libc::SOL_UDP, libc::UDP_SEGMENT, train.segment as u16);
-    }
+}
+
+/// Sends one datagram that the parts make up together. Never blocks.
+pub(super) fn send_one(socket: impl AsFd, remote: SocketAddr, tos: u8, parts: [&[u8]; 2]) -> io::Result<()> {
+    let mut iovecs = parts.map(|part| libc::iovec {
+        // The kernel does not write to what it sends.
+        iov_base: part.as_ptr().cast_mut().cast(),
+        iov_len: part.len(),
+    });
+    let (mut address, address_length) = RawAddress::from_address(remote);
+    let mut control = Control::new();
+    let mut writer = Writer::new(&mut control);
+    push_tos(&mut writer, remote, tos);
+    let control_length = writer.length();
+    // SAFETY: all-zero octets are a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = (&raw mut address).cast();
+    header.msg_namelen = address_length;
+    header.msg_iov = iovecs.as_mut_ptr();
+    header.msg_iovlen = iovecs.len() as _;
+    header.msg_control = control.as_mut_ptr();
+    header.msg_controllen = control_length as _;
+    // SAFETY: the header points to live buffers of the lengths given.
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &header, libc::MSG_DONTWAIT) };
+    checked(sent as libc::c_int)?;
+    Ok(())
 }
 
 impl Default for SendBatch {

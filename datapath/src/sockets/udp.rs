@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::control::{Control, Info};
+use super::control::{Control, ExtendedError, Info};
+use super::send::send_one;
 use super::{RawAddress, checked};
 
 #[derive(Debug)]
@@ -23,6 +24,19 @@ pub struct IcmpError {
     pub remote: SocketAddr,
     pub kind: u8,
     pub code: u8,
+    /// Octets of an IP packet that the next link takes, where the datagram was too long for it; else 0.
+    pub mtu: u32,
+}
+
+/// An entry of a socket's error queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketError {
+    Icmp(IcmpError),
+    /// A datagram that must not be fragmented was longer than the path, as far as it is known, takes.
+    TooLong {
+        mtu: u32,
+    },
+    Other,
 }
 
 impl UdpSocket {
@@ -122,9 +136,8 @@ impl UdpSocket {
         self.socket.recv_buffer_size().unwrap_or(0)
     }
 
-    /// Takes one entry from the error queue: `Ok(None)` when it is empty, `Ok(Some(None))` for an entry that is no ICMP
-    /// error.
-    pub fn take_error(&self) -> io::Result<Option<Option<IcmpError>>> {
+    /// Takes one entry from the error queue: `Ok(None)` when it is empty.
+    pub fn take_error(&self) -> io::Result<Option<SocketError>> {
         let mut address = RawAddress::zeroed();
         let mut control = Control::new();
         // SAFETY: all-zero octets are a valid msghdr.
@@ -145,15 +158,39 @@ impl UdpSocket {
         }
         // SAFETY: recvmsg has just filled the header.
         let info = unsafe { Info::read(&header) };
-        let icmp = |(origin, kind, code)| {
-            let known = origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6;
-            known.then_some((kind, code))
-        };
-        Ok(Some(info.error.and_then(icmp).and_then(|(kind, code)| {
-            let remote = address.to_address()?;
-            Some(IcmpError { remote, kind, code })
-        })))
+        Ok(Some(match (info.error, address.to_address()) {
+            (Some(error), _) if error.origin == libc::SO_EE_ORIGIN_LOCAL && error.errno == libc::EMSGSIZE as u32 => {
+                SocketError::TooLong { mtu: error.info }
+            }
+            (Some(ExtendedError { origin, kind, code, info, .. }), Some(remote))
+                if origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6 =>
+            {
+                let too_long = (kind, code) == too_long(remote);
+                SocketError::Icmp(IcmpError { remote, kind, code, mtu: if too_long { info } else { 0 } })
+            }
+            _ => SocketError::Other,
+        }))
     }
+
+    /// Sends a datagram that nobody may fragment on its way: over IPv4 with the DF bit. `EMSGSIZE`: it is too long for
+    /// the path as far as it is known; the error queue says how long it may be.
+    ///
+    /// Linux knows no control message for this, so the socket is switched over and back: two system calls more.
+    pub fn send_unfragmented(&self, remote: SocketAddr, tos: u8, parts: [&[u8]; 2]) -> io::Result<()> {
+        let (level, name, never, default) = match self.ipv6 {
+            true => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO, libc::IPV6_PMTUDISC_WANT),
+            false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO, libc::IP_PMTUDISC_WANT),
+        };
+        self.set(level, name, never)?;
+        let sent = send_one(self, remote, tos, parts);
+        self.set(level, name, default)?;
+        sent
+    }
+}
+
+/// The ICMP type and code that say that a datagram to `remote` was too long (RFC 1191 §4, RFC 4443 §3.2).
+pub fn too_long(remote: SocketAddr) -> (u8, u8) {
+    if remote.is_ipv4() { (3, 4) } else { (2, 0) }
 }
 
 impl AsFd for UdpSocket {

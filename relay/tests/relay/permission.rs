@@ -135,11 +135,10 @@ fn a_send_that_cannot_be_understood_goes_nowhere() {
     };
 
     assert_eq!(send(|writer| _ = writer.xor_peer_address(address(PEER)).data(b"x").priority(0).username(b"")), 0);
-    assert_eq!(send(|writer| _ = writer.xor_peer_address(address(PEER)).data(b"x").dont_fragment()), 0);
     assert_eq!(send(|writer| _ = writer.data(b"x")), 0);
     assert_eq!(send(|writer| _ = writer.xor_peer_address(address(PEER))), 0);
     assert_eq!(send(|writer| _ = writer.xor_peer_address(address(PEER)).data(b"")), 1, "empty datagrams are datagrams");
-    assert_eq!(world.discarded(Discard::UnexpectedStun), 2);
+    assert_eq!(world.discarded(Discard::UnexpectedStun), 1);
     assert_eq!(world.discarded(Discard::MalformedStun), 2);
 }
 
@@ -148,7 +147,8 @@ fn an_icmp_error_reaches_the_client_of_a_permitted_peer() {
     let mut world = World::new();
     let bob = Client::bob().permitted(&mut world);
     let mut icmp = |remote: &str, kind| {
-        world.event(SocketEvent::IcmpError { relayed: bob.relayed, remote: address(remote), kind, code: 3 })
+        let remote = address(remote);
+        world.event(SocketEvent::IcmpError { relayed: bob.relayed, remote, kind, code: 3, mtu: 0 })
     };
     let turn = icmp(PEER, 3);
     let message = parse(turn.only());
@@ -157,6 +157,58 @@ fn an_icmp_error_reaches_the_client_of_a_permitted_peer() {
     assert_eq!(message.attribute(AttributeType::ICMP), Some(&[0, 0, 6, 3, 0, 0, 0, 0][..]));
     assert!(icmp(PEER, 8).is_silent());
     assert!(icmp("9.9.9.8:1", 3).is_silent());
+}
+
+/// RFC 8656 §7.2, §11.2 and §14.
+#[test]
+fn a_client_may_ask_for_datagrams_that_are_not_fragmented() {
+    let mut world = World::new();
+    let mut bob = Client::bob();
+    bob.challenge(&mut world);
+    let turn = bob.ask(&mut world, Method::ALLOCATE, |writer| {
+        writer.requested_transport(17).dont_fragment();
+    });
+    bob.accept_allocation(&turn);
+    let relayed = bob.permit(&mut world, PEER).opens();
+    assert_success(&world.opened(relayed));
+    let send = |world: &mut World, peer: &str, unfragmented: bool| {
+        let mut buffer = [0; 200];
+        let mut writer = Writer::new(&mut buffer, Class::Indication, Method::SEND, TransactionId::default());
+        writer.xor_peer_address(address(peer)).data(b"whole");
+        if unfragmented {
+            writer.dont_fragment();
+        }
+        let length = writer.finish().unwrap();
+        bob.send(world, &buffer[..length])
+    };
+    let turn = send(&mut world, PEER, true);
+    let local = Endpoint::Relay { address: relayed };
+    assert_eq!(turn.unfragmented, [Sent { local, remote: address(PEER), payload: b"whole".to_vec() }]);
+    assert!(turn.sent.is_empty());
+    let turn = send(&mut world, PEER, false);
+    assert_eq!((turn.sent.len(), turn.unfragmented.len()), (1, 0));
+    assert!(send(&mut world, "9.9.9.8:1", true).is_silent(), "it is no way around permissions");
+    // The kernel says that one was too long, and how long it may be.
+    let remote = address(PEER);
+    let turn = world.event(SocketEvent::IcmpError { relayed, remote, kind: 3, code: 4, mtu: 1280 });
+    let message = parse(turn.only());
+    assert_eq!(message.xor_peer_address(), Some(remote));
+    assert_eq!(message.attribute(AttributeType::ICMP), Some(&[0, 0, 6, 4, 0, 0, 5, 0][..]));
+}
+
+/// What another client of this server gets was never a packet.
+#[test]
+fn in_memory_nothing_is_fragmented() {
+    let mut world = World::new();
+    let mut bob = Client::bob().allocated(&mut world);
+    assert_success(&bob.permit(&mut world, "5.5.5.5:1"));
+    let mut buffer = [0; 200];
+    let mut writer = Writer::new(&mut buffer, Class::Indication, Method::SEND, TransactionId::default());
+    writer.xor_peer_address(bob.relayed).data(b"whole").dont_fragment();
+    let length = writer.finish().unwrap();
+    let turn = bob.send(&mut world, &buffer[..length]);
+    assert_eq!(turn.only().local, Endpoint::Memory { address: bob.relayed });
+    assert!(turn.unfragmented.is_empty());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use datapath::{Counters, Datagram, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
+use datapath::{Counters, Datagram, Discard, Endpoint, Entropy, Entry, Node, Now, Order, Outbox, SocketEvent};
 use relay::{Credentials, Limits, PeerPolicy, Server, Settings, Share};
 
 /// A peer on the public internet.
@@ -27,12 +27,14 @@ pub struct Sent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
     pub sent: Vec<Sent>,
+    /// What left with the DF bit.
+    pub unfragmented: Vec<Sent>,
     pub orders: Vec<Order>,
 }
 
 impl Turn {
     pub fn is_silent(&self) -> bool {
-        self.sent.is_empty() && self.orders.is_empty()
+        self.sent.is_empty() && self.unfragmented.is_empty() && self.orders.is_empty()
     }
 
     /// The one datagram that left.
@@ -169,22 +171,21 @@ impl World {
     }
 
     fn turn(&mut self, received: &[u8]) -> Turn {
-        let entries = self.out.entries().iter().chain(self.out.memory_entries());
-        let sent = entries
-            .map(|entry| Sent {
-                local: entry.local,
-                remote: entry.remote,
-                payload: [
-                    &self.out.arena()[entry.head.start as usize..entry.head.end as usize],
-                    &received[entry.body.start as usize..entry.body.end as usize],
-                ]
-                .concat(),
-            })
-            .collect();
+        let sent = |entry: &Entry| Sent {
+            local: entry.local,
+            remote: entry.remote,
+            payload: [
+                &self.out.arena()[entry.head.start as usize..entry.head.end as usize],
+                &received[entry.body.start as usize..entry.body.end as usize],
+            ]
+            .concat(),
+        };
+        let unfragmented = self.out.unfragmented_entries().iter().map(sent).collect();
+        let sent = self.out.entries().iter().chain(self.out.memory_entries()).map(sent).collect();
         let (probes, orders) =
             self.out.take_orders().into_iter().partition(|order| matches!(order, Order::ProbeRelay { .. }));
         self.out.clear();
-        let mut turn = Turn { sent, orders };
+        let mut turn = Turn { sent, unfragmented, orders };
         let probes: Vec<Order> = probes;
         for probe in probes {
             let Order::ProbeRelay { relayed, with_next } = probe else { unreachable!() };
