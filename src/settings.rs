@@ -103,11 +103,25 @@ pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) ->
             allocations_per_user: limits.allocations_per_user,
             allocations_per_prefix: limits.allocations_per_source,
             permissions: limits.permissions,
+            permissions_per_user: limits.permissions_per_user,
+            permissions_per_prefix: limits.permissions_per_source,
+            permissions_in_total: limits.permissions_total,
             channels: limits.channels,
+            channels_per_user: limits.channels_per_user,
+            channels_per_prefix: limits.channels_per_source,
+            channels_in_total: limits.channels_total,
             octets_per_second: limits.kilobits_per_second as u64 * 125,
+            octets_per_second_of_user: octets_per_second(limits.user_mbps),
+            octets_per_second_of_prefix: octets_per_second(limits.source_mbps),
+            octets_per_second_in_total: octets_per_second(limits.total_mbps),
             ..relay::Limits::default()
         },
     }
+}
+
+/// 0 is no limit.
+fn octets_per_second(mbps: u32) -> Option<u64> {
+    (mbps > 0).then_some(u64::from(mbps) * 125_000)
 }
 
 /// What the control plane is made with, but for what the program itself provides.

@@ -218,10 +218,20 @@ pub struct RelayLimits {
     pub allocations_per_source: usize,
     /// IP addresses per allocation.
     pub permissions: usize,
+    pub permissions_per_user: usize,
+    pub permissions_per_source: usize,
+    pub permissions_total: usize,
     /// Channels per allocation.
     pub channels: usize,
+    pub channels_per_user: usize,
+    pub channels_per_source: usize,
+    pub channels_total: usize,
     /// Of one allocation, both ways together.
     pub kilobits_per_second: usize,
+    /// Of all allocations of a user, of a source and in total, both ways together, in Mbit/s; 0: no limit.
+    pub user_mbps: u32,
+    pub source_mbps: u32,
+    pub total_mbps: u32,
 }
 
 impl Default for RelayLimits {
@@ -231,22 +241,42 @@ impl Default for RelayLimits {
             allocations_per_user: 40,
             allocations_per_source: 1_000,
             permissions: 64,
+            permissions_per_user: 1_000,
+            permissions_per_source: 20_000,
+            permissions_total: 200_000,
             channels: 64,
+            channels_per_user: 1_000,
+            channels_per_source: 20_000,
+            channels_total: 200_000,
             kilobits_per_second: 1_000_000,
+            user_mbps: 0,
+            source_mbps: 0,
+            total_mbps: 0,
         }
     }
 }
 
 impl RelayLimits {
-    pub(crate) fn named(&self) -> [(&'static str, usize); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 12] {
         [
             ("allocations", self.allocations),
             ("allocations_per_user", self.allocations_per_user),
             ("allocations_per_source", self.allocations_per_source),
             ("permissions", self.permissions),
+            ("permissions_per_user", self.permissions_per_user),
+            ("permissions_per_source", self.permissions_per_source),
+            ("permissions_total", self.permissions_total),
             ("channels", self.channels),
+            ("channels_per_user", self.channels_per_user),
+            ("channels_per_source", self.channels_per_source),
+            ("channels_total", self.channels_total),
             ("kilobits_per_second", self.kilobits_per_second),
         ]
+    }
+
+    /// Those that may be 0.
+    pub(crate) fn named_mbps(&self) -> [(&'static str, u32); 3] {
+        [("user_mbps", self.user_mbps), ("source_mbps", self.source_mbps), ("total_mbps", self.total_mbps)]
     }
 }
 

@@ -325,6 +325,7 @@ impl Problems {
             }
         }
         self.limits("relay.limits", &relay.limits.named());
+        self.mbps("relay.limits", &relay.limits.named_mbps());
         Relay {
             ports: self.ports(&relay.ports),
             allowed_peers: self.prefixes("relay.allowed_peers", &relay.allowed_peers),
@@ -370,6 +371,15 @@ impl Problems {
         for &(name, value) in limits {
             if !(1..=100_000_000).contains(&value) {
                 let fix = "write a number from 1 to 100000000, or leave the key out";
+                self.add(format!("{table}.{name}"), value.to_string(), fix);
+            }
+        }
+    }
+
+    fn mbps(&mut self, table: &str, limits: &[(&str, u32)]) {
+        for &(name, value) in limits {
+            if value > 1_000_000 {
+                let fix = "write a number of Mbit/s up to 1000000, or 0 for no limit";
                 self.add(format!("{table}.{name}"), value.to_string(), fix);
             }
         }

@@ -60,6 +60,8 @@ labelled! {
         Muted => "muted",
         MalformedDtls => "malformed_dtls",
         MalformedSctp => "malformed_sctp",
+        /// The allocation, its user, its source prefix or all allocations together have relayed what they may.
+        OverBandwidth => "over_bandwidth",
         /// A queue or table is at its limit.
         LimitReached => "limit_reached",
         /// Handed over in memory more often than twice.

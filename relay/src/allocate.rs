@@ -166,9 +166,7 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<Id, Refusal> {
         let source = reply.client.remote.ip();
-        if !self.settings.share.quotas.take(&who.user, source, &self.settings.limits) {
-            return Err(Refusal::AllocationQuotaReached);
-        }
+        let [user, prefix] = self.settings.share.quotas.admit(&who.user, source, &self.settings.limits, now.instant)?;
         let with_next = chosen.parity == Parity::EvenWithNext;
         let reservation = with_next.then(|| Reservation {
             token: self.allocations.new_token(&mut self.entropy),
@@ -193,7 +191,7 @@ impl Server {
             sibling,
             sibling_refused: None,
             ticket: None,
-            bandwidth: Bandwidth::new(self.settings.limits.octets_per_second, now.instant),
+            bandwidth: Bandwidth::new(user, prefix),
             unanswered: None,
         });
         self.deadlines.set(expires, id);

@@ -10,6 +10,7 @@ use crate::bandwidth::Bandwidth;
 use crate::channel::Channels;
 use crate::permission::Permissions;
 use crate::ports::Parity;
+use crate::quota::Holding;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::wish::Held;
@@ -60,7 +61,8 @@ pub struct Allocation {
     /// Seconds, as granted in the answer to that request.
     pub lifetime_granted: u32,
     pub expires: Instant,
-    /// The deadline that stands for `expires`; it may be earlier after a Refresh.
+    /// The deadline that there is: the earliest end of the allocation, its permissions and its channels, or before it
+    /// after a refresh.
     pub wake_at: Instant,
     pub socket: RelaySocket,
     pub permissions: Permissions,
@@ -86,6 +88,23 @@ pub struct Reservation {
 }
 
 impl Allocation {
+    /// What of the quotas it has.
+    pub fn holding(&self) -> Holding {
+        Holding { allocations: 1, permissions: self.permissions.len(), channels: self.channels.len() }
+    }
+
+    /// Ends the permissions and channels that have run out. Returns how many that were.
+    pub fn prune(&mut self, now: Instant) -> Holding {
+        let Allocation { permissions, channels, .. } = self;
+        Holding { allocations: 0, permissions: permissions.prune(now), channels: channels.prune(now) }
+    }
+
+    /// When something of it ends, unless it is refreshed.
+    pub fn next_end(&self) -> Instant {
+        let ends = [Some(self.expires), self.permissions.next_end(), self.channels.next_end()];
+        ends.into_iter().flatten().min().expect("an allocation ends")
+    }
+
     /// Whether peers of this address belong to the allocation.
     pub fn is_of_family(&self, peer: IpAddr) -> bool {
         self.relayed.is_ipv4() == peer.is_ipv4()

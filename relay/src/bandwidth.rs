@@ -1,30 +1,154 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// How much an allocation may still relay, both ways together: a second's worth at most.
-#[derive(Clone, Copy, Debug)]
+use crate::settings::Settings;
+
+/// Who sends less than its rate may send so much of it at once later.
+const BURST_NS: u64 = 1_000_000_000;
+
+/// Octets that an allocation takes at once from what it shares with others: what it took and does not use, nobody else
+/// can use at that time.
+const LEASE_MAX: u64 = 16 << 10;
+
+/// A lease is this part of a second's worth, or the bucket would be empty after a few of them.
+const LEASES_PER_SECOND: u64 = 64;
+
+/// Octets that may still be relayed: of an allocation, or of all that have something in common, on whichever workers.
+///
+/// One number, so that no lock is needed: the time at which it will be full again, in nanoseconds of
+/// [`crate::Quotas::elapsed_ns`]. Time passes by itself, and another rate holds at once.
+#[derive(Debug, Default)]
+pub struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Takes so many octets, or says that there are not so many. A full bucket gives what is asked for, be it more than
+    /// it holds, and then is empty for longer.
+    pub fn take(&self, octets: u64, octets_per_second: u64, now_ns: u64) -> bool {
+        let cost = cost_ns(octets, octets_per_second);
+        let full_at = |full_at: u64| {
+            let next = full_at.max(now_ns).saturating_add(cost);
+            (full_at <= now_ns || next <= now_ns + BURST_NS).then_some(next)
+        };
+        self.0.fetch_update(Relaxed, Relaxed, full_at).is_ok()
+    }
+
+    fn give_back(&self, octets: u64, octets_per_second: u64) {
+        let cost = cost_ns(octets, octets_per_second);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |full_at| Some(full_at.saturating_sub(cost)));
+    }
+
+    /// Whether forgetting it would make a difference.
+    pub fn is_full(&self, now_ns: u64) -> bool {
+        self.0.load(Relaxed) <= now_ns
+    }
+
+    /// Whether nothing was ever taken.
+    pub fn is_untouched(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+}
+
+fn cost_ns(octets: u64, octets_per_second: u64) -> u64 {
+    octets.saturating_mul(1_000_000_000) / octets_per_second.max(1)
+}
+
+/// How much an allocation may still relay, both ways together.
+///
+/// Octets are leased from the buckets of the allocation, its user, its source prefix and of all, so that a packet costs a
+/// comparison and a subtraction, and only a lease looks at what others use too.
+#[derive(Debug)]
 pub struct Bandwidth {
-    octets: u64,
-    updated: Instant,
+    leased: u64,
+    own: Bucket,
+    pub user: Arc<Bucket>,
+    pub prefix: Arc<Bucket>,
 }
 
 impl Bandwidth {
-    pub fn new(octets_per_second: u64, now: Instant) -> Bandwidth {
-        Bandwidth { octets: octets_per_second, updated: now }
+    pub fn new(user: Arc<Bucket>, prefix: Arc<Bucket>) -> Bandwidth {
+        Bandwidth { leased: 0, own: Bucket::default(), user, prefix }
     }
 
     /// Takes the share of a datagram, or says that there is none left.
-    pub fn take(&mut self, octets: usize, octets_per_second: u64, now: Instant) -> bool {
+    pub fn take(&mut self, octets: usize, settings: &Settings, now: Instant) -> bool {
         let octets = octets as u64;
-        if self.octets < octets {
-            let elapsed_us = u64::try_from(now.saturating_duration_since(self.updated).as_micros()).unwrap_or(u64::MAX);
-            let earned = octets_per_second.saturating_mul(elapsed_us.min(1_000_000)) / 1_000_000;
-            self.octets = (self.octets + earned).min(octets_per_second);
-            self.updated = now;
-        }
-        let enough = self.octets >= octets;
+        let enough = octets <= self.leased || self.lease(octets - self.leased, settings, now);
         if enough {
-            self.octets -= octets;
+            self.leased -= octets;
         }
         enough
+    }
+
+    /// Other limits hold: what was leased under the old ones is void.
+    pub fn end_lease(&mut self) {
+        self.leased = 0;
+    }
+
+    #[cold]
+    fn lease(&mut self, missing: u64, settings: &Settings, now: Instant) -> bool {
+        let (limits, quotas) = (&settings.limits, &settings.share.quotas);
+        let now_ns = quotas.elapsed_ns(now);
+        let shared = [
+            (&*self.user, limits.octets_per_second_of_user),
+            (&*self.prefix, limits.octets_per_second_of_prefix),
+            (quotas.bandwidth(), limits.octets_per_second_in_total),
+        ];
+        let shared = shared.map(|(bucket, rate)| rate.map(|rate| (bucket, rate)));
+        let mut part = limits.octets_per_second / LEASES_PER_SECOND;
+        for (_, rate) in shared.iter().flatten() {
+            part = part.min(rate / LEASES_PER_SECOND).min(LEASE_MAX);
+        }
+        let own = Some((&self.own, limits.octets_per_second));
+        let buckets = || [own].into_iter().chain(shared).flatten();
+        for octets in [part.max(missing), missing] {
+            let refused = buckets().position(|(bucket, rate)| !bucket.take(octets, rate, now_ns));
+            let Some(refused) = refused else {
+                self.leased += octets;
+                return true;
+            };
+            buckets().take(refused).for_each(|(bucket, rate)| bucket.give_back(octets, rate));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_bucket_gives_a_second_s_worth_and_then_its_rate() {
+        let bucket = Bucket::default();
+        let mut given = 0;
+        for ms in 0..10_000 {
+            while bucket.take(100, 10_000, ms * 1_000_000) {
+                given += 100;
+            }
+        }
+        assert_eq!(given, 10_000 + 99_900);
+        assert!(!bucket.is_full(10 * SECOND) && bucket.is_full(11 * SECOND));
+        assert!(
+            bucket.take(10_000, 10_000, 3600 * SECOND) && !bucket.take(1, 10_000, 3600 * SECOND),
+            "no more is saved"
+        );
+    }
+
+    #[test]
+    fn a_datagram_of_more_than_a_second_passes_once_the_bucket_is_full() {
+        let bucket = Bucket::default();
+        assert!(bucket.take(1200, 100, 0));
+        assert!(!bucket.take(1200, 100, 12 * SECOND - 1));
+        assert!(bucket.take(1200, 100, 12 * SECOND));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let bucket = Bucket::default();
+        assert!(bucket.take(600, 1000, SECOND) && !bucket.take(600, 1000, SECOND));
+        bucket.give_back(600, 1000);
+        assert!(bucket.take(600, 1000, SECOND));
     }
 }

@@ -41,27 +41,44 @@ impl Channels {
         self.0.iter().find(|channel| channel.peer == peer)
     }
 
-    /// RFC 8656 §12.2: a number stands for one peer and a peer has one number, as long as the channel is bound.
-    pub fn may_bind(&self, number: u16, peer: SocketAddr, now: Instant, max: usize) -> Result<(), Refusal> {
-        let mut bound = self.0.iter().filter(|channel| channel.is_bound(now));
-        if bound.clone().any(|channel| (channel.number == number) != (channel.peer == peer)) {
+    /// RFC 8656 §12.2: a number stands for one peer and a peer has one number, as long as the channel is bound. Returns how
+    /// many channels there would be more.
+    pub fn missing(&self, number: u16, peer: SocketAddr, max: usize) -> Result<usize, Refusal> {
+        if self.0.iter().any(|channel| (channel.number == number) != (channel.peer == peer)) {
             return Err(Refusal::BadRequest);
         }
-        if bound.clone().count() >= max && bound.all(|channel| channel.number != number) {
+        let missing = usize::from(self.by_number(number).is_none());
+        if self.0.len() + missing > max {
             return Err(Refusal::InsufficientCapacity);
         }
-        Ok(())
+        Ok(missing)
     }
 
-    /// Binds or refreshes, after [`Channels::may_bind`].
+    /// Binds or refreshes, after [`Channels::missing`].
     pub fn bind(&mut self, number: u16, peer: SocketAddr, outside: bool, now: Instant, permitted_until: Instant) {
-        self.0.retain(|channel| channel.is_bound(now) && channel.number != number);
+        self.0.retain(|channel| channel.number != number);
         self.0.push(Channel { number, peer, outside, expires: now + LIFETIME, permitted_until });
     }
 
-    /// Unbinds all others.
-    pub fn retain(&mut self, keep: impl Fn(&Channel) -> bool) {
+    /// Unbinds all others. Returns how many.
+    pub fn retain(&mut self, keep: impl Fn(&Channel) -> bool) -> usize {
+        let before = self.0.len();
         self.0.retain(keep);
+        before - self.0.len()
+    }
+
+    /// Those that have not been pruned: what the quotas count.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Ends what has run out. Returns how many.
+    pub fn prune(&mut self, now: Instant) -> usize {
+        self.retain(|channel| channel.is_bound(now))
+    }
+
+    pub fn next_end(&self) -> Option<Instant> {
+        self.0.iter().map(|channel| channel.expires).min()
     }
 
     /// A permission was refreshed: every channel to that address may pass data longer.

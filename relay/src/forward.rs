@@ -15,7 +15,6 @@ const DATA_OVERHEAD: usize = 20 + 24 + 4 + 3;
 impl Server {
     /// Client to peer, the short way (RFC 8656 §12.6).
     pub(crate) fn handle_channel_data(&mut self, now: Now, datagram: &Datagram<'_>, out: &mut Outbox) {
-        let per_second = self.settings.limits.octets_per_second;
         let Some(channel_data) = ChannelData::parse(datagram.payload) else {
             return out.counters.discard(Discard::MalformedChannelData);
         };
@@ -36,8 +35,8 @@ impl Server {
             }
             _ => return out.counters.discard(Discard::NoChannel),
         };
-        if !allocation.bandwidth.take(datagram.payload.len(), per_second, now.instant) {
-            return out.counters.discard(Discard::LimitReached);
+        if !allocation.bandwidth.take(datagram.payload.len(), &self.settings, now.instant) {
+            return out.counters.discard(Discard::OverBandwidth);
         }
         let reach = if channel.outside { Reach::Outside } else { Reach::Memory };
         let local = transport(allocation, reach, out);
@@ -78,8 +77,8 @@ impl Server {
         let Some(reach) = reach else {
             return out.counters.discard(Discard::ForbiddenPeer);
         };
-        if !allocation.bandwidth.take(datagram.payload.len(), self.settings.limits.octets_per_second, now.instant) {
-            return out.counters.discard(Discard::LimitReached);
+        if !allocation.bandwidth.take(datagram.payload.len(), &self.settings, now.instant) {
+            return out.counters.discard(Discard::OverBandwidth);
         }
         let local = transport(allocation, reach, out);
         out.forward(local, peer, &[], datagram, data);
@@ -92,7 +91,6 @@ impl Server {
     /// Peer to client (RFC 8656 §11.3 and §12.7). `relayed` is where the datagram arrived.
     pub(crate) fn handle_peer(&mut self, now: Now, relayed: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
         let id = self.allocations.by_packet_of_peer(relayed);
-        let per_second = self.settings.limits.octets_per_second;
         let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) else {
             return out.counters.discard(Discard::NoAllocation);
         };
@@ -106,8 +104,8 @@ impl Server {
                 return out.counters.discard(Discard::UnsolicitedPeer);
             }
             let number = channel.number;
-            if !allocation.bandwidth.take(datagram.payload.len(), per_second, now.instant) {
-                return out.counters.discard(Discard::LimitReached);
+            if !allocation.bandwidth.take(datagram.payload.len(), &self.settings, now.instant) {
+                return out.counters.discard(Discard::OverBandwidth);
             }
             let length = datagram.payload.len();
             let header = channel_data::header(number, length as u16);
@@ -116,12 +114,12 @@ impl Server {
             return out.counters.sent(Traffic::ChannelData, header.len() + length);
         }
         let permitted = allocation.permissions.is_live(peer.ip(), now.instant);
-        let in_bounds = permitted && allocation.bandwidth.take(datagram.payload.len(), per_second, now.instant);
+        let in_bounds = permitted && allocation.bandwidth.take(datagram.payload.len(), &self.settings, now.instant);
         if !permitted || (from_outside && self.is_in_memory(peer)) {
             return out.counters.discard(Discard::UnsolicitedPeer);
         }
         if !in_bounds {
-            return out.counters.discard(Discard::LimitReached);
+            return out.counters.discard(Discard::OverBandwidth);
         }
         let id = self.indication_id();
         indicate(id, local, remote, peer, datagram.payload.len(), out, |writer| {

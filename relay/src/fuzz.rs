@@ -56,7 +56,17 @@ impl History {
             candidates: vec![SocketAddr::from(([5, 5, 5, 5], 3478))],
             alternate_server: Some(([198, 51, 100, 7], 3478).into()),
             nonce_key: [7; 32],
-            limits: Limits { allocations: ALLOCATIONS, permissions: 4, channels: 4, ..Limits::default() },
+            limits: Limits {
+                allocations: ALLOCATIONS,
+                permissions: 4,
+                permissions_per_user: 6,
+                permissions_in_total: 5,
+                channels: 4,
+                channels_per_user: 3,
+                octets_per_second_of_user: Some(1_000_000),
+                octets_per_second_in_total: Some(1_000_000),
+                ..Limits::default()
+            },
         };
         let mut history = History {
             server: Server::new(settings, Entropy::from_seed([1; 32]), now),
@@ -196,6 +206,7 @@ impl History {
             }
         }
         assert!(self.server.allocations() <= ALLOCATIONS);
+        self.server.check_quotas();
         assert_eq!(self.server.allocations() == 0, self.server.poll_timeout().is_none());
     }
 

@@ -1,115 +1,379 @@
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
+use crate::bandwidth::Bucket;
 use crate::rate::source_prefix;
+use crate::refusal::Refusal;
 use crate::settings::Limits;
 
-/// How many allocations there are, and whose. A share is taken when an allocation is made and given back when it ends.
+/// What users, source prefixes and all clients together have of the relay. A share is taken when an allocation, a permission or
+/// a channel begins, and given back when it ends.
 ///
-/// One for all workers, so that a limit is one limit. No packet takes the lock: only the begin and the end of an
-/// allocation, and a client that moves.
+/// One for all workers, so that a limit is one limit. No packet takes the lock: only what begins and ends, and a client that
+/// moves. Bandwidth is leased without it.
 #[derive(Clone, Debug, Default)]
-pub struct Quotas(Arc<Mutex<Counts>>);
+pub struct Quotas(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    counts: Mutex<Counts>,
+    bandwidth: Bucket,
+    /// The first time that anybody told.
+    start: OnceLock<Instant>,
+}
+
+/// What one allocation has, or many together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    pub allocations: usize,
+    pub permissions: usize,
+    pub channels: usize,
+}
+
+/// Whose limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    User,
+    Prefix,
+    Total,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
-    total: usize,
+    total: Holding,
     /// The key is chosen by clients: SipHash.
-    per_user: HashMap<Box<[u8]>, usize>,
+    of_user: Accounts<Box<[u8]>>,
     /// The key is chosen by clients: SipHash.
-    per_prefix: HashMap<u64, usize>,
+    of_prefix: Accounts<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    holding: Holding,
+    bandwidth: Arc<Bucket>,
+}
+
+/// The accounts of those who have allocations, and of those who had and have used up their bandwidth: coming back must not
+/// fill the bucket.
+#[derive(Debug)]
+struct Accounts<K> {
+    accounts: HashMap<K, Account>,
+    /// When there are so many, those that mean nothing any more are swept out.
+    sweep_at: usize,
+}
+
+impl Holding {
+    pub const ALLOCATION: Holding = Holding { allocations: 1, permissions: 0, channels: 0 };
+
+    pub fn is_nothing(self) -> bool {
+        self == Holding::default()
+    }
+
+    pub fn and(self, other: Holding) -> Holding {
+        Holding {
+            allocations: self.allocations + other.allocations,
+            permissions: self.permissions + other.permissions,
+            channels: self.channels + other.channels,
+        }
+    }
+
+    /// Panics if less is there: then something was given back twice.
+    fn less(self, other: Holding) -> Holding {
+        let less = |here: usize, gone: usize| here.checked_sub(gone).expect("the share was taken");
+        Holding {
+            allocations: less(self.allocations, other.allocations),
+            permissions: less(self.permissions, other.permissions),
+            channels: less(self.channels, other.channels),
+        }
+    }
+
+    /// Whether `more` still fits. What is not asked for may be beyond a limit that was lowered.
+    fn has_room(self, more: Holding, limit: Holding) -> bool {
+        let fits = |here: usize, more: usize, limit: usize| more == 0 || here + more <= limit;
+        fits(self.allocations, more.allocations, limit.allocations)
+            && fits(self.permissions, more.permissions, limit.permissions)
+            && fits(self.channels, more.channels, limit.channels)
+    }
+}
+
+impl From<Exceeded> for Refusal {
+    /// RFC 8656 §7.2: 486 is for what a client tries to have beyond its quota, 508 for what the server has no room for.
+    fn from(exceeded: Exceeded) -> Refusal {
+        match exceeded {
+            Exceeded::User | Exceeded::Prefix => Refusal::AllocationQuotaReached,
+            Exceeded::Total => Refusal::InsufficientCapacity,
+        }
+    }
 }
 
 impl Quotas {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         // Each change is whole before anything in it could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a share, or says that there is none.
-    pub(crate) fn take(&self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
-        self.counts().take(user, source, limits)
+    /// The time of all buckets.
+    pub(crate) fn elapsed_ns(&self, now: Instant) -> u64 {
+        let start = *self.0.start.get_or_init(|| now);
+        u64::try_from(now.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// A share moves to another source, if that may have one more.
-    pub(crate) fn relocate(&self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
-        self.counts().relocate(from, to, limits)
+    /// What all allocations together may relay.
+    pub(crate) fn bandwidth(&self) -> &Bucket {
+        &self.0.bandwidth
     }
 
-    pub(crate) fn give_back(&self, user: &[u8], source: IpAddr) {
-        self.counts().give_back(user, source);
+    /// What all have together.
+    pub(crate) fn total(&self) -> Holding {
+        self.counts().total
     }
-}
 
-impl Counts {
-    fn take(&mut self, user: &[u8], source: IpAddr, limits: &Limits) -> bool {
+    /// Takes the share of one more allocation, and says from which buckets of its user and source it leases.
+    pub(crate) fn admit(
+        &self,
+        user: &[u8],
+        source: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<[Arc<Bucket>; 2], Exceeded> {
+        let now_ns = self.elapsed_ns(now);
+        let counts = &mut *self.counts();
         let prefix = source_prefix(source);
-        let of_user = self.per_user.get(user).copied().unwrap_or(0);
-        let of_prefix = self.per_prefix.get(&prefix).copied().unwrap_or(0);
-        let free = self.total < limits.allocations
-            && of_user < limits.allocations_per_user
-            && of_prefix < limits.allocations_per_prefix;
+        counts.room(user, prefix, Holding::ALLOCATION, limits)?;
+        let user = counts.of_user.open(user.into(), now_ns);
+        let prefix = counts.of_prefix.open(prefix, now_ns);
+        for holding in [&mut counts.total, &mut user.holding, &mut prefix.holding] {
+            *holding = holding.and(Holding::ALLOCATION);
+        }
+        Ok([user.bandwidth.clone(), prefix.bandwidth.clone()])
+    }
+
+    /// Whether an allocation of this user and source may have so much more. It may be different a moment later.
+    pub(crate) fn has_room(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> bool {
+        self.counts().room(user, source_prefix(source), more, limits).is_ok()
+    }
+
+    /// Takes more for an allocation that there is, or says that there is no room.
+    pub(crate) fn take(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> bool {
+        let counts = &mut *self.counts();
+        let prefix = source_prefix(source);
+        let free = counts.room(user, prefix, more, limits).is_ok();
         if free {
-            self.total += 1;
-            *self.per_user.entry(user.into()).or_default() += 1;
-            *self.per_prefix.entry(prefix).or_default() += 1;
+            counts.change(user, prefix, |holding| holding.and(more));
         }
         free
     }
 
-    fn relocate(&mut self, from: IpAddr, to: IpAddr, limits: &Limits) -> bool {
-        let (from, to) = (source_prefix(from), source_prefix(to));
-        if from == to {
-            return true;
+    pub(crate) fn give_back(&self, user: &[u8], source: IpAddr, gone: Holding) {
+        if gone.is_nothing() {
+            return;
         }
-        if self.per_prefix.get(&to).copied().unwrap_or(0) >= limits.allocations_per_prefix {
-            return false;
-        }
-        *self.per_prefix.entry(to).or_default() += 1;
-        self.leave_prefix(from);
-        true
-    }
-
-    fn leave_prefix(&mut self, prefix: u64) {
-        let of_prefix = self.per_prefix.get_mut(&prefix).expect("the share was taken");
-        *of_prefix -= 1;
-        if *of_prefix == 0 {
-            self.per_prefix.remove(&prefix);
-        }
-    }
-
-    fn give_back(&mut self, user: &[u8], source: IpAddr) {
+        let counts = &mut *self.counts();
         let prefix = source_prefix(source);
-        self.total -= 1;
-        let of_user = self.per_user.get_mut(user).expect("the share was taken");
-        *of_user -= 1;
-        if *of_user == 0 {
-            self.per_user.remove(user);
+        counts.change(user, prefix, |holding| holding.less(gone));
+        counts.of_user.close(user);
+        counts.of_prefix.close(&prefix);
+    }
+
+    /// What a client has moves with it to another source, if that may have so much more. Says from which bucket of that
+    /// source it leases.
+    pub(crate) fn relocate(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        what: Holding,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Arc<Bucket>, Exceeded> {
+        let now_ns = self.elapsed_ns(now);
+        let of_prefix = &mut self.counts().of_prefix;
+        let (from, to) = (source_prefix(from), source_prefix(to));
+        if from != to {
+            if !of_prefix.holding(&to).has_room(what, limits.of_prefix()) {
+                return Err(Exceeded::Prefix);
+            }
+            of_prefix.change(&from, |holding| holding.less(what));
+            of_prefix.close(&from);
         }
-        self.leave_prefix(prefix);
+        let account = of_prefix.open(to, now_ns);
+        if from != to {
+            account.holding = account.holding.and(what);
+        }
+        Ok(account.bandwidth.clone())
+    }
+}
+
+impl Counts {
+    fn room(&self, user: &[u8], prefix: u64, more: Holding, limits: &Limits) -> Result<(), Exceeded> {
+        if !self.of_user.holding(user).has_room(more, limits.of_user()) {
+            Err(Exceeded::User)
+        } else if !self.of_prefix.holding(&prefix).has_room(more, limits.of_prefix()) {
+            Err(Exceeded::Prefix)
+        } else if !self.total.has_room(more, limits.in_total()) {
+            Err(Exceeded::Total)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn change(&mut self, user: &[u8], prefix: u64, change: impl Fn(Holding) -> Holding) {
+        self.total = change(self.total);
+        self.of_user.change(user, &change);
+        self.of_prefix.change(&prefix, &change);
+    }
+}
+
+impl<K> Default for Accounts<K> {
+    fn default() -> Accounts<K> {
+        Accounts { accounts: HashMap::new(), sweep_at: SWEEP_MIN }
+    }
+}
+
+const SWEEP_MIN: usize = 64;
+
+impl<K: Hash + Eq> Accounts<K> {
+    fn holding<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Holding
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.accounts.get(key).map(|account| account.holding).unwrap_or_default()
+    }
+
+    fn open(&mut self, key: K, now_ns: u64) -> &mut Account {
+        if self.accounts.len() >= self.sweep_at {
+            self.accounts.retain(|_, account| !account.holding.is_nothing() || !account.bandwidth.is_full(now_ns));
+            self.sweep_at = SWEEP_MIN.max(2 * self.accounts.len());
+        }
+        self.accounts.entry(key).or_default()
+    }
+
+    fn change<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, change: impl Fn(Holding) -> Holding)
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        let account = self.accounts.get_mut(key).expect("the share was taken");
+        account.holding = change(account.holding);
+    }
+
+    /// Forgets an account that has nothing and never used any bandwidth. Others wait for the sweep.
+    fn close<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        let means_nothing = |account: &Account| account.holding.is_nothing() && account.bandwidth.is_untouched();
+        if self.accounts.get(key).is_some_and(means_nothing) {
+            self.accounts.remove(key);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn each_limit_holds_and_nothing_is_left_behind() {
-        let limits = Limits { allocations: 4, allocations_per_user: 2, allocations_per_prefix: 3, ..Limits::default() };
-        let mut quotas = Counts::default();
-        let here: IpAddr = [192, 0, 2, 1].into();
-        let there: IpAddr = [198, 51, 100, 1].into();
-        assert!(quotas.take(b"a", here, &limits) && quotas.take(b"a", here, &limits));
-        assert!(!quotas.take(b"a", there, &limits), "per user");
-        assert!(quotas.take(b"b", here, &limits));
-        assert!(!quotas.take(b"b", [192, 0, 2, 200].into(), &limits), "per /24");
-        assert!(quotas.take(b"b", there, &limits));
-        assert!(!quotas.take(b"c", there, &limits), "in total");
-        for (user, source) in [(b"a", here), (b"a", here), (b"b", here), (b"b", there)] {
-            quotas.give_back(user, source);
+    fn limits() -> Limits {
+        Limits {
+            allocations: 4,
+            allocations_per_user: 2,
+            allocations_per_prefix: 3,
+            permissions_per_user: 4,
+            permissions_per_prefix: 5,
+            permissions_in_total: 6,
+            channels_per_user: 1,
+            channels_per_prefix: 2,
+            channels_in_total: 3,
+            ..Limits::default()
         }
-        assert!(quotas.total == 0 && quotas.per_user.is_empty() && quotas.per_prefix.is_empty());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+
+    #[test]
+    fn each_limit_of_allocations_holds_and_nothing_is_left_behind() {
+        let (quotas, limits, now) = (Quotas::default(), limits(), start());
+        let take = |user: &[u8], source| quotas.admit(user, source, &limits, now).err();
+        assert_eq!([take(b"a", HERE), take(b"a", HERE)], [None, None]);
+        assert_eq!(take(b"a", THERE), Some(Exceeded::User));
+        assert_eq!(take(b"b", HERE), None);
+        assert_eq!(take(b"b", [192, 0, 2, 200].into()), Some(Exceeded::Prefix), "per /24");
+        assert_eq!(take(b"b", THERE), None);
+        assert_eq!(take(b"c", THERE), Some(Exceeded::Total));
+        for (user, source) in [(b"a", HERE), (b"a", HERE), (b"b", HERE), (b"b", THERE)] {
+            quotas.give_back(user, source, Holding::ALLOCATION);
+        }
+        let counts = quotas.counts();
+        assert!(
+            counts.total.is_nothing() && counts.of_user.accounts.is_empty() && counts.of_prefix.accounts.is_empty()
+        );
+    }
+
+    #[test]
+    fn each_limit_of_permissions_and_channels_holds() {
+        let (quotas, limits, now) = (Quotas::default(), limits(), start());
+        for (user, source) in [(b"a", HERE), (b"b", HERE), (b"c", THERE)] {
+            quotas.admit(user, source, &limits, now).unwrap();
+        }
+        let take = |user: &[u8], source, permissions, channels| {
+            let more = Holding { allocations: 0, permissions, channels };
+            let room = quotas.counts().room(user, source_prefix(source), more, &limits).err();
+            assert_eq!(quotas.take(user, source, more, &limits), room.is_none());
+            room
+        };
+        assert_eq!(take(b"a", HERE, 5, 0), Some(Exceeded::User));
+        assert_eq!(take(b"a", HERE, 4, 1), None);
+        assert_eq!(take(b"a", HERE, 0, 1), Some(Exceeded::User));
+        assert_eq!(take(b"b", HERE, 2, 0), Some(Exceeded::Prefix));
+        assert_eq!(take(b"b", HERE, 1, 1), None);
+        assert_eq!(take(b"c", THERE, 2, 0), Some(Exceeded::Total));
+        assert_eq!(take(b"c", THERE, 1, 1), None);
+        assert_eq!(quotas.total(), Holding { allocations: 3, permissions: 6, channels: 3 });
+        quotas.give_back(b"a", HERE, Holding { allocations: 1, permissions: 4, channels: 1 });
+        assert_eq!(take(b"c", THERE, 3, 0), None);
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_refuses_only_what_it_limits() {
+        let (quotas, now) = (Quotas::default(), start());
+        quotas.admit(b"a", HERE, &limits(), now).unwrap();
+        let permissions = |permissions| Holding { permissions, ..Holding::default() };
+        assert!(quotas.take(b"a", HERE, permissions(4), &limits()));
+        let lowered = Limits { permissions_per_user: 2, ..limits() };
+        assert!(!quotas.has_room(b"a", HERE, permissions(1), &lowered));
+        assert!(quotas.has_room(b"a", HERE, Holding { channels: 1, ..Holding::default() }, &lowered));
+    }
+
+    /// Else an allocation and its end, over and over, would be a full bucket each time.
+    #[test]
+    fn who_comes_back_finds_the_bucket_as_it_was_and_is_forgotten_in_the_end() {
+        let (quotas, limits, now) = (Quotas::default(), limits(), start());
+        let [bucket, _] = quotas.admit(b"a", HERE, &limits, now).unwrap();
+        assert!(bucket.take(1000, 1000, quotas.elapsed_ns(now)));
+        quotas.give_back(b"a", HERE, Holding::ALLOCATION);
+        let [again, _] = quotas.admit(b"a", HERE, &limits, now).unwrap();
+        assert!(Arc::ptr_eq(&bucket, &again));
+        quotas.give_back(b"a", HERE, Holding::ALLOCATION);
+        let later = now + Duration::from_secs(2);
+        for user in 0..1000u32 {
+            let user = user.to_be_bytes();
+            let [bucket, _] = quotas.admit(&user, THERE, &limits, later).unwrap();
+            bucket.take(1, 1_000_000, quotas.elapsed_ns(later));
+            quotas.give_back(&user, THERE, Holding::ALLOCATION);
+        }
+        assert_eq!(quotas.counts().of_user.accounts.len(), 1000, "each has just used something");
+        for user in 0..100u32 {
+            quotas.admit(&user.to_le_bytes(), HERE, &Limits::default(), later + Duration::from_secs(1)).unwrap();
+        }
+        assert!(quotas.counts().of_user.accounts.len() < 200);
     }
 }

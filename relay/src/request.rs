@@ -10,10 +10,10 @@ use crate::allocate::Family;
 use crate::allocation::FiveTuple;
 use crate::allocations::Id;
 use crate::credential::{Authenticated, PasswordAlgorithm};
+use crate::quota::Holding;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
-use crate::settings::Limits;
 
 impl Server {
     pub(crate) fn handle_request(&mut self, now: Now, client: FiveTuple, message: &Message<'_>, out: &mut Outbox) {
@@ -112,7 +112,7 @@ impl Server {
         }
         let id = match (id, message.mobility_ticket()) {
             (None, Some(ticket)) if message.method() == Method::REFRESH && !ticket.is_empty() => {
-                self.move_here(reply, who, ticket, out)?
+                self.move_here(now, reply, who, ticket, out)?
             }
             (id, _) => id.ok_or(Refusal::AllocationMismatch)?,
         };
@@ -152,6 +152,7 @@ impl Server {
     /// RFC 8016 §3.2: who shows the last ticket of an allocation of its own has it from now on.
     fn move_here(
         &mut self,
+        now: Now,
         reply: &Reply,
         who: &Authenticated<'_>,
         ticket: &[u8],
@@ -163,17 +164,17 @@ impl Server {
             return Err(Refusal::AllocationMismatch);
         }
         let (former, to) = (allocation.client, reply.client);
-        let quotas = &self.settings.share.quotas;
-        let shares = 1 + usize::from(allocation.sibling.is_some());
-        for moved in 0..shares {
-            if !quotas.relocate(former.remote.ip(), to.remote.ip(), &self.settings.limits) {
-                for _ in 0..moved {
-                    quotas.relocate(to.remote.ip(), former.remote.ip(), &Limits::unlimited());
-                }
-                return Err(Refusal::AllocationQuotaReached);
+        let both = [Some(id), allocation.sibling];
+        let holdings = both.into_iter().flatten().filter_map(|id| Some(self.allocations.get(id)?.holding()));
+        let holding = holdings.fold(Holding::default(), Holding::and);
+        let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
+        let bandwidth = quotas.relocate(former.remote.ip(), to.remote.ip(), holding, limits, now.instant)?;
+        self.allocations.move_client(id, to);
+        for id in both.into_iter().flatten() {
+            if let Some(allocation) = self.allocations.get_mut(id) {
+                allocation.bandwidth.prefix = bandwidth.clone();
             }
         }
-        self.allocations.move_client(id, to);
         for (local, keep) in [(former.local, false), (to.local, true)] {
             if matches!(local, Endpoint::Stream { .. }) {
                 out.order(Order::KeepStream { local, keep });

@@ -10,6 +10,7 @@ use crate::allocations::{Allocations, Id};
 use crate::deadlines::Deadlines;
 use crate::nonce::{Features, Nonces};
 use crate::ports;
+use crate::quota::Holding;
 use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
 use crate::reply::traffic;
@@ -97,8 +98,13 @@ impl Server {
         self.rate.change(settings.limits.rate.clone().divided(settings.share.workers));
         let policy = &settings.peer_policy;
         for allocation in self.allocations.iter_mut() {
-            allocation.permissions.retain(|peer| self.own.contains(&peer) || policy.admits(peer));
-            allocation.channels.retain(|channel| !channel.outside || policy.admits(channel.peer.ip()));
+            let gone = Holding {
+                allocations: 0,
+                permissions: allocation.permissions.retain(|peer| self.own.contains(&peer) || policy.admits(peer)),
+                channels: allocation.channels.retain(|channel| !channel.outside || policy.admits(channel.peer.ip())),
+            };
+            settings.share.quotas.give_back(&allocation.user, allocation.client.remote.ip(), gone);
+            allocation.bandwidth.end_lease();
         }
     }
 
@@ -149,7 +155,8 @@ impl Server {
         let Some(allocation) = self.allocations.remove(id) else {
             return;
         };
-        self.settings.share.quotas.give_back(&allocation.user, allocation.client.remote.ip());
+        let source = allocation.client.remote.ip();
+        self.settings.share.quotas.give_back(&allocation.user, source, allocation.holding());
         let local = allocation.client.local;
         if matches!(local, Endpoint::Stream { .. }) && self.allocations.by_client(&allocation.client).is_none() {
             out.order(Order::KeepStream { local, keep: false });
@@ -161,15 +168,21 @@ impl Server {
         self.prune_deadlines();
     }
 
-    /// Sets the allocation's end, and its deadline if that must come earlier than the one there is.
+    /// Sets the allocation's end.
     pub(crate) fn set_expiry(&mut self, id: Id, expires: Instant) {
-        let Some(allocation) = self.allocations.get_mut(id) else {
-            return;
-        };
-        allocation.expires = expires;
-        if expires < allocation.wake_at {
-            allocation.wake_at = expires;
-            self.deadlines.set(expires, id);
+        if let Some(allocation) = self.allocations.get_mut(id) {
+            allocation.expires = expires;
+            self.wake_by(id, expires);
+        }
+    }
+
+    /// Something of the allocation ends at this time: that becomes its deadline if it comes before the one there is.
+    pub(crate) fn wake_by(&mut self, id: Id, end: Instant) {
+        if let Some(allocation) = self.allocations.get_mut(id)
+            && end < allocation.wake_at
+        {
+            allocation.wake_at = end;
+            self.deadlines.set(end, id);
             self.prune_deadlines();
         }
     }
@@ -191,11 +204,19 @@ impl Server {
             }
             if allocation.expires <= now {
                 self.remove(id, out);
-            } else {
-                allocation.wake_at = allocation.expires;
-                self.deadlines.set(allocation.expires, id);
+                continue;
             }
+            let gone = allocation.prune(now);
+            allocation.wake_at = allocation.next_end();
+            self.settings.share.quotas.give_back(&allocation.user, allocation.client.remote.ip(), gone);
+            self.deadlines.set(allocation.wake_at, id);
         }
+    }
+
+    /// Asserts that the quotas count what there is, if this is the only worker.
+    pub(crate) fn check_quotas(&self) {
+        let holdings = self.allocations.iter().map(|(_, allocation)| allocation.holding());
+        assert_eq!(self.settings.share.quotas.total(), holdings.fold(Holding::default(), Holding::and));
     }
 
     fn handle_client(&mut self, now: Now, datagram: &Datagram<'_>, out: &mut Outbox) {
@@ -312,7 +333,7 @@ impl Node for Server {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.deadlines.next().map(|at| Deadline { at, reason: "an allocation ends" })
+        self.deadlines.next().map(|at| Deadline { at, reason: "something of an allocation ends" })
     }
 }
 

@@ -2,6 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::quota::Holding;
 use crate::{Credentials, PeerPolicy, Quotas};
 
 /// What a relay serves, to whom, and how much of it.
@@ -66,10 +67,20 @@ pub struct Limits {
     pub allocations_per_prefix: usize,
     /// IP addresses per allocation.
     pub permissions: usize,
+    pub permissions_per_user: usize,
+    pub permissions_per_prefix: usize,
+    pub permissions_in_total: usize,
     /// Channels per allocation.
     pub channels: usize,
+    pub channels_per_user: usize,
+    pub channels_per_prefix: usize,
+    pub channels_in_total: usize,
     /// Octets per second of one allocation, both ways together.
     pub octets_per_second: u64,
+    /// The same of all allocations of a user; `None`: no limit.
+    pub octets_per_second_of_user: Option<u64>,
+    pub octets_per_second_of_prefix: Option<u64>,
+    pub octets_per_second_in_total: Option<u64>,
     /// What a client gets that asks for less, or for nothing (RFC 8656 §7.2: 10 minutes).
     pub lifetime_default: Duration,
     /// RFC 8656 §7.2: at most one hour is recommended.
@@ -96,8 +107,17 @@ impl Default for Limits {
             allocations_per_user: 40,
             allocations_per_prefix: 1_000,
             permissions: 64,
+            permissions_per_user: 1_000,
+            permissions_per_prefix: 20_000,
+            permissions_in_total: 200_000,
             channels: 64,
+            channels_per_user: 1_000,
+            channels_per_prefix: 20_000,
+            channels_in_total: 200_000,
             octets_per_second: 125_000_000,
+            octets_per_second_of_user: None,
+            octets_per_second_of_prefix: None,
+            octets_per_second_in_total: None,
             lifetime_default: Duration::from_secs(600),
             lifetime_max: Duration::from_secs(3600),
             nonce_lifetime: Duration::from_secs(3600),
@@ -120,9 +140,28 @@ impl RateLimits {
 }
 
 impl Limits {
-    /// For what is given back.
-    pub(crate) fn unlimited() -> Limits {
-        Limits { allocations_per_prefix: usize::MAX, ..Limits::default() }
+    pub(crate) fn of_user(&self) -> Holding {
+        Holding {
+            allocations: self.allocations_per_user,
+            permissions: self.permissions_per_user,
+            channels: self.channels_per_user,
+        }
+    }
+
+    pub(crate) fn of_prefix(&self) -> Holding {
+        Holding {
+            allocations: self.allocations_per_prefix,
+            permissions: self.permissions_per_prefix,
+            channels: self.channels_per_prefix,
+        }
+    }
+
+    pub(crate) fn in_total(&self) -> Holding {
+        Holding {
+            allocations: self.allocations,
+            permissions: self.permissions_in_total,
+            channels: self.channels_in_total,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use datapath::{Discard, Now, Order, Outbox};
 
 use crate::allocation::RelaySocket;
 use crate::allocations::Id;
+use crate::quota::Holding;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::{Reach, Server};
@@ -71,13 +72,18 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let reach = self.reach_of(&wish).ok_or(Refusal::Forbidden)?;
-        self.has_room(now, id, &wish)?;
+        let missing = self.missing(id, &wish)?;
         if let Wish::Permit { of_sibling, .. } = &wish
             && !of_sibling.iter().all(|peer| self.reach_ip(*peer).is_some())
         {
             return Err(Refusal::Forbidden);
         }
         let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
+        let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
+        let source = allocation.client.remote.ip();
+        if !missing.is_nothing() && !quotas.has_room(&allocation.user, source, missing, limits) {
+            return Err(Refusal::InsufficientCapacity);
+        }
         let held = || Held { reply: reply.clone(), wish: wish.clone() };
         match &mut allocation.socket {
             RelaySocket::Closed if reach == Reach::Outside => {
@@ -139,53 +145,58 @@ impl Server {
         }
     }
 
-    fn has_room(&self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
+    /// What the allocation needs beyond what it has. Everything that has run out was pruned before.
+    fn missing(&self, id: Id, wish: &Wish) -> Result<Holding, Refusal> {
         let allocation = self.allocations.get(id).ok_or(Refusal::AllocationMismatch)?;
         let limits = &self.settings.limits;
-        let peer_ip;
+        let (mut peer_ip, mut channels) = (None::<[IpAddr; 1]>, 0);
         let peers = match wish {
             Wish::Permit { peers, .. } => &peers[..],
             Wish::Bind { number, peer } => {
-                allocation.channels.may_bind(*number, *peer, now.instant, limits.channels)?;
+                channels = allocation.channels.missing(*number, *peer, limits.channels)?;
                 // RFC 8656 §12: a number stands for one peer, whichever family it has.
                 let sibling = allocation.sibling.and_then(|sibling| self.allocations.get(sibling));
                 let other = sibling.and_then(|sibling| sibling.channels.by_number(*number));
-                if other.is_some_and(|channel| channel.is_bound(now.instant)) {
+                if other.is_some() {
                     return Err(Refusal::BadRequest);
                 }
-                peer_ip = [peer.ip()];
-                &peer_ip
+                peer_ip.insert([peer.ip()])
             }
         };
-        match allocation.permissions.has_room(peers, now.instant, limits.permissions) {
-            true => Ok(()),
-            false => Err(Refusal::InsufficientCapacity),
-        }
+        let permissions = allocation.permissions.missing(peers, limits.permissions);
+        let permissions = permissions.ok_or(Refusal::InsufficientCapacity)?;
+        Ok(Holding { allocations: 0, permissions, channels })
     }
 
     /// Installs permissions or binds the channel (RFC 8656 §10.2, §12.2).
     pub(crate) fn fulfil(&mut self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
         // What waited for a socket may find the table full, or the number taken, by now.
-        self.has_room(now, id, wish)?;
-        let max = self.settings.limits.permissions;
+        let missing = self.missing(id, wish)?;
         let outside = self.reach_of(wish).ok_or(Refusal::Forbidden)? == Reach::Outside;
         let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
+        let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
+        let source = allocation.client.remote.ip();
+        if !missing.is_nothing() && !quotas.take(&allocation.user, source, missing, limits) {
+            // RFC 8656 §10.2 and §12.2 have no other code for this: 486 is Allocate's.
+            return Err(Refusal::InsufficientCapacity);
+        }
         let mut permit = |peer: IpAddr| {
-            let until = allocation.permissions.permit(peer, now.instant, max);
-            let until = until.ok_or(Refusal::InsufficientCapacity)?;
+            let until = allocation.permissions.permit(peer, now.instant);
             allocation.channels.permit(peer, until);
-            Ok(until)
+            until
         };
+        // Of both ends the permission's comes first.
+        let mut next_end = None;
         match wish {
-            Wish::Permit { peers, .. } => {
-                for peer in peers {
-                    permit(*peer)?;
-                }
-            }
+            Wish::Permit { peers, .. } => peers.iter().for_each(|peer| next_end = Some(permit(*peer))),
             Wish::Bind { number, peer } => {
-                let until = permit(peer.ip())?;
+                let until = permit(peer.ip());
                 allocation.channels.bind(*number, *peer, outside, now.instant, until);
+                next_end = Some(until);
             }
+        }
+        if let Some(next_end) = next_end {
+            self.wake_by(id, next_end);
         }
         Ok(())
     }

@@ -19,10 +19,6 @@ pub fn of(name: &str) -> Option<&'static str> {
             "cannot be carried over: there is no such switch; close the port in the firewall if it has to be"
         }
         "allow-loopback-peers" | "server-relay" => "cannot be carried over: it is not safe",
-        "bps-capacity" => {
-            "cannot be carried over: the relay has no limit of all allocations together yet; shape the \
-                           traffic outside"
-        }
         "verbose" | "Verbose" => "cannot be carried over: write log = \"debug\" for more, which names addresses",
         "log-file"
         | "syslog"

@@ -7,7 +7,7 @@ fn a_file_for_synapse_becomes_ours() {
     let (toml, notes) = translate(&format!(
         "listening-port=3480\nuse-auth-secret\nstatic-auth-secret={SECRET}\nrealm=turn.a-long-name.example.org\n\
          external-ip=203.0.113.5/10.0.0.5\nno-tcp-relay\ndenied-peer-ip=10.0.0.0-10.255.255.255\n\
-         allowed-peer-ip=10.0.0.1\nuser-quota=12\ntotal-quota=1200\nmax-bps=125000\ncert=/c.pem\npkey=/k.pem\n\
+         allowed-peer-ip=10.0.0.1\nuser-quota=12\ntotal-quota=1200\nmax-bps=125000\nbps-capacity=12500000\ncert=/c.pem\npkey=/k.pem\n\
          static-auth-secret=short\nuser=anna:0xbc807ee29df3c9ff\nuser=bert:long-enough\nperhaps=1\n"
     ));
     let config = config::Config::parse(&toml).unwrap();
@@ -19,12 +19,13 @@ fn a_file_for_synapse_becomes_ours() {
     assert_eq!(relay.users.keys().collect::<Vec<_>>(), ["bert"]);
     let limits = &relay.limits;
     assert_eq!((limits.allocations_per_user, limits.allocations, limits.kilobits_per_second), (12, 1200, 2000));
+    assert_eq!((limits.total_mbps, limits.user_mbps), (200, 0));
     assert_eq!(relay.allowed_peers[0].addr().to_string(), "10.0.0.1");
     assert!(!relay.denied_peers.iter().any(|net| net.contains(&relay.allowed_peers[0].addr())));
     assert!(relay.denied_peers.iter().any(|net| net.contains(&"10.9.9.9".parse::<std::net::IpAddr>().unwrap())));
     let told = notes.join("\n");
     for part in
-        ["2: use-auth-secret", "4: realm: left out", "14: static-auth-secret", "15: user", "17: an unknown option"]
+        ["2: use-auth-secret", "4: realm: left out", "15: static-auth-secret", "16: user", "18: an unknown option"]
     {
         assert!(told.contains(part), "{part} is not in: {told}");
     }

@@ -125,15 +125,16 @@ impl Found {
                 self.allowed.push(range);
                 None
             }
-            "user-quota" | "total-quota" | "max-bps" => {
+            "user-quota" | "total-quota" | "max-bps" | "bps-capacity" => {
                 let Ok(number) = value.parse::<u64>() else { return wrong() };
                 let (key, number) = match line.name {
                     "user-quota" => ("allocations_per_user", number),
                     "total-quota" => ("allocations", number),
                     // Octets each way there, bits both ways together here.
-                    _ => ("kilobits_per_second", number.saturating_mul(16).div_ceil(1000)),
+                    "max-bps" => ("kilobits_per_second", number.saturating_mul(16).div_ceil(1000)),
+                    _ => ("total_mbps", number.saturating_mul(16).div_ceil(1_000_000)),
                 };
-                if number == 0 {
+                if number == 0 && key != "total_mbps" {
                     return Some("0 is no limit there; here the default stays".into());
                 }
                 self.limits.insert(key, number);

@@ -392,7 +392,7 @@ fn bandwidth_is_shared_by_both_ways() {
     assert!((18..=20).contains(&sent), "{sent}");
     let received = (0..20).filter(|_| world.deliver_outside(relayed, crate::world::PEER, &[1; 500]).sent.len() == 1);
     assert!(received.count() <= 2);
-    assert!(world.discarded(Discard::LimitReached) >= 18);
+    assert!(world.discarded(Discard::OverBandwidth) >= 18);
     world.pass(Duration::from_millis(500));
     let later = (0..20).filter(|_| world.deliver_outside(relayed, crate::world::PEER, &[1; 500]).sent.len() == 1);
     assert_eq!(later.count(), 10);

@@ -11,6 +11,7 @@ mod model;
 mod permission;
 mod pitfalls;
 mod probe;
+mod quota;
 mod reload;
 mod security;
 mod workers;

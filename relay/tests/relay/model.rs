@@ -14,15 +14,21 @@ use self::pair::Pair;
 use self::step::{Step, client, step};
 use crate::world::CANDIDATE;
 
+/// Of one allocation.
 const PERMISSIONS: usize = 3;
 const CHANNELS: usize = 2;
-const PER_USER: usize = 1;
+
+/// Allocations, permissions and channels of one user, of one source, and in total.
+const OF_USER: [usize; 3] = [2, 4, 3];
+const OF_SOURCE: [usize; 3] = [2, 4, 3];
+const IN_TOTAL: [usize; 3] = [3, 6, 4];
 
 /// Outside peers, a forbidden one, the candidate, a closed port of ours, and a peer of the other family.
 const PEERS: [&str; 8] =
     ["9.9.9.9:1", "9.9.9.9:2", "9.9.9.8:1", "9.9.9.7:1", "10.0.0.1:1", CANDIDATE, "5.5.5.5:22", "[2600::9]:1"];
 
-const USERS: [&str; 3] = ["1900000000:ann", "1900000001:ann", "1900000000:bea"];
+/// Ann has three clients. The first and the third one of all come from one source, the others from another.
+const USERS: [&str; 4] = ["1900000000:ann", "1900000001:ann", "1900000000:bea", "1900000002:ann"];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]

@@ -196,6 +196,35 @@ fn a_limit_is_one_limit() {
 }
 
 #[test]
+fn permissions_and_bandwidth_are_one_limit_too() {
+    let mut two = Two::with(|settings| {
+        settings.limits.permissions_per_user = 2;
+        settings.limits.octets_per_second_of_user = Some(100_000);
+    });
+    let mut clients = [1000, 1001].map(|port| Client { address: ([7, 7, 7, 7], port).into(), ..Client::bob() });
+    let permit = |two: &mut Two, clients: &mut [Client; 2], at: usize, host: u8| {
+        two.ask(at, &mut clients[at], Method::CREATE_PERMISSION, |writer| {
+            writer.xor_peer_address(([9, 9, 9, host], 1).into());
+        })
+        .error()
+    };
+    let relayed = [0, 1].map(|at| {
+        two.allocate(at, &mut clients[at], |_| ());
+        clients[at].relayed
+    });
+    assert_eq!([0, 1, 0, 1].map(|at| permit(&mut two, &mut clients, at, 9)), [None; 4]);
+    assert_eq!([0, 1].map(|at| permit(&mut two, &mut clients, at, 8)), [Some(508); 2]);
+    let mut passed = [0, 0];
+    for _ in 0..200 {
+        for at in [0, 1] {
+            let peer = ([9, 9, 9, 9], 1).into();
+            passed[at] += two.deliver(at, Endpoint::Relay { address: relayed[at] }, peer, &[7; 1000]).len();
+        }
+    }
+    assert!((97..=100).contains(&(passed[0] + passed[1])) && passed.iter().all(|passed| *passed > 40), "{passed:?}");
+}
+
+#[test]
 fn two_clients_meet_in_memory_and_nobody_else_does() {
     let mut two = Two::with(|_| ());
     let (mut bob, mut carol) = (Client::bob(), Client::rest("1900000000:carol", "8.8.8.1:1"));

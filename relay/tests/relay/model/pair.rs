@@ -8,7 +8,7 @@ use datapath::stun::{Message, Method};
 use super::effect::{Effect, effects};
 use super::reference::{Model, Socket, Wish};
 use super::step::Step;
-use super::{CHANNELS, PEERS, PER_USER, PERMISSIONS, USERS};
+use super::{CHANNELS, IN_TOTAL, OF_SOURCE, OF_USER, PEERS, PERMISSIONS, USERS};
 use crate::client::Client;
 use crate::world::{World, address};
 
@@ -23,13 +23,15 @@ pub struct Pair {
 impl Pair {
     pub fn new() -> Pair {
         let mut world = World::with(|settings| {
-            settings.limits.permissions = PERMISSIONS;
-            settings.limits.channels = CHANNELS;
-            settings.limits.allocations_per_user = PER_USER;
+            let limits = &mut settings.limits;
+            (limits.permissions, limits.channels) = (PERMISSIONS, CHANNELS);
+            [limits.allocations_per_user, limits.permissions_per_user, limits.channels_per_user] = OF_USER;
+            [limits.allocations_per_prefix, limits.permissions_per_prefix, limits.channels_per_prefix] = OF_SOURCE;
+            [limits.allocations, limits.permissions_in_total, limits.channels_in_total] = IN_TOTAL;
             settings.limits.nonce_lifetime = Duration::from_secs(1 << 30);
         });
         let clients = USERS.iter().enumerate().map(|(index, user)| {
-            let mut client = Client::rest(user, &format!("7.7.7.{index}:1"));
+            let mut client = Client::rest(user, &format!("7.7.{}.{index}:1", index % 2));
             client.challenge(&mut world);
             client
         });

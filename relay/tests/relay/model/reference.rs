@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use datapath::stun::Method;
 
 use super::effect::Effect;
-use super::{CHANNELS, PEERS, PER_USER, PERMISSIONS, USERS};
+use super::{CHANNELS, IN_TOTAL, OF_SOURCE, OF_USER, PEERS, PERMISSIONS, USERS};
 use crate::world::{CANDIDATE, address};
 
 #[derive(Clone, Debug)]
@@ -35,6 +35,16 @@ pub struct Allocation {
 pub struct Model {
     pub now: u64,
     pub allocations: BTreeMap<usize, Allocation>,
+}
+
+/// The number of whoever has the same name behind the expiry.
+fn user(client: usize) -> usize {
+    let name = |client: usize| USERS[client].split_once(':').unwrap().1;
+    (0..client).find(|other| name(*other) == name(client)).unwrap_or(client)
+}
+
+fn source(client: usize) -> usize {
+    client % 2
 }
 
 impl Model {
@@ -98,6 +108,37 @@ impl Model {
         if permissions.len() > PERMISSIONS { Err(508) } else { Ok(()) }
     }
 
+    /// Whether all together have room for what this wish adds to what its client has.
+    fn within_quotas(&self, client: usize, wish: &Wish) -> Result<(), u16> {
+        let live = |client: usize| {
+            let allocation = &self.allocations[&client];
+            let permissions = allocation.permissions.iter().filter(|(_, end)| **end > self.now).map(|(ip, _)| *ip);
+            let channels = allocation.channels.iter().filter(|(_, (_, _, end))| *end > self.now).map(|(n, _)| *n);
+            (permissions.collect::<BTreeSet<_>>(), channels.collect::<BTreeSet<_>>())
+        };
+        let (mut permissions, mut channels) = live(client);
+        match wish {
+            Wish::Permit(peers) => permissions.extend(peers.iter().map(SocketAddr::ip)),
+            Wish::Bind(number, peer) => {
+                permissions.insert(peer.ip());
+                channels.insert(*number);
+            }
+        }
+        for (kind, [_, most_permissions, most_channels]) in
+            [(user as fn(usize) -> usize, OF_USER), (source, OF_SOURCE), (|_| 0, IN_TOTAL)]
+        {
+            let others = self.allocations.keys().filter(|other| **other != client && kind(**other) == kind(client));
+            let others: Vec<_> = others.map(|other| live(*other)).collect();
+            let all_permissions =
+                permissions.len() + others.iter().map(|(permissions, _)| permissions.len()).sum::<usize>();
+            let all_channels = channels.len() + others.iter().map(|(_, channels)| channels.len()).sum::<usize>();
+            if all_permissions > most_permissions || all_channels > most_channels {
+                return Err(508);
+            }
+        }
+        Ok(())
+    }
+
     pub fn fulfil(&mut self, client: usize, wish: &Wish) -> Effect {
         let method = if matches!(wish, Wish::Permit(_)) { Method::CREATE_PERMISSION } else { Method::CHANNEL_BIND };
         if let Err(code) = self.has_room(client, wish) {
@@ -111,6 +152,9 @@ impl Model {
             },
             Wish::Permit(_) => false,
         };
+        if let Err(code) = self.within_quotas(client, wish) {
+            return Effect::Refusal { client, code };
+        }
         let now = self.now;
         let allocation = self.allocations.get_mut(&client).unwrap();
         match wish {
@@ -148,7 +192,7 @@ impl Model {
         let Some(outside) = outside else {
             return refused(403);
         };
-        if let Err(code) = self.has_room(client, &wish) {
+        if let Err(code) = self.has_room(client, &wish).and_then(|()| self.within_quotas(client, &wish)) {
             return refused(code);
         }
         let allocation = self.allocations.get_mut(&client).unwrap();
@@ -202,9 +246,13 @@ impl Model {
         if let Some(allocation) = self.allocations.get(&client) {
             return if allocation.transaction == transaction { Ok(()) } else { Err(437) };
         }
-        let user = |client: usize| USERS[client].split_once(':').unwrap().1;
-        if self.allocations.keys().filter(|other| user(**other) == user(client)).count() >= PER_USER {
+        let count =
+            |kind: fn(usize) -> usize| self.allocations.keys().filter(|other| kind(**other) == kind(client)).count();
+        if count(user) >= OF_USER[0] || count(source) >= OF_SOURCE[0] {
             return Err(486);
+        }
+        if self.allocations.len() >= IN_TOTAL[0] {
+            return Err(508);
         }
         let allocation = Allocation {
             // Learned from the answer.

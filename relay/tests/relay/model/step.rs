@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::PEERS;
+use super::{PEERS, USERS};
 
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -40,8 +40,8 @@ pub enum Step {
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
-    // The last three stand for the clients' relayed addresses.
-    let peer = || prop_oneof![4 => 0usize..2, 3 => 0..PEERS.len() + 3];
+    // The last ones stand for the clients' relayed addresses.
+    let peer = || prop_oneof![4 => 0usize..2, 3 => 0..PEERS.len() + USERS.len()];
     let number = || prop_oneof![1 => Just(0x3FFF), 8 => Just(0x4000u16), 3 => Just(0x4001), 1 => Just(0x7FFE)];
     prop_oneof![
         3 => Just(Step::Allocate),
@@ -61,5 +61,5 @@ pub fn step() -> impl Strategy<Value = Step> {
 
 /// Mostly the same one, so that histories go deep.
 pub fn client() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => Just(0), 1 => Just(1), 2 => Just(2)]
+    prop_oneof![4 => Just(0), 1 => Just(1), 2 => Just(2), 1 => Just(3)]
 }
