@@ -21,6 +21,10 @@ const VERY_LONG_QUEUE_US: i64 = 250_000;
 const BURST_QUEUE_US: i64 = 150_000;
 /// A queue below this is drained.
 const DRAINED_US: i64 = 35_000;
+/// What a probe has found to be all is not exceeded by growth for so long.
+const CEILING_US: i64 = 20_000_000;
+/// Sending less than this part of what was carried while a queue stood would drain it.
+const DRAINS: f64 = 0.6;
 /// The part of what the link was seen to carry that is tried after a queue was drained.
 const AFTER_DRAINING: f64 = 0.92;
 
@@ -75,6 +79,10 @@ pub struct Aimd {
     /// Most that arrived while a queue stood.
     drained_bps: Option<f64>,
     stood_since_us: Option<i64>,
+    /// The most of what arrived since then.
+    carried_bps: f64,
+    /// All that the link carried when a probe last met its capacity, and when that was.
+    ceiling: Option<(f64, i64)>,
 }
 
 impl Aimd {
@@ -87,6 +95,8 @@ impl Aimd {
             decreased_us: None,
             drained_bps: None,
             stood_since_us: None,
+            carried_bps: 0.0,
+            ceiling: None,
         }
     }
 
@@ -102,6 +112,20 @@ impl Aimd {
         if self.capacity.bounds_bps().is_some_and(|(_, upper)| bps > upper) {
             self.capacity = LinkCapacity::default();
         }
+    }
+
+    /// A probe has come out as fast as it was sent (`None`), or met the link's capacity.
+    pub fn set_ceiling(&mut self, now_us: i64, bps: Option<f64>) {
+        self.ceiling = bps.map(|bps| (bps, now_us));
+    }
+
+    fn ceiling_bps(&self, now_us: i64) -> Option<f64> {
+        self.ceiling.filter(|(_, at)| now_us - at < CEILING_US).map(|(bps, _)| bps)
+    }
+
+    /// Whether a queue that stands would become shorter at the rate that is sent.
+    pub fn drains_at(&self, sent_bps: f64) -> bool {
+        self.stood_since_us.is_some() && sent_bps < DRAINS * self.carried_bps
     }
 
     /// How long a queue has stood in one piece.
@@ -126,7 +150,11 @@ impl Aimd {
         // What arrives says nothing about a link that is not used: a burst made this queue, and it drains by itself.
         let is_burst = seen.application_limited && seen.queue_us < BURST_QUEUE_US;
         if stands {
-            self.stood_since_us.get_or_insert(now_us);
+            if self.stood_since_us.is_none() {
+                self.stood_since_us = Some(now_us);
+                self.carried_bps = 0.0;
+            }
+            self.carried_bps = self.carried_bps.max(seen.acknowledged_bps.unwrap_or(0.0));
             self.drained_bps = match (self.drained_bps, seen.acknowledged_bps) {
                 (Some(known), Some(acknowledged)) => Some(known * 0.8 + acknowledged * 0.2),
                 (known, acknowledged) => known.or(acknowledged),
@@ -147,14 +175,15 @@ impl Aimd {
             self.state = State::Increase;
         }
         if self.state == State::Increase && !seen.application_limited {
-            self.increase(elapsed, seen);
+            self.increase(now_us, elapsed, seen);
         }
         self.rate = self.rate.clamp(RATE_MIN, RATE_MAX);
     }
 
-    fn increase(&mut self, elapsed: f64, seen: &Observation) {
+    fn increase(&mut self, now_us: i64, elapsed: f64, seen: &Observation) {
         let Some(acknowledged) = seen.acknowledged_bps else { return };
-        let limit = AHEAD * acknowledged + AHEAD_BPS;
+        let ceiling = self.ceiling_bps(now_us).unwrap_or(f64::INFINITY);
+        let limit = (AHEAD * acknowledged + AHEAD_BPS).min(ceiling.max(acknowledged));
         if self.rate >= limit {
             return;
         }
@@ -189,7 +218,10 @@ impl Aimd {
             LONG_QUEUE_US.. => 0.7,
             _ => BETA,
         };
-        let lower = acknowledged * beta;
+        // Where less is sent than the link takes, what arrives says little about it; what a probe has just found says more,
+        // unless the queue says that it is no longer so.
+        let known = self.ceiling_bps(now_us).filter(|_| seen.queue_us < LONG_QUEUE_US).unwrap_or(0.0);
+        let lower = acknowledged.max(known) * beta;
         if lower < self.rate {
             self.rate = lower;
             self.decreased_us = Some(now_us);

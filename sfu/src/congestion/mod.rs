@@ -34,7 +34,7 @@ pub use feedback::FeedbackGenerator;
 pub use loss_and_remb::LossAndRemb;
 pub use loss_based::LossBased;
 pub use pacer::{Pacer, Priority};
-pub use probing::{Burst, Prober};
+pub use probing::{Burst, Found, Prober};
 pub use send_side::{START_BPS, SendSide};
 pub use sent_history::{Acknowledged, SentHistory};
 pub use standing_queue::StandingQueue;

@@ -59,6 +59,15 @@ pub struct Prober {
     started: bool,
 }
 
+/// What feedback about a cluster has shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// What may be sent.
+    pub bps: f64,
+    /// The cluster came out slower than it was sent: this is all that the link carries now.
+    pub is_all: bool,
+}
+
 /// A burst of padding that is due: octets on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Burst {
@@ -166,7 +175,7 @@ impl Prober {
     }
 
     /// Feedback about a packet. Returns what the link carries once a cluster is known.
-    pub fn acknowledge(&mut self, sequence: u64, arrival_us: Option<i64>, estimate_bps: f64) -> Option<f64> {
+    pub fn acknowledge(&mut self, sequence: u64, arrival_us: Option<i64>, estimate_bps: f64) -> Option<Found> {
         let of = |cluster: &&mut Cluster| {
             cluster.first_sequence.is_some_and(|first| (first..=cluster.last_sequence).contains(&sequence))
         };
@@ -184,22 +193,22 @@ impl Prober {
         let found = cluster.result();
         let limit = self.limit();
         match found {
-            Some(found) if found > estimate_bps * 1.1 => self.interval_us = INTERVAL_US,
+            Some(found) if found.bps > estimate_bps * 1.1 => self.interval_us = INTERVAL_US,
             _ => self.interval_us = (self.interval_us * 3 / 2).min(INTERVAL_MAX_US),
         }
-        if let Some(found) = found.filter(|found| *found >= SUCCESS * cluster.rate_bps)
+        if let Some(found) = found.filter(|found| found.bps >= SUCCESS * cluster.rate_bps)
             && self.planned.is_empty()
             && self.awaited.is_empty()
-            && found * WORTH < self.wanted_bps
+            && found.bps * WORTH < self.wanted_bps
         {
-            self.planned.push_back((found * STEP).min(limit));
+            self.planned.push_back((found.bps * STEP).min(limit));
         }
         found
     }
 }
 
 impl Cluster {
-    fn result(&self) -> Option<f64> {
+    fn result(&self) -> Option<Found> {
         let arrived: Vec<(i64, i64, u32)> =
             self.packets.iter().filter_map(|&(sent, arrival, octets)| Some((sent, arrival?, octets))).collect();
         if (arrived.len() as f64) < ARRIVED * self.packets.len() as f64 || arrived.len() < 4 {
@@ -219,11 +228,9 @@ impl Cluster {
         let sent_bps = (octets - last_burst) * 8e6 / (last_sent - first_sent) as f64;
         let received_bps = (arrived_octets - f64::from(first_octets)) * 8e6 / (last_arrival - first_arrival) as f64;
         // What was lost on the way took its part of the link, or was lost before it: what arrives is what counts.
-        Some(if received_bps < SATURATED * sent_bps {
-            BELOW_CAPACITY * received_bps
-        } else {
-            received_bps.min(sent_bps)
-        })
+        let is_all = received_bps < SATURATED * sent_bps;
+        let bps = if is_all { BELOW_CAPACITY * received_bps } else { received_bps.min(sent_bps) };
+        Some(Found { bps, is_all })
     }
 }
 
@@ -253,8 +260,8 @@ mod tests {
             while feedback.front().is_some_and(|(at, ..)| *at <= now) {
                 let (_, sequence, arrival) = feedback.pop_front().unwrap();
                 if let Some(found) = prober.acknowledge(sequence, Some(arrival), estimate) {
-                    results.push(found);
-                    estimate = estimate.max(found);
+                    results.push(found.bps);
+                    estimate = estimate.max(found.bps);
                 }
             }
         }

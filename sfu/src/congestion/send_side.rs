@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::acknowledged_rate::AcknowledgedRate;
 use super::aimd::{self, Aimd, RATE_MIN};
 use super::loss_based::LossBased;
-use super::probing::{Burst, Prober};
+use super::probing::{Burst, Found, Prober};
 use super::sent_history::{Acknowledged, SentHistory};
 use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
@@ -20,6 +20,8 @@ const FEEDBACK_LATE_FACTOR: f64 = 0.6;
 const APPLICATION_LIMITED: f64 = 0.8;
 /// A queue that stands for so long although little is sent is none: the path has become longer.
 const NO_QUEUE_US: i64 = 3_000_000;
+/// A queue that stays as it is for so long, although it would drain at what is sent, is none either.
+const STILL_US: i64 = 700_000;
 /// Loss counts as that of a queue while one of this length stands.
 const QUEUE_STANDS_US: i64 = 100_000;
 /// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
@@ -134,7 +136,7 @@ impl SendSide {
         let SendSide { history, acknowledged, trendline, queue, loss, prober, newest, aimd, .. } = self;
         let queue_stands = queue.queue_us() >= QUEUE_STANDS_US;
         let estimate = aimd.rate_bps();
-        let mut found: Option<f64> = None;
+        let mut found: Option<Found> = None;
         let mut last_sent = None;
         history.acknowledge(us, feedback, |packet| batch.push(packet));
         // What was sent into a silence says nothing about how much a link loses.
@@ -194,15 +196,16 @@ impl SendSide {
             application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
         };
         self.aimd.update(us, &seen);
-        if self.aimd.stood_us(us) > NO_QUEUE_US {
+        let is_still = self.queue.still_for_us() > STILL_US && self.aimd.drains_at(self.sent_bps);
+        if self.aimd.stood_us(us) > NO_QUEUE_US || is_still {
             self.queue.forget_base();
             self.aimd.forgive();
         }
-        if let Some(found) = found
-            && usage != Usage::Over
-            && (found > self.aimd.rate_bps() || self.acknowledged.bps().is_none())
-        {
-            self.aimd.set_rate(us, found);
+        if let Some(found) = found {
+            if usage != Usage::Over && (found.bps > self.aimd.rate_bps() || self.acknowledged.bps().is_none()) {
+                self.aimd.set_rate(us, found.bps);
+            }
+            self.aimd.set_ceiling(us, found.is_all.then_some(found.bps));
         }
     }
 
@@ -269,6 +272,11 @@ impl SendSide {
     /// The queue that stands on the way.
     pub fn queue(&self) -> Duration {
         Duration::from_micros(self.queue.queue_us() as u64)
+    }
+
+    /// From sending a packet to the feedback about it, smoothed.
+    pub fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us.max(0) as u64)
     }
 
     pub fn acknowledged_bps(&self) -> Option<f64> {

@@ -9,6 +9,8 @@ const BASE_US: i64 = 30_000_000;
 const BUCKET_US: i64 = 500_000;
 /// The smallest delay of so long is that of now: single packets that were held up do not count.
 const RECENT_US: i64 = 150_000;
+/// A queue that changes by less than this stands still.
+const STILL_US: i64 = 15_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct StandingQueue {
@@ -16,6 +18,8 @@ pub struct StandingQueue {
     /// first is the smallest.
     base: VecDeque<(i64, i64)>,
     recent: VecDeque<(i64, i64)>,
+    /// Since when, by sending, the queue has not left the surroundings of a length.
+    still: Option<(i64, i64)>,
 }
 
 impl StandingQueue {
@@ -37,6 +41,16 @@ impl StandingQueue {
         while self.recent.front().is_some_and(|(at, _)| *at < sent_us - RECENT_US) {
             self.recent.pop_front();
         }
+        let length = self.queue_us();
+        if self.still.is_none_or(|(_, known)| (length - known).abs() > STILL_US) {
+            self.still = Some((sent_us, length));
+        }
+    }
+
+    /// How long the queue has been as long as it is.
+    pub fn still_for_us(&self) -> i64 {
+        let newest = self.recent.back().map(|(at, _)| *at);
+        newest.zip(self.still).map_or(0, |(now, (since, _))| now - since)
     }
 
     pub fn queue_us(&self) -> i64 {
@@ -56,6 +70,7 @@ impl StandingQueue {
     pub fn clear(&mut self) {
         self.base.clear();
         self.recent.clear();
+        self.still = None;
     }
 }
 
