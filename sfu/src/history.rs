@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::media_packet::MediaPacket;
 
-/// A packet is kept at least this long, within the limits.
-pub const RETAINED: Duration = Duration::from_secs(1);
+/// A packet is kept at least this long, within the limits: over a bad link it may wait for half a second, and be asked for
+/// again after two round trips of as much.
+pub const RETAINED: Duration = Duration::from_secs(2);
 
 const OCTETS_MIN: usize = 16 << 10;
 const SLOTS_MIN: usize = 64;
@@ -209,7 +210,7 @@ mod tests {
             let (packet, payload) = packet(65_536 + index, 120, now + Duration::from_millis(20) * index as u32);
             history.store(&packet, &payload);
         }
-        assert_eq!((history.arena.len(), history.slots.len()), (OCTETS_MIN, SLOTS_MIN));
+        assert_eq!((history.arena.len(), history.slots.len()), (OCTETS_MIN, 2 * SLOTS_MIN));
         let mut history = History::new(100_000);
         for index in 0..10_000u64 {
             let (packet, payload) = packet(65_536 + index, 1200, now);
