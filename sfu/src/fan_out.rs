@@ -151,7 +151,7 @@ fn forward(
     if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
         let MediaPacket { encoding, sequence, .. } = *media;
         let departure = Departure { subscription: key, encoding, sequence, rewrite, is_repair: false };
-        subscriber.wait(subscription.priority, payload.len(), departure, out);
+        subscriber.wait(now, subscription.priority, payload.len(), departure, out);
     } else {
         sent += subscription.send_copy(now, subscriber, &rewrite, extensions, payload, out);
         if !track.is_video() {

@@ -15,6 +15,9 @@ use crate::transport::SrtpError;
 /// A round trip longer than this is a mistake of somebody's clock.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
+/// Transport-wide feedback speaks of packets that came up to so long before it.
+const FEEDBACK_WAITS: Duration = Duration::from_millis(100);
+
 /// An estimate that rises by this at once was proved by a probe; one that falls by that is answered at once.
 const PROVED: f64 = 1.15;
 const FALLEN: f64 = 0.97;
@@ -84,7 +87,10 @@ impl Sfu {
         let before = send_side.target_bps();
         send_side.handle_feedback(now.instant, feedback);
         let after = send_side.target_bps();
-        participant.pacer.set_estimate(after);
+        // It comes many times a second, reports once: where they have not seen a change yet, this has.
+        let by_feedback = send_side.round_trip();
+        participant.round_trip = participant.round_trip.clamp(by_feedback.saturating_sub(FEEDBACK_WAITS), by_feedback);
+        participant.pacer.set_estimate(after.max(participant.chosen_bps as f64));
         if after > before * PROVED {
             participant.steady.prove(now.instant, after as u64);
         }
@@ -136,6 +142,10 @@ impl Sfu {
         for number in lost {
             participant.asked.packets = participant.asked.packets.wrapping_add(1);
             let Some((encoding, sequence)) = subscription.forwarder.source_of(number) else { continue };
+            // What was forwarded before a pause, or before a switch, is of no use any more: a keyframe comes after it.
+            if !subscription.forwarder.is_forwarding(encoding) {
+                continue;
+            }
             let stream = &track.encodings[usize::from(encoding)];
             // What the publisher's link has lost is asked for there already, and goes on when it comes.
             let Some((media, payload)) = stream.history.get(sequence) else { continue };
@@ -149,7 +159,7 @@ impl Sfu {
             } else {
                 let departure =
                     Departure { subscription: sink.subscription, encoding, sequence, rewrite, is_repair: true };
-                participant.wait(Priority::Repair, payload.len(), departure, out);
+                participant.wait(now, Priority::Repair, payload.len(), departure, out);
                 if let Some(at) = participant.pacer.next_departure() {
                     participant.departures_due.schedule(at, Timer::Departures(key), &mut self.deadlines);
                 }

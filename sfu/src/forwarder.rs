@@ -173,6 +173,18 @@ impl Forwarder {
         self.current
     }
 
+    /// Ends the current encoding before the target has begun.
+    pub fn abandon(&mut self) {
+        if self.current != self.target {
+            self.current = None;
+        }
+    }
+
+    /// Whether packets of the encoding go to the subscriber now, or will from the next keyframe on.
+    pub fn is_forwarding(&self, encoding: u8) -> bool {
+        self.current == Some(encoding) || self.target == Some(encoding)
+    }
+
     /// The encoding whose keyframe is awaited.
     pub fn wants_keyframe(&self) -> Option<u8> {
         self.target.filter(|_| self.current != self.target)

@@ -34,8 +34,8 @@ pub struct Departure {
 }
 
 impl Participant {
-    pub fn wait(&mut self, priority: Priority, payload_len: usize, departure: Departure, out: &mut Outbox) {
-        if !self.pacer.push(priority, payload_len + DEPARTURE_OVERHEAD, departure) {
+    pub fn wait(&mut self, now: Now, priority: Priority, payload_len: usize, departure: Departure, out: &mut Outbox) {
+        if !self.pacer.push(now.instant, priority, payload_len + DEPARTURE_OVERHEAD, departure) {
             out.counters.discard(Discard::LimitReached);
         }
     }

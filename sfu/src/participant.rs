@@ -100,6 +100,8 @@ pub struct Participant {
     pub round_trip: Duration,
     /// What the estimate has held for a while.
     pub steady: Steady,
+    /// What was last chosen to be sent takes, in bit/s: it may exceed the estimate a little.
+    pub chosen_bps: u64,
     /// When its videos are next given their encodings.
     pub allocation_due: Instant,
     /// When reports are next due.
@@ -141,6 +143,7 @@ impl Participant {
             requested: RepairRequests::default(),
             round_trip: ROUND_TRIP,
             steady: Steady::default(),
+            chosen_bps: 0,
             allocation_due: now,
             report_due: now,
             measurement_due: now,

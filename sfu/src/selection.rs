@@ -17,6 +17,11 @@ const PROBE_FOR: f64 = 1.2;
 /// for a moment costs a keyframe, which is larger than what it saves.
 const QUEUE_SHORT: Duration = Duration::from_millis(150);
 const LAST_LENIENCE: f64 = 1.5;
+/// An encoding that costs this much of what may be sent is not forwarded until a smaller one begins.
+const ABANDONED: f64 = 1.2;
+/// Copies of audio may exceed the estimate by this while no queue stands: an estimate is careful, and what they repair is
+/// worth more than what they risk.
+const COPIES_LENIENCE: f64 = 1.25;
 /// Loss from which an estimate that audio does not fit into is believed.
 const LOSS_OF_CONGESTION: f64 = 0.05;
 /// Kept for reports and requests to the subscriber, in bit/s.
@@ -114,10 +119,12 @@ impl Sfu {
         self.voices = voices;
         let room = self.room_for_video(now, key, available, audio_bps, &demands);
         congestion::allocate(room, &mut demands);
+        self.pace(key, available, audio_bps, &demands);
         let most = demands.iter().map(|demand| demand.importance).max();
         for (&video, demand) in videos.iter().zip(&demands) {
             let subscription = &mut self.subscriptions[video];
             let track = subscription.track;
+            let is_less = demand.chosen < demand.current;
             subscription.allocated = demand.chosen;
             subscription.priority = if Some(demand.importance) == most { Priority::Stage } else { Priority::Rest };
             // Nothing is sent yet: whatever comes first will do, and the lowest comes first.
@@ -126,6 +133,17 @@ impl Sfu {
             let temporal = demand.chosen.map_or(Choice::WHOLE, |chosen| chosen.temporal);
             subscription.forwarder.set_target((!is_paused).then_some(target));
             subscription.forwarder.set_temporal_max(subscription.wish.temporal_max.min(temporal));
+            if is_less {
+                // Far too large a picture stops at once instead of going on until the smaller one begins.
+                let current = demand.current.map_or(0, |current| demand.cost(current));
+                if current as f64 > available as f64 * ABANDONED {
+                    subscription.forwarder.abandon();
+                }
+                let forwarder = &subscription.forwarder;
+                self.participants[key]
+                    .pacer
+                    .retain(|departure| departure.subscription != video || forwarder.is_forwarding(departure.encoding));
+            }
             if let Some(encoding) = subscription.forwarder.wants_keyframe() {
                 self.request_keyframe(now, track, encoding, out);
             }
@@ -144,10 +162,10 @@ impl Sfu {
         2 * shown.min(2) + u8::from(speaks)
     }
 
-    /// What may be sent now, in bit/s. The estimate is told what to look for, and the pacer what it may let go.
+    /// What may be sent now, in bit/s. The estimate is told what to look for.
     fn consider_link(&mut self, now: Now, key: usize, voices: &[Voice], demands: &[VideoDemand]) -> u64 {
         let participant = &mut self.participants[key];
-        let copies = participant.audio_repair.copies() as u64;
+        let copies = participant.audio_repair.wanted() as u64;
         let audio_bps = voices.iter().map(|voice| voice.cost_bps).sum::<u64>() * (1 + copies);
         let video_bps: u64 = demands.iter().map(VideoDemand::wanted_bps).sum();
         participant.wanted = Need { audio_bps, video_bps };
@@ -155,10 +173,18 @@ impl Sfu {
         let limit = participant.limit_bps();
         let wanted = ((video_bps as f64 * PROBE_FOR) as u64).saturating_add(audio_bps).min(limit);
         participant.estimate.handle_timeout(now.instant, if is_audio_alone { 0 } else { wanted });
-        let available = participant.estimate.available_bps().min(limit);
+        participant.estimate.available_bps().min(limit)
+    }
+
+    /// The pacer lets go what is estimated, and what was chosen beyond that on purpose.
+    fn pace(&mut self, key: usize, available: u64, audio_bps: u64, demands: &[VideoDemand]) {
+        let participant = &mut self.participants[key];
+        let copies = participant.audio_repair.wanted() as u64;
+        let videos: u64 = demands.iter().map(|demand| demand.chosen.map_or(0, |chosen| demand.cost(chosen))).sum();
+        participant.chosen_bps = audio_bps * (1 + copies) + videos + RTCP_BPS;
         let is_paced = participant.estimate.is_exact();
-        participant.pacer.set_estimate(if is_paced { available as f64 } else { f64::INFINITY });
-        available
+        let paced = available.max(participant.chosen_bps) as f64;
+        participant.pacer.set_estimate(if is_paced { paced } else { f64::INFINITY });
     }
 
     /// Lets the subscriber hear whom its link has room for: most often everybody. Returns what they take, without copies.
@@ -200,9 +226,11 @@ impl Sfu {
         let is_paced = participant.estimate.is_exact();
         participant.steady.take(now.instant, available);
         let loss = participant.estimate.loss().unwrap_or(0.0);
-        let fits = (available / audio_bps.max(1)).saturating_sub(1).min(2) as usize;
-        participant.audio_repair.update(now.instant, loss, participant.estimate.queue(), fits);
-        let audio = audio_bps * (1 + participant.audio_repair.copies() as u64) + if is_paced { RTCP_BPS } else { 0 };
+        let queue = participant.estimate.queue();
+        let lenience = if queue < QUEUE_SHORT { COPIES_LENIENCE } else { 1.0 };
+        let budget = available as f64 * lenience / audio_bps.max(1) as f64 - 1.0;
+        participant.audio_repair.update(now.instant, loss, queue, budget);
+        let audio = audio_bps * (1 + participant.audio_repair.wanted() as u64) + if is_paced { RTCP_BPS } else { 0 };
         // What is lost is sent again.
         let left = |bps: u64| {
             if bps == u64::MAX { bps } else { (bps.saturating_sub(audio) as f64 * (1.0 - loss)) as u64 }

@@ -12,7 +12,7 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(
 /// Loss from which one copy is sent, and two.
 const ON: [f64; 2] = [0.025, 0.15];
 /// Loss below which that ends.
-const OFF: [f64; 2] = [0.01, 0.11];
+const OFF: [f64; 2] = [0.01, 0.13];
 /// The first copy ends when the loss has been low for so long, and the second, which takes from the video.
 const HOLD: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(2)];
 /// No copies into a queue of this length.
@@ -25,13 +25,20 @@ struct Copy {
     due: Instant,
     /// Of [`DELAYS`]: which one this is.
     number: usize,
+    /// How many there are of its packet.
+    of: usize,
     sent: Instant,
     packet: Vec<u8>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct AudioRepair {
-    copies: usize,
+    /// Copies that the loss calls for.
+    wanted: usize,
+    /// Copies of a packet that there is room for, in the mean.
+    share: f64,
+    /// What of the share was not used by the packets before.
+    credit: f64,
     low_since: Option<Instant>,
     is_suppressed: bool,
     waiting: VecDeque<Copy>,
@@ -40,41 +47,56 @@ pub struct AudioRepair {
 }
 
 impl AudioRepair {
-    /// The part of the packets that is lost at first, the queue that stands on the way, and how many copies the budget
-    /// allows.
-    pub fn update(&mut self, now: Instant, loss: f64, queue: Duration, copies_max: usize) {
+    /// The part of the packets that is lost at first, the queue that stands on the way, and how many copies of each
+    /// packet the budget allows: half of one is a copy of every other packet.
+    pub fn update(&mut self, now: Instant, loss: f64, queue: Duration, budget: f64) {
         let wanted = ON.iter().filter(|on| loss >= **on).count();
-        let kept = OFF.iter().filter(|off| loss >= **off).count().min(self.copies);
-        if self.copies == 0 || wanted >= self.copies || kept >= self.copies {
-            self.copies = self.copies.max(wanted);
+        let kept = OFF.iter().filter(|off| loss >= **off).count().min(self.wanted);
+        if self.wanted == 0 || wanted >= self.wanted || kept >= self.wanted {
+            self.wanted = self.wanted.max(wanted);
             self.low_since = None;
-        } else if now.saturating_duration_since(*self.low_since.get_or_insert(now)) >= HOLD[self.copies - 1] {
-            self.copies = wanted.max(kept);
+        } else if now.saturating_duration_since(*self.low_since.get_or_insert(now)) >= HOLD[self.wanted - 1] {
+            self.wanted = wanted.max(kept);
             self.low_since = None;
         }
         self.is_suppressed = queue > QUEUE_MAX;
         if self.is_suppressed {
             // What a full queue drops is no property of the link.
-            self.copies = self.copies.min(1);
+            self.wanted = self.wanted.min(1);
         }
-        self.copies = self.copies.min(copies_max);
+        self.share = budget.clamp(0.0, self.wanted as f64);
     }
 
-    /// Copies of each packet that are sent now.
+    /// Copies of each packet that are to be left room for.
+    pub fn wanted(&self) -> usize {
+        if self.is_suppressed { 0 } else { self.wanted }
+    }
+
+    /// Copies of each packet that are sent now, at most.
     pub fn copies(&self) -> usize {
-        if self.is_suppressed { 0 } else { self.copies }
+        if self.is_suppressed { 0 } else { self.share.ceil() as usize }
     }
 
     /// Keeps a packet that leaves now, as it is on the wire. Returns when to look again.
     pub fn keep(&mut self, now: Instant, packet: &[u8]) -> Option<Instant> {
-        if self.copies() == 0 || self.waiting.len() >= WAITING_MAX {
+        if self.copies() == 0 {
             return None;
         }
-        let mut memory = self.spare.pop().unwrap_or_default();
-        memory.clear();
-        memory.extend_from_slice(packet);
-        self.waiting.push_back(Copy { due: now + DELAYS[0], number: 0, sent: now, packet: memory });
+        self.credit = (self.credit + self.share).min(DELAYS.len() as f64);
+        let of = self.credit as usize;
+        self.credit -= of as f64;
+        if of > 0 && self.waiting.len() < WAITING_MAX {
+            let mut memory = self.spare.pop().unwrap_or_default();
+            memory.clear();
+            memory.extend_from_slice(packet);
+            self.wait(Copy { due: now + DELAYS[0], number: 0, of, sent: now, packet: memory });
+        }
         self.next_copy()
+    }
+
+    fn wait(&mut self, copy: Copy) {
+        let at = self.waiting.partition_point(|other| other.due <= copy.due);
+        self.waiting.insert(at, copy);
     }
 
     /// When the next copy is due.
@@ -86,14 +108,13 @@ impl AudioRepair {
     pub fn poll(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
         while self.next_copy().is_some_and(|due| due <= now) {
             let Some(mut copy) = self.waiting.pop_front() else { return };
-            if !self.is_suppressed && self.copies > 0 {
+            if !self.is_suppressed && self.wanted > 0 {
                 send(&copy.packet);
             }
             copy.number += 1;
-            if copy.number < self.copies {
+            if copy.number < copy.of.min(self.wanted) {
                 copy.due = copy.sent + DELAYS[copy.number];
-                let at = self.waiting.partition_point(|other| other.due <= copy.due);
-                self.waiting.insert(at, copy);
+                self.wait(copy);
             } else if self.spare.len() < WAITING_MAX {
                 self.spare.push(copy.packet);
             }
@@ -113,7 +134,7 @@ mod tests {
         let now = start();
         let mut repair = AudioRepair::default();
         let mut at = |second: u32, loss, queue| {
-            repair.update(now + Duration::from_secs(1) * second, loss, queue * MS, 2);
+            repair.update(now + Duration::from_secs(1) * second, loss, queue * MS, 2.0);
             repair.copies()
         };
         assert_eq!(at(0, 0.02, 0), 0);
@@ -136,7 +157,7 @@ mod tests {
         let now = start();
         let mut repair = AudioRepair::default();
         assert_eq!(repair.keep(now, &[1]), None);
-        repair.update(now, 0.2, Duration::ZERO, 2);
+        repair.update(now, 0.2, Duration::ZERO, 2.0);
         assert_eq!(repair.keep(now, &[1, 2]), Some(now + 60 * MS));
         repair.keep(now + 20 * MS, &[3]);
         let mut sent = Vec::new();
@@ -144,5 +165,21 @@ mod tests {
             repair.poll(at, |packet| sent.push(((at - now).as_millis(), packet.to_vec())));
         }
         assert_eq!(sent, [(60, vec![1, 2]), (80, vec![3]), (100, vec![1, 2]), (120, vec![3])]);
+    }
+
+    #[test]
+    fn half_a_copy_is_one_of_every_other_packet() {
+        let now = start();
+        let mut repair = AudioRepair::default();
+        repair.update(now, 0.1, Duration::ZERO, 0.5);
+        assert_eq!((repair.wanted(), repair.copies()), (1, 1));
+        for index in 0..50 {
+            repair.keep(now + 20 * MS * index, &[index as u8]);
+        }
+        let mut sent = Vec::new();
+        repair.poll(now + 2000 * MS, |packet| sent.push(packet[0]));
+        assert_eq!(sent, (0..50).filter(|index| index % 2 == 1).collect::<Vec<u8>>());
+        repair.update(now, 0.1, Duration::ZERO, -1.0);
+        assert_eq!((repair.wanted(), repair.copies()), (1, 0), "room is left for it, and there is none");
     }
 }

@@ -27,6 +27,8 @@ const PARTS: [f64; 7] = [1.0, 0.9, 0.8, 0.65, 0.5, 0.3, 0.12];
 /// of what is sent.
 const GROWTH: f64 = 1.03;
 const BEYOND: f64 = 2.0;
+/// What is lost while a queue stands says less about what the link loses of its own: it counts for this part.
+const WEIGHT_QUEUE: f64 = 0.3;
 /// Less loss than this is none.
 const NOISE: f64 = 0.02;
 
@@ -69,7 +71,7 @@ impl LossBased {
             lost: f64::from(self.lost),
             packets: f64::from(self.packets),
         };
-        let weight = (newest.packets / 100.0).clamp(0.08, 0.4);
+        let weight = (newest.packets / 250.0).clamp(0.04, 0.2) * if queue_stands { WEIGHT_QUEUE } else { 1.0 };
         self.loss += (newest.lost / newest.packets - self.loss) * weight;
         self.observations.push_front(newest);
         self.observations.truncate(OBSERVATIONS);

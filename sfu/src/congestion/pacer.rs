@@ -16,8 +16,11 @@ const FACTOR: f64 = 2.5;
 const FACTOR_LOW: f64 = 1.1;
 const LOW_BPS: f64 = 400_000.0;
 const HIGH_BPS: f64 = 2_000_000.0;
-/// Nothing waits longer than this: the bucket leaks faster instead.
-const WAIT_MAX: f64 = 0.3;
+/// What waits is to be gone after this: else the bucket leaks faster, within what a link bears for a moment.
+const WAIT_GOAL: f64 = 0.3;
+const HASTE_MAX: f64 = 1.5;
+/// What has waited for so long does not leave any more: it would come too late, and at the cost of what comes after it.
+const WAIT_MAX: Duration = Duration::from_millis(1_000);
 const WAITING_MAX: usize = 2_000;
 
 /// What goes first. Audio does not wait at all.
@@ -33,6 +36,7 @@ pub enum Priority {
 struct Waiting<T> {
     item: T,
     octets: usize,
+    since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +69,7 @@ impl<T> Pacer<T> {
 
     /// Octets per second that leak now.
     fn leak(&self) -> f64 {
-        self.rate.max(self.octets as f64 / WAIT_MAX)
+        self.rate.max((self.octets as f64 / WAIT_GOAL).min(self.rate * HASTE_MAX))
     }
 
     fn advance(&mut self, now: Instant) {
@@ -99,13 +103,13 @@ impl<T> Pacer<T> {
     }
 
     /// False when too much waits already.
-    pub fn push(&mut self, priority: Priority, octets: usize, item: T) -> bool {
+    pub fn push(&mut self, now: Instant, priority: Priority, octets: usize, item: T) -> bool {
         let queue = &mut self.queues[priority as usize];
         if queue.len() >= WAITING_MAX {
             return false;
         }
         self.octets += octets;
-        queue.push_back(Waiting { item, octets });
+        queue.push_back(Waiting { item, octets, since: now });
         true
     }
 
@@ -115,10 +119,16 @@ impl<T> Pacer<T> {
         if self.rate.is_finite() && self.level > self.depth() / 2.0 {
             return None;
         }
-        let waiting = self.queues.iter_mut().find_map(VecDeque::pop_front)?;
-        self.octets -= waiting.octets;
-        self.level += waiting.octets as f64;
-        Some(waiting.item)
+        for queue in &mut self.queues {
+            while let Some(waiting) = queue.pop_front() {
+                self.octets -= waiting.octets;
+                if now.saturating_duration_since(waiting.since) < WAIT_MAX {
+                    self.level += waiting.octets as f64;
+                    return Some(waiting.item);
+                }
+            }
+        }
+        None
     }
 
     /// When something of what waits may leave.
@@ -192,10 +202,10 @@ mod tests {
         let now = start();
         while pacer.admits(now, 500) {}
         for item in 0..4 {
-            assert!(pacer.push(Priority::Rest, 500, item));
+            assert!(pacer.push(now, Priority::Rest, 500, item));
         }
-        pacer.push(Priority::Stage, 500, 10);
-        pacer.push(Priority::Repair, 500, 20);
+        pacer.push(now, Priority::Stage, 500, 10);
+        pacer.push(now, Priority::Repair, 500, 20);
         let left = departures(&mut pacer, now);
         assert_eq!(left.iter().map(|(_, item)| *item).collect::<Vec<_>>(), [20, 10, 0, 1, 2, 3]);
         // 3000 octets at 220 kbit/s.
@@ -210,11 +220,13 @@ mod tests {
         let now = start();
         assert!(pacer.admits(now, 1200));
         for item in 0..100 {
-            pacer.push(Priority::Rest, 1200, item);
+            pacer.push(now, Priority::Rest, 1200, item);
         }
         let left = departures(&mut pacer, now);
-        assert!(left[99].0 < 2_000, "{:?}", left[99]);
-        pacer.push(Priority::Rest, 1200, 7);
+        assert!(left.last().is_some_and(|(at, _)| *at <= 1_000), "{left:?}");
+        assert!((15..30).contains(&left.len()), "150 kbit/s for a second: {left:?}");
+        assert_eq!(pacer.waiting_octets(), 0);
+        pacer.push(now, Priority::Rest, 1200, 7);
         pacer.retain(|item| *item != 7);
         assert_eq!(pacer.next_departure(), None);
     }
