@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use datapath::Discard;
-use datapath::stun::{Class, Method, TransactionId, Writer};
+use datapath::stun::{AttributeType, Class, Method, TransactionId, Writer};
 
 use crate::client::{Client, assert_error, assert_success, parse};
 use crate::world::{World, address};
@@ -100,6 +100,17 @@ fn the_relay_is_a_poor_amplifier() {
     assert!(octets(Method::REFRESH) <= 92);
     assert_eq!(octets(Method(0x00B)), 0, "a method that is not ours");
     assert_eq!(octets(Method(0xFFF)), 0);
+    // The one answer that grows with the request: it names what nobody understands, up to a limit.
+    for count in 1..40 {
+        let mut request = [0; 200];
+        let mut writer = Writer::new(&mut request, Class::Request, Method::BINDING, TransactionId::default());
+        (0..count).for_each(|kind| _ = writer.attribute(AttributeType(0x7F00 + kind), &[]));
+        let length = writer.finish().unwrap();
+        let turn = client.send(&mut world, &request[..length]);
+        assert_error(&turn, 420);
+        let answered = turn.only().payload.len();
+        assert!(answered <= 48 && 2 * answered <= 3 * length, "{answered} for {length}");
+    }
 }
 
 #[test]

@@ -6,21 +6,27 @@
 //! 3. IPv4 inside of IPv6: the same, and `peer_policy`'s property test.
 //! 4. Ranges compared per octet: `peer_policy`'s `a_prefix_is_compared_bit_by_bit`.
 //! 5. Checks at some entries only: `every_entry_asks_the_policy` here.
-//! 6. Amplification before authentication: `attack::the_relay_is_a_poor_amplifier`, `attack::a_source_prefix_gets_only_so_many_answers`.
+//! 6. Amplification before authentication: `attack::the_relay_is_a_poor_amplifier`,
+//!    `attack::a_source_prefix_gets_only_so_many_answers`.
 //! 7. State before proof of address: `a_hundred_thousand_spoofed_sources` here.
 //! 8. DTLS state before a cookie: `a_client_hello_is_nobody_s` here; the relay serves no DTLS.
 //! 9. Predictable nonces and ports: `nothing_is_predictable` here.
 //! 10. Attributes behind the seal: `attack::a_peer_smuggled_in_behind_the_seal_is_not_seen`.
 //! 11. Comparison that takes longer for better guesses, secrets in logs: `secrets_are_not_shown` here; `aws_lc_rs` compares.
 //! 12. Lengths that lie, padding that tells: `attack::garbage`, `padding_tells_nothing` here, the fuzz targets.
-//! 13. Evaded quotas: `allocate::quotas`, `mobility::moving_evades_no_quota`, `a_reserved_port_is_no_second_share` here.
-//! 14. Floods of permissions and channels: `floods_end_at_the_limits` here.
+//! 13. Evaded quotas: `allocate::quotas`, `mobility::moving_evades_no_quota`, all of `quota` (`coming_back_fills_no_bucket`),
+//!     `a_reserved_port_is_no_second_share` and `what_may_come_back_counts_as_long_as_it_lives` here.
+//! 14. Floods of permissions and channels: `floods_end_at_the_limits`, `what_waits_for_a_socket_is_bounded` here,
+//!     `quota::permissions_of_a_user_of_a_source_and_in_total`, `quota::channels_of_a_user_of_a_source_and_in_total`.
 //! 15. CONNECT as a port scanner: `tcp_allocations_are_not_to_be_had` here.
 //! 16. Stolen mobility tickets: `mobility::a_ticket_is_worth_nothing_to_another_user`.
 //! 17. Injection through names: `a_name_is_octets_and_nothing_more` here; there is no database and no telnet.
 //! 18. Metrics through the relay: `attack::send_asks_the_policy_too`; labels are enumerations (`datapath::counters`).
 //! 19. Loops, answers to answers: `attack::responses_and_foreign_indications_are_never_answered`, `turn_inside_of_turn` here.
-//! 20. Nonces and realms nobody checks: `allocate::a_nonce_belongs_to_one_address`, `allocate::a_stale_nonce_is_replaced`.
+//! 20. Nonces and realms nobody checks: `allocate::a_nonce_belongs_to_one_address`, `allocate::a_stale_nonce_is_replaced`;
+//!     FINGERPRINT: `allocate::a_fingerprint_is_checked_and_given_back`; retransmissions:
+//!     `allocate::a_retransmitted_allocate_gets_the_same_answer`; lifetimes without end:
+//!     `allocate::lifetimes_are_kept_within_bounds`.
 //! 21. Credentials that never end: `allocate::unless_expiry_is_strict`, `allocate::a_revoked_user_has_nothing_left`.
 //! 22. The server's own trusted address as the source: `every_address_of_this_host` here: a relayed address may be one that
 //!     nothing trusts, and reaches no other address of this host.
@@ -28,7 +34,7 @@
 use std::time::Duration;
 
 use datapath::stun::{AttributeType, Class, Method, TransactionId, Writer};
-use datapath::{Discard, Node};
+use datapath::{Discard, Endpoint, Node, SocketEvent};
 use relay::{Credentials, PeerPolicy};
 
 use crate::client::{Client, assert_error, assert_success, parse};
@@ -45,6 +51,19 @@ fn every_address_of_this_host() {
     }
     assert_success(&bob.permit(&mut world, "5.5.5.5:1"));
     assert!(bob.send_data(&mut world, "5.5.5.5:8448", b"x").is_silent());
+    // The same written as IPv6: mapped, compatible, NAT64, 6to4 and Teredo.
+    let mut v6 = Client::named("bob", "builder", "7.7.7.7:1001");
+    v6.challenge(&mut world);
+    let turn = v6.ask(&mut world, Method::ALLOCATE, |writer| {
+        writer.requested_transport(17).requested_address_family(2);
+    });
+    v6.accept_allocation(&turn);
+    for own in ["::ffff:1.2.3.4", "::1.2.3.4", "64:ff9b::1.2.3.4", "2002:102:304::1", "2001::fefd:fcfb"] {
+        let peer = format!("[{own}]:22");
+        assert_error(&v6.permit(&mut world, &peer), 403);
+        assert_error(&v6.bind(&mut world, 0x4000, &peer), 403);
+        assert!(v6.send_data(&mut world, &peer, b"x").is_silent(), "{peer}");
+    }
 }
 
 #[test]
@@ -179,6 +198,38 @@ fn a_reserved_port_is_no_second_share() {
         bob.accept_allocation(&turn);
         world.pass(Duration::from_secs(1));
     }
+}
+
+/// A connection breaks, and its allocation waits for whoever has the ticket: each takes its share until it ends.
+#[test]
+fn what_may_come_back_counts_as_long_as_it_lives() {
+    let mut world = World::with(|settings| settings.limits.allocations_per_user = 2);
+    let begin = |world: &mut World, id| {
+        let local = Endpoint::Stream { id, ip: [5, 5, 5, 5].into() };
+        let mut bob = Client { local, ..Client::bob() };
+        bob.challenge(world);
+        let turn = bob.ask(world, Method::ALLOCATE, |writer| {
+            writer.requested_transport(17).mobility_ticket(&[]);
+        });
+        world.event(SocketEvent::StreamClosed { local, remote: bob.address });
+        parse(turn.only()).error_code().map(|code| code.0)
+    };
+    assert_eq!([1, 2, 3, 4].map(|id| begin(&mut world, id)), [None, None, Some(486), Some(486)]);
+    world.pass(Duration::from_secs(600));
+    assert_eq!(begin(&mut world, 5), None);
+}
+
+/// Before the kernel has answered whether the relay socket is there.
+#[test]
+fn what_waits_for_a_socket_is_bounded() {
+    let mut world = World::new();
+    let mut bob = Client::bob().allocated(&mut world);
+    assert_eq!(bob.permit(&mut world, PEER).opens(), bob.relayed);
+    for _ in 0..1000 {
+        assert!(bob.permit(&mut world, PEER).is_silent());
+    }
+    assert_eq!(world.discarded(Discard::LimitReached), 1001 - 64);
+    assert_eq!(world.opened(bob.relayed).sent.len(), 64);
 }
 
 #[test]
