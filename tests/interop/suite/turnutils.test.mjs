@@ -40,6 +40,8 @@ const missing = spawnSync('which', ['turnutils_uclient']).status === 0 ? false :
 const lacksTshark = spawnSync('which', ['tshark']).status === 0 ? false : 'apt-get install tshark';
 
 describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () => {
+  /** A peer that one test puts behind a narrow path. */
+  const narrow = '127.0.0.2';
   const folder = mkdtempSync(join(tmpdir(), 'hausruf-turn-'));
   const running = [];
 
@@ -53,6 +55,11 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     const { stdout } = spawnSync('ip', inside('curl', '-s', 'http://127.0.0.1:7880/metrics'), { encoding: 'utf8' });
     const line = stdout.split('\n').find((line) => line.startsWith(`${name}{`) && line.includes(`worker="${worker}"`) || line.startsWith(`${name} `));
     return line === undefined ? undefined : Number(line.split(' ').at(-1));
+  };
+
+  const discarded = (reason) => {
+    const { stdout } = spawnSync('ip', inside('curl', '-s', 'http://127.0.0.1:7880/metrics'), { encoding: 'utf8' });
+    return Number(stdout.match(new RegExp(`discards_total\\{reason="${reason}",worker="0"\\} (\\d+)`))?.[1]);
   };
 
   /** Runs `act` beside a server that lets its clients reach these prefixes. */
@@ -84,6 +91,26 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     assert.match(output, /Total lost packets 0 /, output);
   };
 
+  /** What Wireshark sees on the loopback device of this space while `act` runs: the frames that a display filter shows. */
+  const captured = async (filter, act) => {
+    const capture = join(folder, 'turn.pcapng');
+    const sniffer = spawn('ip', inside('tshark', '-q', '-i', 'lo', '-f', filter, '-w', capture), { stdio: ['ignore', 'ignore', 'pipe'] });
+    const ended = new Promise((resolve) => sniffer.once('exit', resolve));
+    let said = '';
+    sniffer.stderr.on('data', (text) => {
+      said += text;
+    });
+    await until('the capture begins', () => said.includes('Capturing on'));
+    await act();
+    sniffer.kill('SIGINT');
+    await ended;
+    return (shown) => {
+      const { status, stdout, stderr } = spawnSync('tshark', ['-r', capture, '-Y', shown], { encoding: 'utf8', maxBuffer: 64 << 20 });
+      assert.equal(status, 0, stderr);
+      return stdout.split('\n').filter(Boolean);
+    };
+  };
+
   before(() => {
     const made = spawnSync('openssl', [
       ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
@@ -92,7 +119,7 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     assert.equal(made.status, 0);
     ip('netns', 'add', SPACE);
     ip('-n', SPACE, 'link', 'set', 'lo', 'up');
-    start('turnutils_peer', '-L', '127.0.0.1', '-L', '::1', '-p', `${PEER_PORT}`);
+    start('turnutils_peer', '-L', '127.0.0.1', '-L', narrow, '-L', '::1', '-p', `${PEER_PORT}`);
   });
 
   after(() => {
@@ -122,32 +149,36 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
   });
 
   test('Wireshark finds nothing malformed in what passes', { skip: lacksTshark }, async () => {
-    const capture = join(folder, 'turn.pcapng');
-    const sniffer = spawn('ip', inside('tshark', '-q', '-i', 'lo', '-f', 'port 3478', '-w', capture), { stdio: ['ignore', 'ignore', 'pipe'] });
-    const ended = new Promise((resolve) => sniffer.once('exit', resolve));
-    let said = '';
-    sniffer.stderr.on('data', (text) => {
-      said += text;
+    const frames = await captured('port 3478', async () => {
+      await serving(['127.0.0.1'], async () => {
+        assertComplete(exchange('127.0.0.1', '-s'));
+        assertComplete(exchange('127.0.0.1'));
+        assertComplete(exchange('127.0.0.1', '-t'));
+        const guessed = uclient('127.0.0.1', '-c', '-u', 'alice', '-w', 'guessed', '-e', '127.0.0.1', '-r', `${PEER_PORT}`);
+        assert.doesNotMatch(guessed, /tot_recv_msgs=[1-9]/, guessed);
+      });
     });
-    await until('the capture begins', () => said.includes('Capturing on'));
-    await serving(['127.0.0.1'], async () => {
-      assertComplete(exchange('127.0.0.1', '-s'));
-      assertComplete(exchange('127.0.0.1'));
-      assertComplete(exchange('127.0.0.1', '-t'));
-      const guessed = uclient('127.0.0.1', '-c', '-u', 'alice', '-w', 'guessed', '-e', '127.0.0.1', '-r', `${PEER_PORT}`);
-      assert.doesNotMatch(guessed, /tot_recv_msgs=[1-9]/, guessed);
-    });
-    sniffer.kill('SIGINT');
-    await ended;
-    const frames = (filter) => {
-      const { status, stdout, stderr } = spawnSync('tshark', ['-r', capture, '-Y', filter], { encoding: 'utf8', maxBuffer: 64 << 20 });
-      assert.equal(status, 0, stderr);
-      return stdout.split('\n').filter(Boolean);
-    };
     for (const kind of ['stun && udp', 'stun && tcp', 'stun.att.error', 'stun.channel']) {
       assert.ok(frames(kind).length > 0, `no frame of ${kind}`);
     }
     assert.deepEqual(frames('stun && (_ws.malformed || _ws.expert.severity == "Error")'), []);
+  });
+
+  test('DONT-FRAGMENT: what is too long for the path comes back as an ICMP error', { skip: lacksTshark }, async () => {
+    ip('-n', SPACE, 'route', 'add', 'local', narrow, 'dev', 'lo', 'mtu', '1000', 'table', 'local');
+    await serving([narrow], async () => {
+      const send = (...options) =>
+        uclient('127.0.0.1', '-c', '-s', '-u', 'alice', '-w', 'wonderland', '-e', narrow, '-r', `${PEER_PORT}`, ...options);
+      assertComplete(send('-l', '1200'));
+      assertComplete(send('-g', '-l', '200'));
+      const frames = await captured('port 3478', async () => {
+        const output = send('-g', '-l', '1200');
+        assert.doesNotMatch(output, /tot_recv_msgs=[1-9]/, output);
+      });
+      // RFC 8656 §18.13: fragmentation needed (type 3, code 4), and the MTU, 1000.
+      assert.ok(frames('stun.type == 0x0017 && frame contains 80:04:00:08:00:00:06:04:00:00:03:e8').length > 0);
+      await until('they are counted', () => discarded('send_failed') > 0);
+    });
   });
 
   test('a client that moves (mobility)', async () => {
