@@ -103,13 +103,13 @@ pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) ->
             allocations_per_user: limits.allocations_per_user,
             allocations_per_prefix: limits.allocations_per_source,
             permissions: limits.permissions,
-            permissions_per_user: limits.permissions_per_user,
-            permissions_per_prefix: limits.permissions_per_source,
-            permissions_in_total: limits.permissions_total,
+            permissions_per_user: or_unlimited(limits.permissions_per_user),
+            permissions_per_prefix: or_unlimited(limits.permissions_per_source),
+            permissions_in_total: or_unlimited(limits.permissions_total),
             channels: limits.channels,
-            channels_per_user: limits.channels_per_user,
-            channels_per_prefix: limits.channels_per_source,
-            channels_in_total: limits.channels_total,
+            channels_per_user: or_unlimited(limits.channels_per_user),
+            channels_per_prefix: or_unlimited(limits.channels_per_source),
+            channels_in_total: or_unlimited(limits.channels_total),
             octets_per_second: limits.kilobits_per_second as u64 * 125,
             octets_per_second_of_user: octets_per_second(limits.user_mbps),
             octets_per_second_of_prefix: octets_per_second(limits.source_mbps),
@@ -117,6 +117,11 @@ pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) ->
             ..relay::Limits::default()
         },
     }
+}
+
+/// 0 is no limit.
+fn or_unlimited(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
 }
 
 /// 0 is no limit.

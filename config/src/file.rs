@@ -218,11 +218,13 @@ pub struct RelayLimits {
     pub allocations_per_source: usize,
     /// IP addresses per allocation.
     pub permissions: usize,
+    /// Of all allocations of a user, of a source and in total; 0: no limit but those of the allocations.
     pub permissions_per_user: usize,
     pub permissions_per_source: usize,
     pub permissions_total: usize,
     /// Channels per allocation.
     pub channels: usize,
+    /// As with permissions.
     pub channels_per_user: usize,
     pub channels_per_source: usize,
     pub channels_total: usize,
@@ -241,13 +243,13 @@ impl Default for RelayLimits {
             allocations_per_user: 40,
             allocations_per_source: 1_000,
             permissions: 64,
-            permissions_per_user: 1_000,
-            permissions_per_source: 20_000,
-            permissions_total: 200_000,
+            permissions_per_user: 0,
+            permissions_per_source: 0,
+            permissions_total: 0,
             channels: 64,
-            channels_per_user: 1_000,
-            channels_per_source: 20_000,
-            channels_total: 200_000,
+            channels_per_user: 0,
+            channels_per_source: 0,
+            channels_total: 0,
             kilobits_per_second: 1_000_000,
             user_mbps: 0,
             source_mbps: 0,
@@ -257,26 +259,32 @@ impl Default for RelayLimits {
 }
 
 impl RelayLimits {
-    pub(crate) fn named(&self) -> [(&'static str, usize); 12] {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 6] {
         [
             ("allocations", self.allocations),
             ("allocations_per_user", self.allocations_per_user),
             ("allocations_per_source", self.allocations_per_source),
             ("permissions", self.permissions),
-            ("permissions_per_user", self.permissions_per_user),
-            ("permissions_per_source", self.permissions_per_source),
-            ("permissions_total", self.permissions_total),
             ("channels", self.channels),
-            ("channels_per_user", self.channels_per_user),
-            ("channels_per_source", self.channels_per_source),
-            ("channels_total", self.channels_total),
             ("kilobits_per_second", self.kilobits_per_second),
         ]
     }
 
-    /// Those that may be 0.
-    pub(crate) fn named_mbps(&self) -> [(&'static str, u32); 3] {
-        [("user_mbps", self.user_mbps), ("source_mbps", self.source_mbps), ("total_mbps", self.total_mbps)]
+    /// Those that may be 0, and the most that they may be.
+    pub(crate) fn named_optional(&self) -> [(&'static str, usize, usize); 9] {
+        const COUNT_MAX: usize = 100_000_000;
+        const MBPS_MAX: usize = 1_000_000;
+        [
+            ("permissions_per_user", self.permissions_per_user, COUNT_MAX),
+            ("permissions_per_source", self.permissions_per_source, COUNT_MAX),
+            ("permissions_total", self.permissions_total, COUNT_MAX),
+            ("channels_per_user", self.channels_per_user, COUNT_MAX),
+            ("channels_per_source", self.channels_per_source, COUNT_MAX),
+            ("channels_total", self.channels_total, COUNT_MAX),
+            ("user_mbps", self.user_mbps as usize, MBPS_MAX),
+            ("source_mbps", self.source_mbps as usize, MBPS_MAX),
+            ("total_mbps", self.total_mbps as usize, MBPS_MAX),
+        ]
     }
 }
 

@@ -325,7 +325,7 @@ impl Problems {
             }
         }
         self.limits("relay.limits", &relay.limits.named());
-        self.mbps("relay.limits", &relay.limits.named_mbps());
+        self.optional_limits("relay.limits", &relay.limits.named_optional());
         Relay {
             ports: self.ports(&relay.ports),
             allowed_peers: self.prefixes("relay.allowed_peers", &relay.allowed_peers),
@@ -376,10 +376,10 @@ impl Problems {
         }
     }
 
-    fn mbps(&mut self, table: &str, limits: &[(&str, u32)]) {
-        for &(name, value) in limits {
-            if value > 1_000_000 {
-                let fix = "write a number of Mbit/s up to 1000000, or 0 for no limit";
+    fn optional_limits(&mut self, table: &str, limits: &[(&str, usize, usize)]) {
+        for &(name, value, most) in limits {
+            if value > most {
+                let fix = format!("write a number up to {most}, or 0 for no limit");
                 self.add(format!("{table}.{name}"), value.to_string(), fix);
             }
         }

@@ -76,7 +76,7 @@ fn every_wrong_value_is_named_with_its_fix() {
         (r#"relay.ports = "3000-4000""#, "relay.ports", "3000-4000", "listening port"),
         (r#"relay.denied_peers = ["10.0.0.1/8"]"#, "relay.denied_peers", "10.0.0.1/8", "10.0.0.0/8"),
         (r#"relay.limits.channels = 0"#, "relay.limits.channels", "0", "1 to"),
-        (r#"relay.limits.permissions_total = 0"#, "relay.limits.permissions_total", "0", "1 to"),
+        (r#"relay.limits.channels_total = 100000001"#, "relay.limits.channels_total", "100000001", "0 for no limit"),
         (r#"relay.limits.user_mbps = 1000001"#, "relay.limits.user_mbps", "1000001", "0 for no limit"),
         (r#"limits.rooms = 0"#, "limits.rooms", "0", "1 to"),
     ] {
