@@ -38,9 +38,11 @@ impl Framing {
             Framing::Ice => length_at(0).map(|length| Frame { payload: 2..2 + length, end: 2 + length }),
             Framing::Turn => match octets.first() {
                 None => None,
-                Some(0..=3) => {
-                    length_at(2).map(|length| Frame { payload: 0..HEADER_LEN + length, end: HEADER_LEN + length })
-                }
+                Some(0..=3) => match length_at(2) {
+                    // RFC 8489 §5: the last two bits of the length are zero.
+                    Some(length) if length % 4 != 0 => return Err(Unframed),
+                    length => length.map(|length| Frame { payload: 0..HEADER_LEN + length, end: HEADER_LEN + length }),
+                },
                 Some(64..=127) => length_at(2).map(|length| {
                     let end = channel_data::HEADER_LEN + length;
                     Frame { payload: 0..end, end: end.next_multiple_of(4) }
@@ -285,6 +287,15 @@ mod tests {
         assert_eq!((frame.payload, frame.end), (0..7, 8));
         assert_eq!(Framing::Turn.next(&queue.octets()[..7]), Ok(None), "the padding belongs to the frame");
         assert_eq!(Framing::Turn.next(&[22, 3, 1]), Err(Unframed));
+    }
+
+    #[test]
+    fn a_length_that_no_stun_message_has_ends_the_stream() {
+        assert_eq!(Framing::Turn.next(&[0, 1, 0]), Ok(None));
+        for length in 1..4 {
+            assert_eq!(Framing::Turn.next(&[0, 1, 0, length]), Err(Unframed));
+        }
+        assert_eq!(Framing::Turn.next(&[0, 1, 0, 4]), Ok(None));
     }
 
     #[test]
