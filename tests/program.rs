@@ -144,14 +144,34 @@ fn an_interrupt_ends_it_too() {
 #[test]
 fn coturns_file_is_translated_and_nothing_overwritten() {
     let secret = "north-north-north-north-north-north";
-    let path = configuration("coturn", &format!("static-auth-secret={secret}\nbps-capacity=5\nuser=a:0xabcdef\n"));
+    let path = configuration("coturn", &format!("static-auth-secret={secret}\nweb-admin\nuser=a:0xabcdef\n"));
     let output = run(&["import", &path]);
     assert!(output.status.success(), "{output:?}");
     let (toml, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(toml.contains(secret) && told.contains(":2: bps-capacity") && told.contains(":3: user"), "{toml}{told}");
+    assert!(toml.contains(secret) && told.contains(":2: web-admin") && told.contains(":3: user"), "{toml}{told}");
     assert!(!told.contains(secret) && !told.contains("abcdef"), "{told}");
     let translated = configuration("translated", "");
     assert!(complaint(&["import", &path, "--output", &translated]).contains("--force"));
     assert!(run(&["import", &path, "--output", &translated, "--force"]).status.success());
     assert!(run(&["--config", &translated, "--check-config"]).status.success());
+}
+
+#[test]
+fn what_guides_for_coturn_recommend_becomes_a_valid_configuration() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coturn");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let translated = configuration(name, "");
+        let output = run(&["import", path.to_str().unwrap(), "--output", &translated, "--force"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !told.contains("no option of coturn"), "{name}: {told}");
+        // Where they are not all denied.
+        assert_eq!(told.contains("coturn relays to private addresses"), name != "jitsi", "{name}: {told}");
+        let checked = run(&["--config", &translated, "--check-config"]);
+        assert!(checked.status.success(), "{name}: {checked:?}");
+        count += 1;
+    }
+    assert_eq!(count, 9);
 }

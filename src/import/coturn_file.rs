@@ -25,13 +25,20 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
 }
 
 impl Line<'_> {
-    /// The value of a switch; without one it is on. `None`: coturn does not understand it either.
+    /// The value of a switch; without one it is on. As there, the first letter is enough, but for "on" and "off".
+    /// `None`: coturn does not understand it either, and would not start.
     pub fn is_on(&self) -> Option<bool> {
-        match self.value.to_ascii_lowercase().as_str() {
-            "" | "1" | "on" | "yes" | "y" | "true" | "t" => Some(true),
-            "0" | "off" | "no" | "n" | "false" | "f" => Some(false),
+        match (self.value.bytes().next(), self.value) {
+            (None | Some(b'1'..=b'9' | b'y' | b'Y' | b't' | b'T'), _) | (_, "on" | "On" | "ON") => Some(true),
+            (Some(b'0' | b'n' | b'N' | b'f' | b'F'), _) | (_, "off" | "Off" | "OFF") => Some(false),
             _ => None,
         }
+    }
+
+    /// The number at the beginning: what stands behind it (a comment, say) does not count there.
+    pub fn number(&self) -> Option<u64> {
+        let end = self.value.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.value.len());
+        self.value[..end].parse().ok()
     }
 }
 
@@ -53,10 +60,21 @@ mod tests {
             (8, "no-tls", "0"),
         ];
         assert_eq!(read, expected);
-        let switch = |value| Line { number: 1, name: "no-tls", value }.is_on();
-        assert_eq!(
-            [switch(""), switch("Yes"), switch("off"), switch("perhaps")],
-            [Some(true), Some(true), Some(false), None]
-        );
+    }
+
+    #[test]
+    fn switches_and_numbers_are_understood_as_there() {
+        let line = |value| Line { number: 1, name: "x", value };
+        for on in ["", "1", "4", "on", "ON", "Yes", "y", "true", "T", "1 # why"] {
+            assert_eq!(line(on).is_on(), Some(true), "{on}");
+        }
+        for off in ["0", "off", "Off", "no", "N", "false", "f", "0;", "none"] {
+            assert_eq!(line(off).is_on(), Some(false), "{off}");
+        }
+        for neither in ["perhaps", "oN", "offline", "-1"] {
+            assert_eq!(line(neither).is_on(), None, "{neither}");
+        }
+        assert_eq!(line("3478 # the usual one").number(), Some(3478));
+        assert_eq!(["", "-1", "many", "99999999999999999999"].map(|value| line(value).number()), [None; 4]);
     }
 }

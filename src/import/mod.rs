@@ -2,6 +2,7 @@
 
 mod coturn_file;
 mod disposition;
+mod endpoints;
 mod peer_ranges;
 mod translation;
 
@@ -17,8 +18,8 @@ use crate::cli::Import;
 pub fn run(options: &Import) -> anyhow::Result<()> {
     let path = options.file.display();
     let octets = std::fs::read(&options.file).with_context(|| format!("cannot read {path}"))?;
-    let text = String::from_utf8(octets).with_context(|| format!("{path} is no UTF-8 text"))?;
-    let (toml, notes) = translation::translate(&text);
+    // coturn reads octets; a comment in another encoding is no obstacle.
+    let (toml, notes) = translation::translate(&String::from_utf8_lossy(&octets));
     // What is written has to be right: judged by those who know the keys.
     if let Err(error) = config::Config::parse(&toml) {
         bail!("{path} makes no valid configuration:\n{error}");

@@ -71,12 +71,22 @@ impl PeerRange {
     }
 }
 
-/// The prefixes of `ranges` without those addresses that lie in one of `holes`.
-pub fn prefixes(ranges: &[PeerRange], holes: &[PeerRange]) -> Vec<String> {
+/// Whether all of `range` lies in `ranges` without `holes`.
+pub fn covers(ranges: &[PeerRange], holes: &[PeerRange], range: PeerRange) -> bool {
+    without(&[range], &without(ranges, holes)).is_empty()
+}
+
+fn without(ranges: &[PeerRange], holes: &[PeerRange]) -> Vec<PeerRange> {
     let mut left = ranges.to_vec();
     for &hole in holes {
         left = left.into_iter().flat_map(|range| range.without(hole)).collect();
     }
+    left
+}
+
+/// The prefixes of `ranges` without those addresses that lie in one of `holes`.
+pub fn prefixes(ranges: &[PeerRange], holes: &[PeerRange]) -> Vec<String> {
+    let left = without(ranges, holes);
     let mut prefixes = Vec::new();
     for prefix in left.into_iter().flat_map(PeerRange::prefixes) {
         if !prefixes.contains(&prefix) {
@@ -137,6 +147,15 @@ mod tests {
         assert_eq!(written(&["10.0.0.0-10.0.0.7"], &["10.0.0.0-10.0.0.3", "::"]), ["10.0.0.4/30"]);
         assert_eq!(written(&["10.0.0.0-10.0.0.7"], &["0.0.0.0/0"]), [""; 0]);
         assert_eq!(written(&["::/0"], &["8000::/1"]), ["::/1"]);
+    }
+
+    #[test]
+    fn a_range_may_be_covered_by_several() {
+        let read = |text| PeerRange::parse(text).unwrap();
+        let halves = [read("10.0.0.0-10.127.255.255"), read("10.128.0.0-10.255.255.255")];
+        assert!(covers(&halves, &[], read("10.0.0.0/8")));
+        assert!(!covers(&halves, &[read("10.3.0.1")], read("10.0.0.0/8")));
+        assert!(!covers(&halves[..1], &[], read("10.0.0.0/8")) && !covers(&[], &[], read("10.0.0.1")));
     }
 
     #[test]
