@@ -122,6 +122,13 @@ pub fn costs(encodings: &mut [EncodingActivity], now: Instant) -> [Option<u64>; 
     costs
 }
 
+/// [`EncodingActivity::shares`] of each of a track's encodings.
+pub fn shares(encodings: &[EncodingActivity]) -> [Option<[f64; 3]>; 3] {
+    let mut shares = [None; 3];
+    shares.iter_mut().zip(encodings).for_each(|(shares, encoding)| *shares = encoding.shares());
+    shares
+}
+
 /// The highest encoding up to `wish` that is being sent, or else the lowest that is; the lowest of all when none is, so
 /// that its first keyframe is awaited.
 pub fn choose(encodings: &[EncodingActivity], wish: u8) -> u8 {

@@ -107,8 +107,7 @@ impl Sfu {
                 continue;
             }
             let highest = subscription.wish.spatial_max.min(track.top());
-            let lowest = cost_bps.iter().position(Option::is_some).unwrap_or(0);
-            let shares = track.activity[lowest].shares();
+            let shares = layers::shares(&track.activity);
             let (current, publisher) = (subscription.allocated, track.publisher);
             let importance = self.importance(now, publisher, highest);
             demands.push(VideoDemand { cost_bps, shares, highest, importance, current, chosen: None });

@@ -47,7 +47,7 @@ pub fn changes(seed: u64) -> u32 {
     let now = crate::world::World::new(seed).now().instant;
     let camera = VideoDemand {
         cost_bps: [Some(160_000), Some(620_000), Some(1_750_000)],
-        shares: Some([0.4, 0.7, 1.0]),
+        shares: [Some([0.4, 0.7, 1.0]); 3],
         highest: 0,
         ..VideoDemand::default()
     };

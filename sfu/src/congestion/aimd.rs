@@ -21,6 +21,12 @@ const VERY_LONG_QUEUE_US: i64 = 250_000;
 const BURST_QUEUE_US: i64 = 150_000;
 /// A queue below this is drained.
 const DRAINED_US: i64 = 35_000;
+/// A cluster is a few packets, so what it finds is inexact: the weight of one beside those before it, unless they are further
+/// apart than this part.
+const CEILING_WEIGHT: f64 = 0.3;
+const CEILING_DEVIATION: f64 = 0.3;
+/// The part of what comes through a link that became narrower that is sent until its queue is empty.
+const DRAINING: f64 = 0.5;
 /// What a probe has found to be all is not exceeded by growth for so long.
 const CEILING_US: i64 = 20_000_000;
 /// Sending less than this part of what was carried while a queue stood would drain it.
@@ -114,9 +120,29 @@ impl Aimd {
         }
     }
 
-    /// A probe has come out as fast as it was sent (`None`), or met the link's capacity.
-    pub fn set_ceiling(&mut self, now_us: i64, bps: Option<f64>) {
-        self.ceiling = bps.map(|bps| (bps, now_us));
+    /// The link has become much narrower: this is what still came through, and there is a queue to drain.
+    pub fn collapse(&mut self, now_us: i64, carried_bps: f64) {
+        let lower = (carried_bps * DRAINING).max(RATE_MIN);
+        if lower < self.rate {
+            self.rate = lower;
+            self.state = State::Hold;
+            self.decreased_us = Some(now_us);
+            self.capacity = LinkCapacity::default();
+            self.ceiling = None;
+        }
+    }
+
+    /// A probe has met the link's capacity. Returns what this and those before it say together.
+    pub fn meet_ceiling(&mut self, now_us: i64, bps: f64) -> f64 {
+        let known = self.ceiling_bps(now_us).filter(|known| (bps - known).abs() < CEILING_DEVIATION * known);
+        let together = known.map_or(bps, |known| known + CEILING_WEIGHT * (bps - known));
+        self.ceiling = Some((together, now_us));
+        together
+    }
+
+    /// A probe has come out as fast as it was sent.
+    pub fn lift_ceiling(&mut self) {
+        self.ceiling = None;
     }
 
     fn ceiling_bps(&self, now_us: i64) -> Option<f64> {

@@ -22,8 +22,8 @@ impl Choice {
 pub struct VideoDemand {
     /// What each encoding costs in bit/s; `None`: it is not being sent now.
     pub cost_bps: [Option<u64>; 3],
-    /// The parts of the lowest encoding's bits up to its temporal layers 0, 1 and 2.
-    pub shares: Option<[f64; 3]>,
+    /// The parts of each encoding's bits up to its temporal layers 0, 1 and 2.
+    pub shares: [Option<[f64; 3]>; 3],
     /// The highest encoding that is wanted.
     pub highest: u8,
     /// Higher comes first.
@@ -45,27 +45,29 @@ impl VideoDemand {
 
     pub fn cost(&self, choice: Choice) -> u64 {
         let Some(whole) = self.cost_bps.get(usize::from(choice.encoding)).copied().flatten() else { return 0 };
-        match self.shares.filter(|_| choice.temporal < 2 && Some(choice.encoding) == self.lowest()) {
+        match self.shares[usize::from(choice.encoding)].filter(|_| choice.temporal < 2) {
             Some(shares) => (whole as f64 * shares[usize::from(choice.temporal)]) as u64,
             None => whole,
         }
     }
 
     /// The choice one step above another (or the least one above a pause): the temporal layers of the lowest encoding one
-    /// by one, then whole encodings.
+    /// by one, then each higher encoding, with half of its frames (its base layer alone would look worse than what is
+    /// below it) and whole.
     fn above(&self, choice: Option<Choice>) -> Option<Choice> {
         let lowest = self.lowest()?;
-        let Some(choice) = choice else {
-            let temporal = if self.shares.is_some() { 0 } else { Choice::WHOLE };
-            return Some(Choice { encoding: lowest, temporal });
+        let least = |encoding: u8, temporal: u8| {
+            let has_layers = self.shares[usize::from(encoding)].is_some();
+            Choice { encoding, temporal: if has_layers { temporal } else { Choice::WHOLE } }
         };
+        let Some(choice) = choice else { return Some(least(lowest, 0)) };
         if choice.temporal < Choice::WHOLE {
             let temporal = if choice.temporal == 0 { 1 } else { Choice::WHOLE };
             return Some(Choice { temporal, ..choice });
         }
         let top = 3.min(self.highest.saturating_add(1));
         let next = (choice.encoding + 1..top).find(|next| self.cost_bps[usize::from(*next)].is_some())?;
-        Some(Choice { encoding: next, temporal: Choice::WHOLE })
+        Some(least(next, 1))
     }
 
     /// What it costs at its best.
@@ -145,13 +147,13 @@ mod tests {
 
     const CAMERA: VideoDemand = VideoDemand {
         cost_bps: [Some(160_000), Some(450_000), Some(1_700_000)],
-        shares: None,
+        shares: [None; 3],
         highest: 2,
         importance: 0,
         current: None,
         chosen: None,
     };
-    const LAYERED: VideoDemand = VideoDemand { shares: Some([0.4, 0.7, 1.0]), ..CAMERA };
+    const LAYERED: VideoDemand = VideoDemand { shares: [Some([0.4, 0.7, 1.0]); 3], ..CAMERA };
 
     fn room(bps: u64) -> Room {
         Room { now_bps: bps, steady_bps: bps, last_bps: bps, may_pause: true }
@@ -197,6 +199,9 @@ mod tests {
             [base, base, Some(Choice { encoding: 0, temporal: 1 })]
         );
         assert_eq!(chosen(room(2_300_000), &[small, small, stage]), [whole(0), whole(0), whole(2)]);
+        let half = Some(Choice { encoding: 1, temporal: 1 });
+        assert_eq!(chosen(room(700_000), &[small, stage]), [whole(0), whole(1)]);
+        assert_eq!(chosen(room(560_000), &[small, stage]), [whole(0), half]);
     }
 
     #[test]
@@ -240,7 +245,7 @@ mod tests {
                     cost_bps,
                     highest,
                     importance,
-                    shares: layered.then_some([0.4, 0.7, 1.0]),
+                    shares: [layered.then_some([0.4, 0.7, 1.0]); 3],
                     current: current.map(|(encoding, temporal)| Choice { encoding, temporal }),
                     chosen: None,
                 })

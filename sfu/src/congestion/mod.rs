@@ -2,8 +2,8 @@
 //!
 //! - [`FeedbackGenerator`] tells a publisher when its packets arrived (transport-wide congestion control).
 //! - [`SendSide`] is the estimate of a subscriber's link by its transport-wide feedback. Its parts are state machines of
-//!   their own: [`SentHistory`], [`AcknowledgedRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`],
-//!   [`LossBased`], [`Prober`].
+//!   their own: [`SentHistory`], [`AcknowledgedRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`], [`Collapse`],
+//!   [`LossBased`], [`Prober`], and [`Trial`] of what it finds.
 //! - [`LossAndRemb`] is the estimate where a client offers no such feedback: loss in receiver reports, and REMB.
 //!   [`Estimate`] is whichever of the two there is.
 //! - [`allocate`] gives every video of a subscriber what fits.
@@ -13,6 +13,7 @@ mod acknowledged_rate;
 mod aimd;
 mod allocator;
 mod audio_repair;
+mod collapse;
 mod estimate;
 mod feedback;
 mod loss_and_remb;
@@ -24,11 +25,13 @@ mod sent_history;
 mod standing_queue;
 mod steady;
 mod trendline;
+mod trial;
 
 pub use acknowledged_rate::AcknowledgedRate;
 pub use aimd::{Aimd, Observation};
 pub use allocator::{Choice, Room, VideoDemand, allocate};
 pub use audio_repair::AudioRepair;
+pub use collapse::Collapse;
 pub use estimate::Estimate;
 pub use feedback::FeedbackGenerator;
 pub use loss_and_remb::LossAndRemb;
@@ -40,3 +43,4 @@ pub use sent_history::{Acknowledged, SentHistory};
 pub use standing_queue::StandingQueue;
 pub use steady::Steady;
 pub use trendline::{Trendline, Usage};
+pub use trial::Trial;

@@ -12,15 +12,13 @@ pub const BURST_INTERVAL_US: i64 = 5_000;
 const START: [f64; 2] = [3.0, 6.0];
 /// A cluster that came out at this part of its rate or more calls for a further one.
 const SUCCESS: f64 = 0.7;
-/// What is tried beside the present estimate.
+/// What is tried beside the present estimate. On a narrow link even this is heard: the voice waits behind the cluster.
 const STEP: f64 = 2.0;
-const STEP_LOW: f64 = 3.0;
-const LOW_BPS: f64 = 400_000.0;
 /// What is wanted must be above the estimate by this, else nothing is probed.
 const WORTH: f64 = 1.05;
 /// Between probes; doubled while they find nothing, up to the second.
 const INTERVAL_US: i64 = 1_000_000;
-const INTERVAL_MAX_US: i64 = 5_000_000;
+const INTERVAL_MAX_US: i64 = 3_500_000;
 /// How often, and how fast, a link that says nothing is asked.
 const KNOCK_US: i64 = 500_000;
 const KNOCK_BPS: f64 = 100_000.0;
@@ -130,8 +128,7 @@ impl Prober {
             && is_calm
             && self.probed_us.is_none_or(|at| now_us - at >= self.interval_us)
         {
-            let step = if estimate_bps < LOW_BPS { STEP_LOW } else { STEP };
-            self.planned.push_back((estimate_bps * step).min(limit));
+            self.planned.push_back((estimate_bps * STEP).min(limit));
         }
         if let Some(rate_bps) = self.planned.pop_front() {
             self.begin(now_us, rate_bps);

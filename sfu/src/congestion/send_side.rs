@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::acknowledged_rate::AcknowledgedRate;
 use super::aimd::{self, Aimd, RATE_MIN};
+use super::collapse::Collapse;
 use super::loss_based::LossBased;
 use super::probing::{Burst, Found, Prober};
 use super::sent_history::{Acknowledged, SentHistory};
 use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
+use super::trial::Trial;
 use crate::rtcp::TransportFeedback;
 
 /// Before anything is known.
@@ -24,6 +26,8 @@ const NO_QUEUE_US: i64 = 3_000_000;
 const STILL_US: i64 = 700_000;
 /// Loss counts as that of a queue while one of this length stands.
 const QUEUE_STANDS_US: i64 = 100_000;
+/// What still comes through a link that became narrower is less than this part of the rate.
+const COLLAPSED: f64 = 0.5;
 /// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
 const OVERTAKEN_TICKS: i64 = 60;
 /// The queue that a probe makes is gone after this.
@@ -41,9 +45,11 @@ pub struct SendSide {
     acknowledged: AcknowledgedRate,
     trendline: Trendline,
     queue: StandingQueue,
+    collapse: Collapse,
     aimd: Aimd,
     loss: LossBased,
     prober: Prober,
+    trial: Trial,
     /// The highest number about which feedback came.
     newest: Option<u64>,
     feedback_at: Option<Instant>,
@@ -70,9 +76,11 @@ impl Default for SendSide {
             acknowledged: AcknowledgedRate::default(),
             trendline: Trendline::default(),
             queue: StandingQueue::default(),
+            collapse: Collapse::default(),
             aimd: Aimd::new(START_BPS),
             loss: LossBased::default(),
             prober: Prober::default(),
+            trial: Trial::default(),
             newest: None,
             feedback_at: None,
             lowered_at: None,
@@ -133,7 +141,7 @@ impl SendSide {
         }
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
-        let SendSide { history, acknowledged, trendline, queue, loss, prober, newest, aimd, .. } = self;
+        let SendSide { history, acknowledged, trendline, queue, collapse, loss, prober, newest, aimd, .. } = self;
         let queue_stands = queue.queue_us() >= QUEUE_STANDS_US;
         let estimate = aimd.rate_bps();
         let mut found: Option<Found> = None;
@@ -163,6 +171,7 @@ impl SendSide {
             if in_order && !overtaken {
                 trendline.receive(sent_us, arrival_us);
                 queue.receive(sent_us, arrival_us);
+                collapse.receive(sent_us, arrival_us, octets);
                 last_sent = Some(sent_us);
             }
         }
@@ -196,16 +205,30 @@ impl SendSide {
             application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
         };
         self.aimd.update(us, &seen);
+        if let Some(carried) = self.collapse.carried_bps().filter(|bps| *bps < COLLAPSED * self.aimd.rate_bps()) {
+            self.aimd.collapse(us, carried);
+        }
+        self.trial.update(us, self.aimd.decreased_us() == Some(us));
         let is_still = self.queue.still_for_us() > STILL_US && self.aimd.drains_at(self.sent_bps);
         if self.aimd.stood_us(us) > NO_QUEUE_US || is_still {
             self.queue.forget_base();
             self.aimd.forgive();
         }
         if let Some(found) = found {
-            if usage != Usage::Over && (found.bps > self.aimd.rate_bps() || self.acknowledged.bps().is_none()) {
-                self.aimd.set_rate(us, found.bps);
-            }
-            self.aimd.set_ceiling(us, found.is_all.then_some(found.bps));
+            self.take_found(us, found, usage);
+        }
+    }
+
+    fn take_found(&mut self, us: i64, found: Found, usage: Usage) {
+        let bps = if found.is_all {
+            self.aimd.meet_ceiling(us, found.bps).min(found.bps)
+        } else {
+            self.aimd.lift_ceiling();
+            found.bps
+        };
+        let is_more = bps > self.aimd.rate_bps() || self.acknowledged.bps().is_none();
+        if usage != Usage::Over && is_more && self.trial.begin(us, bps) {
+            self.aimd.set_rate(us, bps);
         }
     }
 
@@ -213,9 +236,11 @@ impl SendSide {
     fn begin_anew(&mut self) {
         self.trendline = Trendline::default();
         self.queue.clear();
+        self.collapse.clear();
         self.acknowledged = AcknowledgedRate::default();
         self.loss.clear();
         self.prober.restart();
+        self.trial = Trial::default();
         self.aimd = Aimd::new(START_BPS);
     }
 
