@@ -191,7 +191,7 @@ impl Server {
             sibling,
             sibling_refused: None,
             ticket: None,
-            bandwidth: Bandwidth::new(user, prefix),
+            bandwidth: Bandwidth::new(user, prefix, chosen.relayed.port()),
             unanswered: None,
         });
         self.deadlines.set(expires, id);

@@ -33,6 +33,25 @@ impl Bucket {
         self.0.fetch_update(Relaxed, Relaxed, full_at).is_ok()
     }
 
+    /// The same for a bucket that several use. While it is more than half full it gives what is asked for; below that the
+    /// chance of getting something falls with what is left, so that everybody loses alike. Else whoever's packets come a
+    /// moment after another's would find it empty each time.
+    fn take_fairly(&self, octets: u64, octets_per_second: u64, now_ns: u64, draw: u32) -> bool {
+        let cost = cost_ns(octets, octets_per_second);
+        let full_at = |full_at: u64| {
+            let next = full_at.max(now_ns).saturating_add(cost);
+            let left = (now_ns + BURST_NS).saturating_sub(next);
+            let wins = left >= BURST_NS / 2 || u64::from(draw) * (BURST_NS / 2) < left << 32;
+            (full_at <= now_ns || wins).then_some(next)
+        };
+        self.0.fetch_update(Relaxed, Relaxed, full_at).is_ok()
+    }
+
+    /// Whether it is more than half full, so that it can give more than is needed at the moment.
+    fn has_plenty(&self, now_ns: u64) -> bool {
+        self.0.load(Relaxed) <= now_ns + BURST_NS / 2
+    }
+
     fn give_back(&self, octets: u64, octets_per_second: u64) {
         let cost = cost_ns(octets, octets_per_second);
         let _ = self.0.fetch_update(Relaxed, Relaxed, |full_at| Some(full_at.saturating_sub(cost)));
@@ -49,6 +68,12 @@ impl Bucket {
     }
 }
 
+/// A number that is as good as random where nobody gains by guessing it: an LCG whose low bits are mixed in from above.
+fn draw(state: &mut u32) -> u32 {
+    *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    (*state ^ *state >> 16).wrapping_mul(0x9E37_79B1)
+}
+
 fn cost_ns(octets: u64, octets_per_second: u64) -> u64 {
     octets.saturating_mul(1_000_000_000) / octets_per_second.max(1)
 }
@@ -60,14 +85,17 @@ fn cost_ns(octets: u64, octets_per_second: u64) -> u64 {
 #[derive(Debug)]
 pub struct Bandwidth {
     leased: u64,
+    /// The state of the draws.
+    chance: u32,
     own: Bucket,
     pub user: Arc<Bucket>,
     pub prefix: Arc<Bucket>,
 }
 
 impl Bandwidth {
-    pub fn new(user: Arc<Bucket>, prefix: Arc<Bucket>) -> Bandwidth {
-        Bandwidth { leased: 0, own: Bucket::default(), user, prefix }
+    /// Allocations of which each has another `seed` draw differently.
+    pub fn new(user: Arc<Bucket>, prefix: Arc<Bucket>, seed: u16) -> Bandwidth {
+        Bandwidth { leased: 0, chance: u32::from(seed), own: Bucket::default(), user, prefix }
     }
 
     /// Takes the share of a datagram, or says that there is none left.
@@ -99,17 +127,23 @@ impl Bandwidth {
         for (_, rate) in shared.iter().flatten() {
             part = part.min(rate / LEASES_PER_SECOND).min(LEASE_MAX);
         }
-        let own = Some((&self.own, limits.octets_per_second));
-        let buckets = || [own].into_iter().chain(shared).flatten();
-        for octets in [part.max(missing), missing] {
-            let refused = buckets().position(|(bucket, rate)| !bucket.take(octets, rate, now_ns));
-            let Some(refused) = refused else {
-                self.leased += octets;
-                return true;
-            };
-            buckets().take(refused).for_each(|(bucket, rate)| bucket.give_back(octets, rate));
+        let plenty =
+            [Some((&self.own, 0))].into_iter().chain(shared).flatten().all(|(bucket, _)| bucket.has_plenty(now_ns));
+        let octets = if plenty { part.max(missing) } else { missing };
+        if !self.own.take(octets, limits.octets_per_second, now_ns) {
+            return false;
         }
-        false
+        let chance = &mut self.chance;
+        let mut shared_refuses =
+            |(bucket, rate): (&Bucket, u64)| !bucket.take_fairly(octets, rate, now_ns, draw(chance));
+        let buckets = || shared.into_iter().flatten();
+        if let Some(refused) = buckets().position(&mut shared_refuses) {
+            buckets().take(refused).for_each(|(bucket, rate)| bucket.give_back(octets, rate));
+            self.own.give_back(octets, limits.octets_per_second);
+            return false;
+        }
+        self.leased += octets;
+        true
     }
 }
 
@@ -142,6 +176,21 @@ mod tests {
         assert!(bucket.take(1200, 100, 0));
         assert!(!bucket.take(1200, 100, 12 * SECOND - 1));
         assert!(bucket.take(1200, 100, 12 * SECOND));
+    }
+
+    /// Two who send at the same moments, the second always behind the first.
+    #[test]
+    fn who_comes_second_each_time_gets_as_much() {
+        let bucket = Bucket::default();
+        let (mut chances, mut given) = ([1, 2], [0u64; 2]);
+        for ms in (0..20_000).step_by(10) {
+            for (chance, given) in chances.iter_mut().zip(&mut given) {
+                *given += 1000 * u64::from(bucket.take_fairly(1000, 100_000, ms * 1_000_000, draw(chance)));
+            }
+        }
+        let all = given[0] + given[1];
+        assert!((20 * 100_000..=21 * 100_000).contains(&all), "{all}");
+        assert!(given.iter().all(|given| given * 10 > all * 4), "{given:?}");
     }
 
     #[test]

@@ -186,12 +186,11 @@ fn passed(world: &mut World, clients: &mut [Client], packets: u32, ms: u64) -> u
     octets
 }
 
-/// What a second's worth, so many seconds at this rate, and some leases that are not used up come to.
+/// So many seconds at this rate, and half a second's worth to a whole one.
 #[track_caller]
-fn assert_rate(octets: usize, octets_per_second: usize, seconds: usize, clients: usize) {
-    let most = octets_per_second * (seconds + 1) + 1000;
-    let unused = clients * (octets_per_second / 64 + 1000);
-    assert!((most - unused - 2000..=most).contains(&octets), "{octets} of {most}");
+fn assert_rate(octets: usize, octets_per_second: usize, seconds: usize) {
+    let [least, most] = [1, 2].map(|halves| octets_per_second * (2 * seconds + halves) / 2);
+    assert!((least - 2000..=most + 2000).contains(&octets), "{octets}: {least} to {most}");
 }
 
 #[test]
@@ -199,7 +198,7 @@ fn bandwidth_of_a_user() {
     let mut world = with_limits(|limits| limits.octets_per_second_of_user = Some(100_000));
     let mut both = [permitted(&mut world, alice("7.7.7.7:1"), 1), permitted(&mut world, alice("8.8.8.8:1"), 1)];
     let octets = passed(&mut world, &mut both, 1000, 5000);
-    assert_rate(octets, 100_000, 5, 2);
+    assert_rate(octets, 100_000, 5);
     assert_eq!(world.discarded(Discard::OverBandwidth) as usize, 2000 - octets / 1000);
     // Both ways, and both ways of sending.
     let [first, _] = &mut both;
@@ -225,7 +224,7 @@ fn bandwidth_of_a_source_and_in_total() {
             permitted(&mut world, Client::rest("1900000000:carol", near), 1),
         ];
         let octets = passed(&mut world, &mut both, 1000, 3000);
-        assert_rate(octets, 200_000, 3, 2);
+        assert_rate(octets, 200_000, 3);
         let mut far = [permitted(&mut world, Client::rest("1900000000:dora", "6.6.6.6:1"), 1)];
         assert_eq!(passed(&mut world, &mut far, 100, 100) == 100_000, !in_total);
     }
@@ -241,7 +240,7 @@ fn coming_back_fills_no_bucket() {
         octets += passed(&mut world, &mut one, 200, 20);
         assert_success(&one[0].refresh(&mut world, 0));
     }
-    assert_rate(octets, 100_000, 1, 50);
+    assert_rate(octets, 100_000, 1);
 }
 
 #[test]
@@ -251,7 +250,7 @@ fn other_limits_of_bandwidth_hold_at_once() {
     assert_eq!(passed(&mut world, &mut one, 1000, 1000), 1_000_000);
     reload(&mut world, |terms| terms.limits.octets_per_second_in_total = Some(50_000));
     let octets = passed(&mut world, &mut one, 2000, 4000);
-    assert_rate(octets, 50_000, 4, 1);
+    assert_rate(octets, 50_000, 4);
     reload(&mut world, |_| ());
     assert_eq!(passed(&mut world, &mut one, 1000, 1000), 1_000_000);
 }
