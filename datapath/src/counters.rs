@@ -78,6 +78,15 @@ labelled! {
 }
 
 labelled! {
+    /// Whose quota refused a request: without names, which strangers choose.
+    Quota {
+        User => "user",
+        Source => "source",
+        Total => "total",
+    }
+}
+
+labelled! {
     /// What kind of traffic a packet is.
     Traffic {
         Stun => "stun",
@@ -103,6 +112,8 @@ pub struct Counters {
     pub received: [PacketsAndBytes; Traffic::ALL.len()],
     pub sent: [PacketsAndBytes; Traffic::ALL.len()],
     pub discarded: [u64; Discard::ALL.len()],
+    /// Requests that a quota refused.
+    pub over_quota: [u64; Quota::ALL.len()],
     /// Relay sockets opened at the kernel since the start.
     pub relay_sockets_opened: u64,
     /// Datagrams handed over in memory.
@@ -119,6 +130,7 @@ impl Default for Counters {
             received: [PacketsAndBytes::default(); Traffic::ALL.len()],
             sent: [PacketsAndBytes::default(); Traffic::ALL.len()],
             discarded: [0; Discard::ALL.len()],
+            over_quota: [0; Quota::ALL.len()],
             relay_sockets_opened: 0,
             memory_handovers: 0,
             passed_to_workers: 0,
@@ -134,6 +146,10 @@ impl Counters {
 
     pub fn discarded(&self, reason: Discard) -> u64 {
         self.discarded[reason as usize]
+    }
+
+    pub fn refuse(&mut self, quota: Quota) {
+        self.over_quota[quota as usize] += 1;
     }
 
     pub fn received(&mut self, kind: Traffic, bytes: usize) {

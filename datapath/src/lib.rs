@@ -24,7 +24,7 @@ pub mod stream;
 pub mod stun;
 pub mod trains;
 
-pub use counters::{Counters, Discard, Traffic};
+pub use counters::{Counters, Discard, Quota, Traffic};
 pub use datagram::{Datagram, Endpoint};
 pub use entropy::Entropy;
 pub use node::{Deadline, Node, Now, SocketEvent};

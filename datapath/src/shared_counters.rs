@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::counters::PacketsAndBytes;
-use crate::{Counters, Discard, Traffic};
+use crate::{Counters, Discard, Quota, Traffic};
 
 /// How long a worker's loop keeps arriving packets waiting: the time of a turn from its receive to the next poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub struct SharedCounters {
     received: [SharedPacketsAndBytes; Traffic::ALL.len()],
     sent: [SharedPacketsAndBytes; Traffic::ALL.len()],
     discarded: [AtomicU64; Discard::ALL.len()],
+    over_quota: [AtomicU64; Quota::ALL.len()],
     relay_sockets_opened: AtomicU64,
     relay_sockets: AtomicU64,
     streams: AtomicU64,
@@ -77,6 +78,9 @@ impl SharedCounters {
         for (shared, count) in self.discarded.iter().zip(&counters.discarded) {
             store(shared, *count);
         }
+        for (shared, count) in self.over_quota.iter().zip(&counters.over_quota) {
+            store(shared, *count);
+        }
         store(&self.relay_sockets_opened, counters.relay_sockets_opened);
         store(&self.memory_handovers, counters.memory_handovers);
         store(&self.passed_to_workers, counters.passed_to_workers);
@@ -101,6 +105,7 @@ impl SharedCounters {
                 received: pairs(&self.received),
                 sent: pairs(&self.sent),
                 discarded: std::array::from_fn(|index| load(&self.discarded[index])),
+                over_quota: std::array::from_fn(|index| load(&self.over_quota[index])),
                 relay_sockets_opened: load(&self.relay_sockets_opened),
                 memory_handovers: load(&self.memory_handovers),
                 passed_to_workers: load(&self.passed_to_workers),
@@ -131,6 +136,7 @@ mod tests {
         snapshot.counters.received(Traffic::Rtp, 1200);
         snapshot.counters.sent(Traffic::Padding, 255);
         snapshot.counters.discard(Discard::SendFailed);
+        snapshot.counters.refuse(Quota::Source);
         snapshot.counters.memory_handovers = 3;
         snapshot.counters.events_lost = 4;
         snapshot.counters.passed_to_workers = 6;
@@ -145,6 +151,7 @@ mod tests {
         assert_eq!(read.counters.received, snapshot.counters.received);
         assert_eq!(read.counters.sent, snapshot.counters.sent);
         assert_eq!(read.counters.discarded, snapshot.counters.discarded);
+        assert_eq!(read.counters.over_quota, [0, 1, 0]);
         assert_eq!(read.counters.memory_handovers, 3);
         assert_eq!(read.counters.events_lost, 4);
         assert_eq!(read.counters.passed_to_workers, 6);

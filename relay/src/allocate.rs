@@ -166,7 +166,8 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<Id, Refusal> {
         let source = reply.client.remote.ip();
-        let [user, prefix] = self.settings.share.quotas.admit(&who.user, source, &self.settings.limits, now.instant)?;
+        let admitted = self.settings.share.quotas.admit(&who.user, source, &self.settings.limits, now.instant);
+        let [user, prefix] = admitted.inspect_err(|quota| out.counters.refuse(*quota))?;
         let with_next = chosen.parity == Parity::EvenWithNext;
         let reservation = with_next.then(|| Reservation {
             token: self.allocations.new_token(&mut self.entropy),

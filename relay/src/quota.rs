@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use datapath::Quota;
+
 use crate::bandwidth::Bucket;
 use crate::rate::source_prefix;
 use crate::refusal::Refusal;
@@ -31,14 +33,6 @@ pub struct Holding {
     pub allocations: usize,
     pub permissions: usize,
     pub channels: usize,
-}
-
-/// Whose limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exceeded {
-    User,
-    Prefix,
-    Total,
 }
 
 #[derive(Debug, Default)]
@@ -99,12 +93,13 @@ impl Holding {
     }
 }
 
-impl From<Exceeded> for Refusal {
-    /// RFC 8656 §7.2: 486 is for what a client tries to have beyond its quota, 508 for what the server has no room for.
-    fn from(exceeded: Exceeded) -> Refusal {
-        match exceeded {
-            Exceeded::User | Exceeded::Prefix => Refusal::AllocationQuotaReached,
-            Exceeded::Total => Refusal::InsufficientCapacity,
+impl From<Quota> for Refusal {
+    /// Of an allocation. RFC 8656 §7.2: 486 is for what a client tries to have beyond its quota, 508 for what the server
+    /// has no room for.
+    fn from(quota: Quota) -> Refusal {
+        match quota {
+            Quota::User | Quota::Source => Refusal::AllocationQuotaReached,
+            Quota::Total => Refusal::InsufficientCapacity,
         }
     }
 }
@@ -138,7 +133,7 @@ impl Quotas {
         source: IpAddr,
         limits: &Limits,
         now: Instant,
-    ) -> Result<[Arc<Bucket>; 2], Exceeded> {
+    ) -> Result<[Arc<Bucket>; 2], Quota> {
         let now_ns = self.elapsed_ns(now);
         let counts = &mut *self.counts();
         let prefix = source_prefix(source);
@@ -152,19 +147,23 @@ impl Quotas {
     }
 
     /// Whether an allocation of this user and source may have so much more. It may be different a moment later.
-    pub(crate) fn has_room(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> bool {
-        self.counts().room(user, source_prefix(source), more, limits).is_ok()
+    pub(crate) fn room(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> Result<(), Quota> {
+        if more.is_nothing() {
+            return Ok(());
+        }
+        self.counts().room(user, source_prefix(source), more, limits)
     }
 
-    /// Takes more for an allocation that there is, or says that there is no room.
-    pub(crate) fn take(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> bool {
+    /// Takes more for an allocation that there is, or says whose limit is reached.
+    pub(crate) fn take(&self, user: &[u8], source: IpAddr, more: Holding, limits: &Limits) -> Result<(), Quota> {
+        if more.is_nothing() {
+            return Ok(());
+        }
         let counts = &mut *self.counts();
         let prefix = source_prefix(source);
-        let free = counts.room(user, prefix, more, limits).is_ok();
-        if free {
-            counts.change(user, prefix, |holding| holding.and(more));
-        }
-        free
+        counts.room(user, prefix, more, limits)?;
+        counts.change(user, prefix, |holding| holding.and(more));
+        Ok(())
     }
 
     pub(crate) fn give_back(&self, user: &[u8], source: IpAddr, gone: Holding) {
@@ -187,13 +186,13 @@ impl Quotas {
         what: Holding,
         limits: &Limits,
         now: Instant,
-    ) -> Result<Arc<Bucket>, Exceeded> {
+    ) -> Result<Arc<Bucket>, Quota> {
         let now_ns = self.elapsed_ns(now);
         let of_prefix = &mut self.counts().of_prefix;
         let (from, to) = (source_prefix(from), source_prefix(to));
         if from != to {
             if !of_prefix.holding(&to).has_room(what, limits.of_prefix()) {
-                return Err(Exceeded::Prefix);
+                return Err(Quota::Source);
             }
             of_prefix.change(&from, |holding| holding.less(what));
             of_prefix.close(&from);
@@ -207,13 +206,13 @@ impl Quotas {
 }
 
 impl Counts {
-    fn room(&self, user: &[u8], prefix: u64, more: Holding, limits: &Limits) -> Result<(), Exceeded> {
+    fn room(&self, user: &[u8], prefix: u64, more: Holding, limits: &Limits) -> Result<(), Quota> {
         if !self.of_user.holding(user).has_room(more, limits.of_user()) {
-            Err(Exceeded::User)
+            Err(Quota::User)
         } else if !self.of_prefix.holding(&prefix).has_room(more, limits.of_prefix()) {
-            Err(Exceeded::Prefix)
+            Err(Quota::Source)
         } else if !self.total.has_room(more, limits.in_total()) {
-            Err(Exceeded::Total)
+            Err(Quota::Total)
         } else {
             Ok(())
         }
@@ -304,11 +303,11 @@ mod tests {
         let (quotas, limits, now) = (Quotas::default(), limits(), start());
         let take = |user: &[u8], source| quotas.admit(user, source, &limits, now).err();
         assert_eq!([take(b"a", HERE), take(b"a", HERE)], [None, None]);
-        assert_eq!(take(b"a", THERE), Some(Exceeded::User));
+        assert_eq!(take(b"a", THERE), Some(Quota::User));
         assert_eq!(take(b"b", HERE), None);
-        assert_eq!(take(b"b", [192, 0, 2, 200].into()), Some(Exceeded::Prefix), "per /24");
+        assert_eq!(take(b"b", [192, 0, 2, 200].into()), Some(Quota::Source), "per /24");
         assert_eq!(take(b"b", THERE), None);
-        assert_eq!(take(b"c", THERE), Some(Exceeded::Total));
+        assert_eq!(take(b"c", THERE), Some(Quota::Total));
         for (user, source) in [(b"a", HERE), (b"a", HERE), (b"b", HERE), (b"b", THERE)] {
             quotas.give_back(user, source, Holding::ALLOCATION);
         }
@@ -326,16 +325,16 @@ mod tests {
         }
         let take = |user: &[u8], source, permissions, channels| {
             let more = Holding { allocations: 0, permissions, channels };
-            let room = quotas.counts().room(user, source_prefix(source), more, &limits).err();
-            assert_eq!(quotas.take(user, source, more, &limits), room.is_none());
-            room
+            let room = quotas.room(user, source, more, &limits);
+            assert_eq!(quotas.take(user, source, more, &limits), room);
+            room.err()
         };
-        assert_eq!(take(b"a", HERE, 5, 0), Some(Exceeded::User));
+        assert_eq!(take(b"a", HERE, 5, 0), Some(Quota::User));
         assert_eq!(take(b"a", HERE, 4, 1), None);
-        assert_eq!(take(b"a", HERE, 0, 1), Some(Exceeded::User));
-        assert_eq!(take(b"b", HERE, 2, 0), Some(Exceeded::Prefix));
+        assert_eq!(take(b"a", HERE, 0, 1), Some(Quota::User));
+        assert_eq!(take(b"b", HERE, 2, 0), Some(Quota::Source));
         assert_eq!(take(b"b", HERE, 1, 1), None);
-        assert_eq!(take(b"c", THERE, 2, 0), Some(Exceeded::Total));
+        assert_eq!(take(b"c", THERE, 2, 0), Some(Quota::Total));
         assert_eq!(take(b"c", THERE, 1, 1), None);
         assert_eq!(quotas.total(), Holding { allocations: 3, permissions: 6, channels: 3 });
         quotas.give_back(b"a", HERE, Holding { allocations: 1, permissions: 4, channels: 1 });
@@ -347,10 +346,10 @@ mod tests {
         let (quotas, now) = (Quotas::default(), start());
         quotas.admit(b"a", HERE, &limits(), now).unwrap();
         let permissions = |permissions| Holding { permissions, ..Holding::default() };
-        assert!(quotas.take(b"a", HERE, permissions(4), &limits()));
+        assert_eq!(quotas.take(b"a", HERE, permissions(4), &limits()), Ok(()));
         let lowered = Limits { permissions_per_user: 2, ..limits() };
-        assert!(!quotas.has_room(b"a", HERE, permissions(1), &lowered));
-        assert!(quotas.has_room(b"a", HERE, Holding { channels: 1, ..Holding::default() }, &lowered));
+        assert_eq!(quotas.room(b"a", HERE, permissions(1), &lowered), Err(Quota::User));
+        assert_eq!(quotas.room(b"a", HERE, Holding { channels: 1, ..Holding::default() }, &lowered), Ok(()));
     }
 
     /// Else an allocation and its end, over and over, would be a full bucket each time.

@@ -168,7 +168,8 @@ impl Server {
         let holdings = both.into_iter().flatten().filter_map(|id| Some(self.allocations.get(id)?.holding()));
         let holding = holdings.fold(Holding::default(), Holding::and);
         let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
-        let bandwidth = quotas.relocate(former.remote.ip(), to.remote.ip(), holding, limits, now.instant)?;
+        let relocated = quotas.relocate(former.remote.ip(), to.remote.ip(), holding, limits, now.instant);
+        let bandwidth = relocated.inspect_err(|quota| out.counters.refuse(*quota))?;
         self.allocations.move_client(id, to);
         for id in both.into_iter().flatten() {
             if let Some(allocation) = self.allocations.get_mut(id) {

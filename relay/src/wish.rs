@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use datapath::stun::{Message, channel_data};
-use datapath::{Discard, Now, Order, Outbox};
+use datapath::{Discard, Now, Order, Outbox, Quota};
 
 use crate::allocation::RelaySocket;
 use crate::allocations::Id;
@@ -81,9 +81,7 @@ impl Server {
         let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
         let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
         let source = allocation.client.remote.ip();
-        if !missing.is_nothing() && !quotas.has_room(&allocation.user, source, missing, limits) {
-            return Err(Refusal::InsufficientCapacity);
-        }
+        quotas.room(&allocation.user, source, missing, limits).map_err(|quota| over(quota, out))?;
         let held = || Held { reply: reply.clone(), wish: wish.clone() };
         match &mut allocation.socket {
             RelaySocket::Closed if reach == Reach::Outside => {
@@ -120,7 +118,7 @@ impl Server {
         wish: Wish,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        self.fulfil(now, id, &wish)?;
+        self.fulfil(now, id, &wish, out)?;
         match wish {
             Wish::Permit { of_sibling, .. } if !of_sibling.is_empty() => {
                 let sibling = self.allocations.get(id).and_then(|allocation| allocation.sibling);
@@ -169,17 +167,14 @@ impl Server {
     }
 
     /// Installs permissions or binds the channel (RFC 8656 §10.2, §12.2).
-    pub(crate) fn fulfil(&mut self, now: Now, id: Id, wish: &Wish) -> Result<(), Refusal> {
+    pub(crate) fn fulfil(&mut self, now: Now, id: Id, wish: &Wish, out: &mut Outbox) -> Result<(), Refusal> {
         // What waited for a socket may find the table full, or the number taken, by now.
         let missing = self.missing(id, wish)?;
         let outside = self.reach_of(wish).ok_or(Refusal::Forbidden)? == Reach::Outside;
         let allocation = self.allocations.get_mut(id).ok_or(Refusal::AllocationMismatch)?;
         let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
         let source = allocation.client.remote.ip();
-        if !missing.is_nothing() && !quotas.take(&allocation.user, source, missing, limits) {
-            // RFC 8656 §10.2 and §12.2 have no other code for this: 486 is Allocate's.
-            return Err(Refusal::InsufficientCapacity);
-        }
+        quotas.take(&allocation.user, source, missing, limits).map_err(|quota| over(quota, out))?;
         let mut permit = |peer: IpAddr| {
             let until = allocation.permissions.permit(peer, now.instant);
             allocation.channels.permit(peer, until);
@@ -200,4 +195,10 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// RFC 8656 §10.2 and §12.2 have no other code for it than 508: 486 is Allocate's.
+fn over(quota: Quota, out: &mut Outbox) -> Refusal {
+    out.counters.refuse(quota);
+    Refusal::InsufficientCapacity
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use datapath::shared_counters::Snapshot;
-use datapath::{Discard, Traffic};
+use datapath::{Discard, Quota, Traffic};
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 use prometheus::{CounterVec, Encoder, Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
@@ -56,6 +56,8 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     let bytes = counter("hausruf_bytes_total", "UDP payload octets by kind of traffic", &labels)?;
     let discards =
         counter("hausruf_discards_total", "Received packets that went no further, by reason", &["worker", "reason"])?;
+    let over_quota =
+        counter("hausruf_over_quota_total", "Requests refused for a quota, by whose it is", &["worker", "quota"])?;
     let opened = counter("hausruf_relay_sockets_opened_total", "Relay sockets opened at the kernel", &["worker"])?;
     let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
     let streams = gauge("hausruf_streams", "TCP connections that carry TURN or ICE now", &["worker"])?;
@@ -92,6 +94,10 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         for reason in Discard::ALL {
             let labels = [worker, reason.label()];
             discards.with_label_values(&labels).inc_by(counters.discarded(*reason));
+        }
+        for quota in Quota::ALL {
+            let count = counters.over_quota[*quota as usize];
+            over_quota.with_label_values(&[worker, quota.label()]).inc_by(count);
         }
         let labels = [worker];
         opened.with_label_values(&labels).inc_by(counters.relay_sockets_opened);
@@ -265,6 +271,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.counters.received(Traffic::Rtp, 1200);
         snapshot.counters.discard(Discard::UnknownSsrc);
+        snapshot.counters.refuse(Quota::User);
         snapshot.counters.relay_sockets_opened = 3;
         let matrix = matrix::Census {
             lag: Some(Duration::from_millis(120)),
@@ -286,6 +293,7 @@ mod tests {
             "hausruf_participants 2",
             "hausruf_bytes_total{direction=\"in\",kind=\"rtp\",worker=\"0\"} 1200",
             "hausruf_discards_total{reason=\"unknown_ssrc\",worker=\"0\"} 1",
+            "hausruf_over_quota_total{quota=\"user\",worker=\"0\"} 1",
             "hausruf_relay_sockets_opened_total{worker=\"0\"} 3",
             "hausruf_appservice_lag_seconds 0.12",
             "hausruf_delayed_leaves_total{outcome=\"sent\"} 4",

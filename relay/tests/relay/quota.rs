@@ -43,6 +43,7 @@ fn the_server_that_is_full_says_so() {
     let mut alice = alice("8.8.8.8:1");
     alice.challenge(&mut world);
     assert_error(&alice.allocate(&mut world), 508);
+    assert_eq!(world.counters().over_quota, [0, 0, 1]);
 }
 
 #[test]
@@ -65,6 +66,7 @@ fn permissions_of_a_user_of_a_source_and_in_total() {
     let turn = carol.permit(&mut world, &peer(1));
     assert_error(&turn, 508);
     assert!(turn.orders.is_empty(), "nor does it open a socket");
+    assert_eq!(world.counters().over_quota, [2, 1, 1]);
     // What goes makes room.
     assert_success(&bob.refresh(&mut world, 0));
     assert_eq!(carol.permit(&mut world, &peer(1)).opens(), carol.relayed);
