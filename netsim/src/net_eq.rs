@@ -1,9 +1,10 @@
 //! What a listener hears: a model of the audio jitter buffer of browsers (NetEq), fed with arrivals alone.
 //!
 //! Every 10 ms a piece of 10 ms is asked for. Where the next packet is missing, the piece is concealed; a packet that
-//! comes too late is discarded. The target delay follows two histograms: how late packets come (95th percentile), and
-//! how late those come that others have overtaken, weighed against the delay that waiting for them costs. Playing is
-//! accelerated or stretched towards the target by at most 10 ms in 50.
+//! comes too late is discarded. The target delay follows two histograms: how late the latest packet of each half second
+//! comes (95th percentile), and how late those come that others have overtaken, weighed against the delay that waiting
+//! for them costs. Playing is accelerated or stretched by at most 10 ms in 50 where what is played is later or earlier
+//! than the target, counted from when the fastest packet would have been played.
 //!
 //! Unlike browsers' statistics, silence after a long gap counts as concealed too: a listener hears nothing.
 
@@ -17,6 +18,8 @@ const FRAME_MS: i64 = 20;
 const BUCKETS: usize = 100;
 /// The fastest packet of so long is the one that delays are measured from.
 const ARRIVALS: Duration = Duration::from_secs(2);
+/// Of so long the latest packet counts.
+const RESAMPLING: Duration = Duration::from_millis(500);
 const UNDERRUN_FORGET: f64 = 0.983;
 const UNDERRUN_QUANTILE: f64 = 0.95;
 const REORDER_FORGET: f64 = 0.9993;
@@ -24,8 +27,14 @@ const REORDER_FORGET: f64 = 0.9993;
 const MS_PER_LOSS_PERCENT: f64 = 20.0;
 /// A histogram's first samples weigh more.
 const START_WEIGHT: f64 = 2.0;
-/// A later packet waits so long for the missing one at most.
+/// A later packet waits so long for the missing one at most, as long as the buffer is below the target by so much; above
+/// it by as much it does not wait at all.
 const WAIT_MAX_MS: i64 = 100;
+const WINDOW_MS: i64 = 50;
+/// After so much of a gap there is silence, and half the target has to be in the buffer before it ends.
+const SILENT_MS: i64 = 100;
+/// Playing is accelerated when it is later than the latest packets by this.
+const GRANULARITY_MS: i64 = 20;
 /// Time scaling happens this often at most, in ticks.
 const SCALING_INTERVAL: u32 = 5;
 
@@ -94,13 +103,16 @@ pub struct NetEq {
     concealed_ms: i64,
     ticked: Option<Instant>,
     highest: Option<u64>,
-    /// (arrival, arrival less media time in ms), the fastest of each moment.
+    /// (arrival, arrival less media time in ms) of the last while.
     arrivals: VecDeque<(Instant, i64)>,
+    fastest: i64,
+    slowest: i64,
     epoch: Option<Instant>,
+    /// When the present interval began, and the latest packet in it.
+    interval: Option<(Instant, i64)>,
     underrun: Histogram,
     reorder: Histogram,
     target_ms: i64,
-    level_ms: f64,
     since_scaling: u32,
     pub heard: Heard,
     /// Packets that came after their time.
@@ -117,11 +129,13 @@ impl Default for NetEq {
             ticked: None,
             highest: None,
             arrivals: VecDeque::new(),
+            fastest: 0,
+            slowest: 0,
             epoch: None,
+            interval: None,
             underrun: Histogram::new(UNDERRUN_FORGET),
             reorder: Histogram::new(REORDER_FORGET),
             target_ms: 80,
-            level_ms: 0.0,
             since_scaling: 0,
             heard: Heard::default(),
             discarded: 0,
@@ -154,20 +168,27 @@ impl NetEq {
         while self.arrivals.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > ARRIVALS) {
             self.arrivals.pop_front();
         }
-        while self.arrivals.back().is_some_and(|(_, fastest)| *fastest >= transit) {
-            self.arrivals.pop_back();
-        }
         self.arrivals.push_back((now, transit));
-        let delay = transit - self.arrivals.front().map_or(transit, |(_, fastest)| *fastest);
+        let transits = || self.arrivals.iter().map(|(_, transit)| *transit);
+        self.fastest = transits().min().unwrap_or(transit);
+        self.slowest = transits().max().unwrap_or(transit);
+        let delay = transit - self.fastest;
         let reordered = self.highest.is_some_and(|highest| number < highest);
         self.highest = self.highest.max(Some(number));
-        let bucket = (delay / FRAME_MS) as usize;
         if !reordered {
-            self.underrun.add(bucket);
+            let (began, latest) = self.interval.unwrap_or((now, 0));
+            if now.saturating_duration_since(began) > RESAMPLING {
+                self.underrun.add((latest / FRAME_MS) as usize);
+                self.interval = Some((now, delay));
+            } else {
+                self.interval = Some((began, latest.max(delay)));
+            }
         }
-        self.reorder.add(if reordered { bucket } else { 0 });
-        let base = (1 + self.underrun.quantile(UNDERRUN_QUANTILE) as i64) * FRAME_MS;
-        self.target_ms = base.max(self.worth_waiting(base));
+        self.reorder.add(if reordered { (delay / FRAME_MS) as usize } else { 0 });
+        if self.underrun.count > 0.0 {
+            let base = (1 + self.underrun.quantile(UNDERRUN_QUANTILE) as i64) * FRAME_MS;
+            self.target_ms = base.max(self.worth_waiting(base));
+        }
     }
 
     /// The delay at which waiting longer for overtaken packets costs more than losing them.
@@ -189,35 +210,40 @@ impl NetEq {
     pub fn advance(&mut self, now: Instant) {
         while let Some(at) = self.ticked.filter(|&at| at + TICK <= now) {
             self.ticked = Some(at + TICK);
-            let concealed = !self.play();
+            let concealed = !self.play(at + TICK);
             self.heard.concealed.push(concealed);
         }
     }
 
+    /// How much later than the fastest packet could have been played that is what is played now.
+    fn playout_delay_ms(&self, now: Instant) -> i64 {
+        let (Some(epoch), Some(next)) = (self.epoch, self.next) else { return 0 };
+        let position = next as i64 * FRAME_MS - self.left_ms;
+        now.saturating_duration_since(epoch).as_millis() as i64 - position - self.fastest
+    }
+
     /// One piece; false when it had to be made up.
-    fn play(&mut self) -> bool {
-        let waiting = self.buffer.len() as i64 * FRAME_MS + self.left_ms;
-        self.level_ms += (waiting as f64 - self.level_ms) * 0.05;
+    fn play(&mut self, now: Instant) -> bool {
         self.since_scaling += 1;
+        let was_concealing = self.concealed_ms > 0;
         if self.left_ms < TICK_MS && !self.decode() {
             self.concealed_ms += TICK_MS;
             return false;
         }
-        let low = (self.target_ms * 3 / 4).max(self.target_ms - 85) as f64;
-        let high = (self.target_ms as f64).max(low + FRAME_MS as f64);
-        if self.since_scaling >= SCALING_INTERVAL {
-            if self.level_ms > high && waiting > FRAME_MS {
+        if self.since_scaling >= SCALING_INTERVAL && !was_concealing {
+            let late = self.playout_delay_ms(now);
+            let high = self.target_ms + (self.slowest - self.fastest) + GRANULARITY_MS;
+            let waiting = self.buffer.len() as i64 * FRAME_MS + self.left_ms;
+            if late >= high && waiting > FRAME_MS {
                 // Accelerated: 10 ms are left out.
                 self.since_scaling = 0;
-                self.level_ms -= TICK_MS as f64;
                 self.left_ms -= TICK_MS;
                 if self.left_ms < TICK_MS && !self.decode() {
                     self.left_ms += TICK_MS;
                 }
-            } else if self.level_ms < low {
+            } else if late < self.target_ms {
                 // Stretched: this piece is played once more.
                 self.since_scaling = 0;
-                self.level_ms += TICK_MS as f64;
                 return true;
             }
         }
@@ -227,12 +253,18 @@ impl NetEq {
 
     /// Takes the next packet out of the buffer.
     fn decode(&mut self) -> bool {
-        let Some((&first, next)) = self.buffer.first().zip(self.next) else { return false };
+        let Some(((&first, &last), next)) = self.buffer.first().zip(self.buffer.last()).zip(self.next) else {
+            return false;
+        };
+        let span_ms = (last - first + 1) as i64 * FRAME_MS;
+        if self.concealed_ms >= SILENT_MS && span_ms < self.target_ms / 2 {
+            return false;
+        }
         if first > next {
-            let gap_ms = (first - next) as i64 * FRAME_MS;
-            let early = gap_ms > self.concealed_ms && self.concealed_ms < WAIT_MAX_MS;
-            let waits = self.concealed_ms == 0 || early && self.level_ms < self.target_ms as f64;
-            if waits {
+            let is_early = (first - next) as i64 * FRAME_MS > self.concealed_ms;
+            let waits = is_early && span_ms <= self.target_ms + WINDOW_MS
+                || span_ms < self.target_ms - WINDOW_MS && self.concealed_ms < WAIT_MAX_MS;
+            if self.concealed_ms == 0 || waits {
                 return false;
             }
         }
