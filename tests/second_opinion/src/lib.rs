@@ -1,1 +1,1 @@
-//! What ours encodes, others decode, and the reverse: see `tests/`.
+//! What ours encodes, others decode, and the reverse; what ours estimates, others estimate too: see `tests/`.
