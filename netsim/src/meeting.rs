@@ -17,7 +17,7 @@ use crate::caller::{Caller, CallerSpec};
 use crate::check::{Amplification, Relaying, Sequences};
 use crate::link::Settings;
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
-use crate::sent_stream::StreamSpec;
+use crate::sent_stream::{StreamSpec, interval};
 use crate::turn_client::{TurnAccount, TurnClient};
 use crate::workers::{Steering, Workers};
 use crate::world::{HostId, HostSpec, World};
@@ -132,6 +132,8 @@ impl Meeting {
 
     fn make(workers: u8, steering: Steering, seed: u64, limits: Limits) -> Meeting {
         let mut world = World::new(seed);
+        // Before the workers have theirs, so that callers do the same whatever their number.
+        let entropy = world.entropy();
         let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
         let settings = sfu::Settings { limits, certificate: Certificate::generate().expect("the system's entropy") };
         let sfus: Vec<Sfu> = (0..workers).map(|_| Sfu::new(settings.clone(), world.entropy())).collect();
@@ -175,7 +177,6 @@ impl Meeting {
         world.add_check(amplification);
         world.add_check(Sequences::new(server));
         world.add_check(Relaying::new(server, IpAddr::from(SERVER_IP)));
-        let entropy = world.entropy();
         Meeting {
             world,
             server,
@@ -346,6 +347,8 @@ impl Meeting {
             muted: false,
         };
         self.command(Command::Publish { participant: member.id, track, spec });
+        // Else all cameras would take their pictures at one moment, and a seed without loss would be as every other.
+        let phase = Duration::from_nanos(self.entropy.below(interval(codec).as_nanos() as u64));
         for (encoding, &(name, bitrate_bps, size)) in (0u8..).zip(layers) {
             let stream = StreamSpec {
                 room: member.room.0,
@@ -362,6 +365,7 @@ impl Meeting {
                 size,
                 temporal: video,
                 first_sequence: self.first_sequence,
+                phase,
                 encryption: self.encryption,
             };
             self.world.act(member.host, |caller: &mut Caller, now, _| caller.publish(now.instant, stream));

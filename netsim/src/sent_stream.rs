@@ -11,6 +11,7 @@ use sfu::transport::srtp::RTP_OVERHEAD;
 use sfu::vp8::{DESCRIPTOR_LEN_MAX, Descriptor};
 use sfu::{Codec, ExtensionIds};
 
+use crate::loss::unit;
 use crate::picture::{MARK, Mark};
 
 /// Packets kept for retransmission.
@@ -21,6 +22,8 @@ const PAYLOAD_MAX: usize = 1150;
 const KEYFRAME_FACTOR: u32 = 4;
 /// Size of a frame of each temporal layer beside the mean one: the base layer has 40 % of the bits, the middle one 30.
 const LAYER_PERCENT: [usize; 3] = [160, 120, 60];
+/// Encoders meet their rate on average: the size of one frame is off by up to this part, either way.
+const VARIATION: f64 = 0.15;
 
 /// What a stream is made with.
 #[derive(Clone, Debug)]
@@ -41,16 +44,17 @@ pub struct StreamSpec {
     /// Three temporal layers in the pattern 0 2 1 2, else one.
     pub temporal: bool,
     pub first_sequence: u16,
+    /// When the first frame is captured, from the publishing on: all encodings of a camera have the same.
+    pub phase: Duration,
     /// Octets that end-to-end encryption adds to each frame.
     pub encryption: usize,
 }
 
-impl StreamSpec {
-    fn interval(&self) -> Duration {
-        match self.codec {
-            Codec::Opus => Duration::from_millis(20),
-            Codec::Vp8 | Codec::H264 => Duration::from_nanos(33_333_333),
-        }
+/// Between two frames.
+pub fn interval(codec: Codec) -> Duration {
+    match codec {
+        Codec::Opus => Duration::from_millis(20),
+        Codec::Vp8 | Codec::H264 => Duration::from_nanos(33_333_333),
     }
 }
 
@@ -78,6 +82,8 @@ pub struct SentStream {
     since_keyframe: u32,
     keyframe_wanted: bool,
     history: VecDeque<Kept>,
+    /// Of the sizes.
+    chance: Entropy,
     /// Nothing is encoded (dynacast, mute).
     pub paused: bool,
     /// The server has reported about it. Until then its packets carry the mid and the rid, as a browser's do.
@@ -101,7 +107,7 @@ impl SentStream {
             rtx_sequence: entropy.below(1 << 15),
             first_timestamp: entropy.u32(),
             started: now,
-            next_frame: now,
+            next_frame: now + spec.phase,
             frame: 0,
             last_base: 0,
             last_middle: 0,
@@ -110,6 +116,7 @@ impl SentStream {
             since_keyframe: 0,
             keyframe_wanted: true,
             history: VecDeque::new(),
+            chance: entropy.fork(),
             paused: false,
             acknowledged: false,
             audio_level: 30,
@@ -156,13 +163,14 @@ impl SentStream {
             return;
         }
         // Frames that were due while nothing could be sent are not made up for.
-        self.next_frame = (self.next_frame + self.spec.interval()).max(now.instant + self.spec.interval() / 2);
+        self.next_frame =
+            (self.next_frame + interval(self.spec.codec)).max(now.instant + interval(self.spec.codec) / 2);
         if self.paused {
             // What comes back after a pause begins anew.
             self.keyframe_wanted = true;
             return;
         }
-        let bits = u64::from(self.spec.bitrate_bps) * self.spec.interval().as_micros() as u64 / 1_000_000;
+        let bits = u64::from(self.spec.bitrate_bps) * interval(self.spec.codec).as_micros() as u64 / 1_000_000;
         let mut octets = (bits / 8) as usize;
         let video = self.spec.codec != Codec::Opus;
         let keyframe = video && std::mem::take(&mut self.keyframe_wanted);
@@ -175,6 +183,7 @@ impl SentStream {
         if self.spec.temporal && !keyframe {
             octets = octets * LAYER_PERCENT[usize::from(layer)] / 100;
         }
+        octets = (octets as f64 * (1.0 + VARIATION * (2.0 * unit(&mut self.chance) - 1.0))) as usize;
         octets += self.spec.encryption;
         let timestamp = self.timestamp(now.instant);
         let packets = octets.div_ceil(PAYLOAD_MAX).max(1);

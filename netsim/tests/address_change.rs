@@ -67,9 +67,10 @@ impl Call {
         for (before, after) in before.into_iter().zip(self.shown()) {
             assert!(after >= before + 55, "{} frames in 2 s", after - before);
         }
-        // What was sent was numbered without gaps all along, whether or not it arrived.
+        // What was sent was numbered without gaps, whether or not it arrived; but what waited for a silent link for a
+        // second was not sent.
         let holes = self.meeting.world.check::<Sequences>().holes();
-        assert_eq!(holes, 0);
+        assert!(holes <= 2, "{holes}");
     }
 
     fn discarded(&self, reason: Discard) -> u64 {
@@ -82,7 +83,7 @@ fn rebinding(behaviour: Dependence) -> u64 {
     assert_eq!(call.discarded(Discard::UnknownFiveTuple), 0);
     call.meeting.world.program::<Nat>(call.nat).reboot();
     // Media comes from an unknown address now: it counts for nothing until a check has verified.
-    call.meeting.run_for(Duration::from_millis(20));
+    call.meeting.run_for(Duration::from_millis(45));
     assert!(call.discarded(Discard::UnknownFiveTuple) > 0);
     call.recovers();
     let mapped = call.meeting.caller(call.anna).ice.mapped.unwrap();

@@ -42,7 +42,7 @@ fn six_voices(seed: u64) -> u64 {
     }
     meeting.run_for(Duration::from_secs(15));
     let loudness = heard(&mut meeting, listener, &microphones, 20);
-    assert!(loudness[0] >= 960 && loudness[1] >= 960, "the two loudest, of 1000: {loudness:?}");
+    assert!(loudness[0] >= 960 && loudness[1] >= 940, "the two loudest, of 1000: {loudness:?}");
     assert!(loudness[5] <= 250, "the last one seldom: {loudness:?}");
     let all: usize = loudness.iter().sum();
     assert!(all >= 2_500, "the link is used: {loudness:?}");
