@@ -6,18 +6,19 @@ use std::time::{Duration, Instant};
 
 use datapath::stun::Message;
 use datapath::{Datagram, Deadline, Endpoint, Entropy, Node, Now, Outbox, SocketEvent};
-use sfu::IceCredentials;
 use sfu::congestion::FeedbackGenerator;
 use sfu::rtcp::{self, ReportBlock, Rtcp, Writer};
 use sfu::rtp::{RtpHeader, RtpPacket};
 use sfu::transport::srtp::RTCP_OVERHEAD;
 use sfu::transport::{MasterKeys, SrtpError, SrtpReceiver, SrtpSender};
+use sfu::{Codec, IceCredentials};
 
 use crate::ice_agent::IceAgent;
 use crate::meeting::{ABS_SEND_TIME, TRANSPORT_CC};
+use crate::publisher_rate::PublisherRate;
 use crate::received_stream::{ReceivedStream, ReceptionSpec};
 use crate::remb_estimator::RembEstimator;
-use crate::sent_stream::{SentStream, StreamSpec, TransportSequence};
+use crate::sent_stream::{Encoded, SentStream, StreamSpec};
 use crate::turn_client::TurnClient;
 
 /// Octets of the IPv4 and UDP headers.
@@ -59,7 +60,10 @@ pub struct Caller {
     sender: SrtpSender,
     receiver: SrtpReceiver,
     entropy: Entropy,
-    transport_sequence: TransportSequence,
+    /// Transport-wide, of those who send whatever the link carries.
+    transport_sequence: u16,
+    /// Whether and how what is published follows the link.
+    rate: Option<PublisherRate>,
     pub sent: Vec<SentStream>,
     pub received: Vec<ReceivedStream>,
     pub counters: CallerCounters,
@@ -89,7 +93,8 @@ impl Caller {
             turn: spec.turn,
             sender,
             receiver,
-            transport_sequence: TransportSequence::default(),
+            transport_sequence: 0,
+            rate: None,
             sent: Vec::new(),
             received: Vec::new(),
             counters: CallerCounters::default(),
@@ -109,6 +114,11 @@ impl Caller {
     pub fn publish(&mut self, now: Instant, spec: StreamSpec) {
         let stream = SentStream::new(spec, now, &mut self.entropy);
         self.sent.push(stream);
+    }
+
+    /// From now on what is published follows what the link carries.
+    pub fn adapt(&mut self, now: Instant) {
+        self.rate = Some(PublisherRate::new(now));
     }
 
     pub fn receive(&mut self, spec: ReceptionSpec) {
@@ -195,7 +205,6 @@ impl Caller {
             }
             Err(error) => panic!("the server sends what cannot be unprotected: {error:?}"),
         };
-        let mut answers = Vec::new();
         let mut packets = rtcp::packets(&packet[..length]);
         for packet in packets.by_ref() {
             match packet {
@@ -209,6 +218,7 @@ impl Caller {
                         self.counters.receiver_reports += 1;
                         if let Some(stream) = self.sent.iter_mut().find(|stream| stream.spec.ssrc == report.ssrc) {
                             stream.acknowledged = true;
+                            stream.fec.report(now.instant, f64::from(report.fraction_lost) / 256.0);
                         }
                     }
                 }
@@ -217,21 +227,31 @@ impl Caller {
                     entries.for_each(|(ssrc, _)| self.handle_keyframe_wish(ssrc));
                 }
                 Rtcp::Nack { media_ssrc, lost, .. } => {
-                    let Some(stream) = self.sent.iter_mut().find(|stream| stream.spec.ssrc == media_ssrc) else {
-                        continue;
-                    };
                     for sequence in lost {
+                        let Some(at) = self.sent.iter().position(|stream| stream.spec.ssrc == media_ssrc) else {
+                            break;
+                        };
                         self.counters.packets_asked += 1;
-                        let mut sink = |packet: &[u8]| answers.push(packet.to_vec());
-                        stream.retransmit(now, sequence, &self.sender, &mut self.transport_sequence, &mut sink);
+                        if let Some(again) = self.sent[at].retransmit(sequence) {
+                            self.submit(now, at, again, out);
+                        }
                     }
                 }
-                Rtcp::TransportFeedback(_) => self.counters.transport_feedback += 1,
+                Rtcp::TransportFeedback(feedback) => {
+                    self.counters.transport_feedback += 1;
+                    if let Some(rate) = &mut self.rate {
+                        rate.handle_feedback(now.instant, &feedback);
+                    }
+                }
+                Rtcp::Remb { bitrate_bps, .. } => {
+                    if let Some(rate) = &mut self.rate {
+                        rate.handle_remb(bitrate_bps);
+                    }
+                }
                 _ => {}
             }
         }
         assert!(!packets.is_malformed(), "the server sends malformed RTCP");
-        answers.iter().for_each(|answer| self.send(answer, out));
     }
 
     /// One for a track that has ended meanwhile is no fault of the server.
@@ -258,12 +278,55 @@ impl Caller {
     }
 
     fn send_frames(&mut self, now: Now, out: &mut Outbox) {
-        let mut packets = Vec::new();
-        for stream in &mut self.sent {
-            let mut sink = |packet: &[u8]| packets.push(packet.to_vec());
-            stream.poll_frame(now, &self.sender, &mut self.transport_sequence, &mut sink);
+        if let Some(rate) = &mut self.rate {
+            rate.tick(now.instant, &mut self.sent);
         }
-        packets.iter().for_each(|packet| self.send(packet, out));
+        for at in 0..self.sent.len() {
+            for encoded in self.sent[at].poll_frame(now) {
+                self.submit(now, at, encoded, out);
+            }
+        }
+        self.send_paced(now, out);
+    }
+
+    /// A packet of the stream at `at` is made. Audio leaves at once, and everything where nothing is paced.
+    fn submit(&mut self, now: Now, at: usize, encoded: Encoded, out: &mut Outbox) {
+        let StreamSpec { codec, ssrc, .. } = self.sent[at].spec;
+        match self.rate.as_mut().filter(|_| codec != Codec::Opus) {
+            Some(rate) => rate.push(ssrc, encoded),
+            None => self.leave(now, at, &encoded, out),
+        }
+    }
+
+    fn leave(&mut self, now: Now, at: usize, encoded: &Encoded, out: &mut Outbox) {
+        let number = match &mut self.rate {
+            Some(rate) => rate.number(now.instant, encoded),
+            None => {
+                self.transport_sequence = self.transport_sequence.wrapping_add(1);
+                self.transport_sequence
+            }
+        };
+        let packet = self.sent[at].write(now, encoded, number, &self.sender);
+        self.send(&packet, out);
+    }
+
+    /// What the pacer lets go, and what is to find out whether the link carries more.
+    fn send_paced(&mut self, now: Now, out: &mut Outbox) {
+        while let Some((ssrc, encoded)) = self.rate.as_mut().and_then(|rate| rate.pop(now.instant)) {
+            // Its track may have ended meanwhile.
+            if let Some(at) = self.sent.iter().position(|stream| stream.spec.ssrc == ssrc) {
+                self.leave(now, at, &encoded, out);
+            }
+        }
+        while let Some(burst) = self.rate.as_mut().and_then(|rate| rate.poll_burst(now.instant)) {
+            let largest = self.sent.iter().rposition(|stream| stream.spec.codec != Codec::Opus && !stream.starved);
+            if let Some(at) = largest {
+                for padding in self.sent[at].padding(burst.octets) {
+                    self.leave(now, at, &padding, out);
+                }
+            }
+            self.rate.iter_mut().for_each(|rate| rate.finish_burst(now.instant));
+        }
     }
 
     fn send_reports(&mut self, now: Now, out: &mut Outbox) {
@@ -388,6 +451,7 @@ impl Node for Caller {
         let frames = self.sent.iter().map(SentStream::poll_timeout);
         let media = frames
             .chain([self.next_report, self.next_repair])
+            .chain(self.rate.as_ref().map(PublisherRate::poll_timeout))
             .chain(self.arrivals.next_feedback())
             .filter(|_| self.can_send());
         let turn = self.turn.as_ref().and_then(TurnClient::poll_timeout);

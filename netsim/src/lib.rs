@@ -6,6 +6,8 @@
 //!   last octet: [`world::World::digest`].
 //! - [`meeting::Meeting`] is a world with the real server in it, and the control plane that signalling would be. Its
 //!   [`caller`]s publish payloads that tell whose they are, and decode what they are given.
+//! - [`publisher_rate`] and [`opus_fec`] let a publisher follow its uplink as a browser does.
+//! - [`tcp`] puts downloads beside a call.
 //! - [`net_eq`] says what a listener hears of it; [`suite`] runs the named scenarios of poor links and scores them.
 //! - [`check`] holds the invariants of the wire, which every meeting is judged by; [`swarm`] makes random meetings.
 
@@ -19,13 +21,16 @@ pub mod loss;
 pub mod meeting;
 pub mod nat;
 pub mod net_eq;
+pub mod opus_fec;
 pub mod picture;
+pub mod publisher_rate;
 pub mod received_stream;
 pub mod remb_estimator;
 pub mod schedule;
 pub mod sent_stream;
 pub mod suite;
 pub mod swarm;
+pub mod tcp;
 pub mod turn_client;
 pub mod workers;
 pub mod world;

@@ -162,6 +162,14 @@ impl NetEq {
         }
     }
 
+    /// What has just arrived carries an earlier packet too (Opus' in-band FEC). It is played where the packet itself is not
+    /// there in time, and tells nothing about delays.
+    pub fn receive_copy(&mut self, number: u64) {
+        if self.next.is_some_and(|next| number >= next) {
+            self.buffer.insert(number);
+        }
+    }
+
     fn measure(&mut self, now: Instant, number: u64) {
         let epoch = *self.epoch.get_or_insert(now);
         let transit = now.saturating_duration_since(epoch).as_millis() as i64 - number as i64 * FRAME_MS;

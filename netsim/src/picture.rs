@@ -24,6 +24,8 @@ pub struct Mark {
     pub packets: u8,
     /// When the frame was captured, since the Unix epoch.
     pub captured: Duration,
+    /// Audio: the frame before this one is in the payload too ([`crate::opus_fec`]).
+    pub repeats: bool,
 }
 
 impl Mark {
@@ -42,7 +44,8 @@ impl Mark {
         payload.extend(self.reference.to_be_bytes());
         payload.extend([self.packet, self.packets]);
         payload.extend((self.captured.as_micros() as u64).to_be_bytes());
-        payload.extend([0; 6]);
+        payload.push(u8::from(self.repeats));
+        payload.extend([0; 5]);
         while payload.len() < length {
             payload.push(self.filler(payload.len()));
         }
@@ -68,6 +71,7 @@ impl Mark {
             packet: *body.get(25)?,
             packets: *body.get(26)?,
             captured: Duration::from_micros(u64_at(27)?),
+            repeats: *body.get(35)? == 1,
         };
         let filler = payload.get(MARK..)?.iter().zip(MARK..);
         let intact = filler.clone().all(|(&octet, at)| octet == mark.filler(at));
@@ -91,6 +95,7 @@ mod tests {
             packet: 3,
             packets: 7,
             captured: Duration::from_micros(1_767_225_600_000_123),
+            repeats: true,
         };
         for length in [0, 100, 1200] {
             let payload = mark.write(length, (320, 180));

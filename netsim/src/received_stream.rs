@@ -199,6 +199,9 @@ impl ReceivedStream {
         if !self.is_video() {
             // One packet is 20 ms, so sequence numbers count time as timestamps do.
             self.net_eq.receive(now, sequence);
+            if Mark::read(payload).is_some_and(|mark| mark.repeats) {
+                self.net_eq.receive_copy(sequence - 1);
+            }
         }
         self.take(now, header.timestamp, payload);
     }

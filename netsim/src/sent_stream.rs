@@ -1,6 +1,7 @@
 //! A simulated encoder and the RTP stream that carries it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datapath::{Entropy, Now};
@@ -12,7 +13,9 @@ use sfu::vp8::{DESCRIPTOR_LEN_MAX, Descriptor};
 use sfu::{Codec, ExtensionIds};
 
 use crate::loss::unit;
+use crate::opus_fec::OpusFec;
 use crate::picture::{MARK, Mark};
+use crate::publisher_rate::HEADERS;
 
 /// Packets kept for retransmission.
 const HISTORY: usize = 1000;
@@ -58,12 +61,15 @@ pub fn interval(codec: Codec) -> Duration {
     }
 }
 
+/// A packet as the encoder made it, not yet numbered for the transport nor protected.
 #[derive(Clone, Debug)]
-struct Kept {
+pub struct Encoded {
     sequence: u64,
     marker: bool,
     timestamp: u32,
-    payload: Vec<u8>,
+    pub payload: Arc<[u8]>,
+    /// Its number on the stream of retransmissions (RFC 4588), if it is one.
+    pub rtx: Option<u64>,
 }
 
 pub struct SentStream {
@@ -81,11 +87,16 @@ pub struct SentStream {
     tl0_picture_index: u8,
     since_keyframe: u32,
     keyframe_wanted: bool,
-    history: VecDeque<Kept>,
+    history: VecDeque<Encoded>,
     /// Of the sizes.
     chance: Entropy,
     /// Nothing is encoded (dynacast, mute).
     pub paused: bool,
+    /// What the encoder is to make of it now, in bit/s; and whether there is too little to make anything.
+    pub target_bps: u32,
+    pub starved: bool,
+    /// Of audio: whether a packet repeats the one before it.
+    pub fec: OpusFec,
     /// The server has reported about it. Until then its packets carry the mid and the rid, as a browser's do.
     pub acknowledged: bool,
     /// −dBov of what the microphone hears.
@@ -95,10 +106,6 @@ pub struct SentStream {
     pub keyframes: u32,
     pub retransmitted: u32,
 }
-
-/// The transport-wide sequence number, one for all streams of a transport.
-#[derive(Debug, Default)]
-pub struct TransportSequence(u16);
 
 impl SentStream {
     pub fn new(spec: StreamSpec, now: Instant, entropy: &mut Entropy) -> SentStream {
@@ -118,6 +125,9 @@ impl SentStream {
             history: VecDeque::new(),
             chance: entropy.fork(),
             paused: false,
+            target_bps: spec.bitrate_bps,
+            starved: false,
+            fec: OpusFec::default(),
             acknowledged: false,
             audio_level: 30,
             packets: 0,
@@ -151,26 +161,21 @@ impl SentStream {
         }
     }
 
-    /// Makes the frame that is due, if one is, and gives its protected packets to `sink`.
-    pub fn poll_frame(
-        &mut self,
-        now: Now,
-        sender: &SrtpSender,
-        transport: &mut TransportSequence,
-        sink: &mut dyn FnMut(&[u8]),
-    ) {
+    /// The packets of the frame that is due, if one is.
+    pub fn poll_frame(&mut self, now: Now) -> Vec<Encoded> {
+        let mut made = Vec::new();
         if now.instant < self.next_frame {
-            return;
+            return made;
         }
         // Frames that were due while nothing could be sent are not made up for.
         self.next_frame =
             (self.next_frame + interval(self.spec.codec)).max(now.instant + interval(self.spec.codec) / 2);
-        if self.paused {
+        if self.paused || self.starved {
             // What comes back after a pause begins anew.
             self.keyframe_wanted = true;
-            return;
+            return made;
         }
-        let bits = u64::from(self.spec.bitrate_bps) * interval(self.spec.codec).as_micros() as u64 / 1_000_000;
+        let bits = u64::from(self.target_bps) * interval(self.spec.codec).as_micros() as u64 / 1_000_000;
         let mut octets = (bits / 8) as usize;
         let video = self.spec.codec != Codec::Opus;
         let keyframe = video && std::mem::take(&mut self.keyframe_wanted);
@@ -198,6 +203,7 @@ impl SentStream {
                 packet: packet as u8,
                 packets: packets as u8,
                 captured: now.unix,
+                repeats: !video && self.frame > 0 && self.fec.is_on(),
             };
             let mut payload = Vec::new();
             if video {
@@ -217,24 +223,26 @@ impl SentStream {
                 payload.extend_from_slice(&buffer[..length]);
             }
             payload.extend(mark.write((octets / packets).max(MARK), self.spec.size));
-            let kept = Kept {
+            let encoded = Encoded {
                 sequence: self.sequence,
                 // Video: the frame's last packet (RFC 7741 §4.1). Audio: none without DTX.
                 marker: video && packet + 1 == packets,
                 timestamp,
-                payload,
+                payload: payload.into(),
+                rtx: None,
             };
             self.sequence += 1;
             self.packets += 1;
-            self.octets += kept.payload.len() as u32;
-            self.write(now, &kept, None, sender, transport, sink);
-            self.history.push_back(kept);
+            self.octets += encoded.payload.len() as u32;
+            made.push(encoded.clone());
+            self.history.push_back(encoded);
             if self.history.len() > HISTORY {
                 self.history.pop_front();
             }
         }
         self.frame += 1;
         self.picture_id = (self.picture_id + 1) & 0x7FFF;
+        made
     }
 
     /// The temporal layer of the next frame and the frame that it is predicted from.
@@ -261,43 +269,51 @@ impl SentStream {
         (layer, reference)
     }
 
-    /// Answers a NACK with a retransmission (RFC 4588).
-    pub fn retransmit(
-        &mut self,
-        now: Now,
-        sequence_number: u16,
-        sender: &SrtpSender,
-        transport: &mut TransportSequence,
-        sink: &mut dyn FnMut(&[u8]),
-    ) {
-        let Some((ssrc, payload_type)) = self.spec.rtx else { return };
-        let wanted = |kept: &&Kept| kept.sequence as u16 == sequence_number;
-        let Some(kept) = self.history.iter().rev().find(wanted).cloned() else { return };
-        let sequence = self.rtx_sequence;
-        self.rtx_sequence += 1;
+    /// The retransmission that answers a NACK (RFC 4588).
+    pub fn retransmit(&mut self, sequence_number: u16) -> Option<Encoded> {
+        let kept = self.history.iter().rev().find(|kept| kept.sequence as u16 == sequence_number)?.clone();
+        let again = self.again(kept)?;
         self.retransmitted += 1;
-        self.write(now, &kept, Some((ssrc, payload_type, sequence)), sender, transport, sink);
+        Some(again)
     }
 
-    /// Writes and protects one packet, on its own stream or as a retransmission.
-    fn write(
-        &self,
-        now: Now,
-        kept: &Kept,
-        rtx: Option<(u32, u8, u64)>,
-        sender: &SrtpSender,
-        transport: &mut TransportSequence,
-        sink: &mut dyn FnMut(&[u8]),
-    ) {
-        let (ssrc, payload_type, sequence) = rtx.unwrap_or((self.spec.ssrc, self.spec.payload_type, kept.sequence));
+    /// Retransmissions of what was sent last, newest first, that nobody has asked for: padding that probes.
+    pub fn padding(&mut self, octets: usize) -> Vec<Encoded> {
+        let mut made = 0;
+        let enough = |kept: &&Encoded| {
+            let more = made < octets;
+            made += kept.payload.len() + HEADERS;
+            more
+        };
+        let kept: Vec<Encoded> = self.history.iter().rev().take_while(enough).cloned().collect();
+        kept.into_iter().filter_map(|kept| self.again(kept)).collect()
+    }
+
+    fn again(&mut self, kept: Encoded) -> Option<Encoded> {
+        self.spec.rtx?;
+        let number = self.rtx_sequence;
+        self.rtx_sequence += 1;
+        Some(Encoded { rtx: Some(number), ..kept })
+    }
+
+    /// The protected packet. `number`: the transport-wide one.
+    pub fn write(&self, now: Now, encoded: &Encoded, number: u16, sender: &SrtpSender) -> Vec<u8> {
+        let rtx = encoded.rtx.zip(self.spec.rtx).map(|(sequence, (ssrc, payload_type))| (ssrc, payload_type, sequence));
+        let (ssrc, payload_type, sequence) = rtx.unwrap_or((self.spec.ssrc, self.spec.payload_type, encoded.sequence));
         let ids = &self.spec.extensions;
-        let mut buffer = vec![0; 128 + kept.payload.len() + RTP_OVERHEAD];
-        let mut header =
-            HeaderWriter::new(&mut buffer, payload_type, kept.marker, sequence as u16, kept.timestamp, ssrc, false)
-                .expect("128 octets hold a header");
+        let mut buffer = vec![0; 128 + encoded.payload.len() + RTP_OVERHEAD];
+        let mut header = HeaderWriter::new(
+            &mut buffer,
+            payload_type,
+            encoded.marker,
+            sequence as u16,
+            encoded.timestamp,
+            ssrc,
+            false,
+        )
+        .expect("128 octets hold a header");
         if let Some(id) = ids.transport_cc {
-            header.extension(id, &transport.0.to_be_bytes());
-            transport.0 = transport.0.wrapping_add(1);
+            header.extension(id, &number.to_be_bytes());
         }
         if let Some(id) = ids.abs_send_time {
             header.extension(id, &abs_send_time(now.unix));
@@ -317,15 +333,16 @@ impl SentStream {
         let header_length = header.finish();
         let mut length = header_length;
         if rtx.is_some() {
-            buffer[length..length + 2].copy_from_slice(&(kept.sequence as u16).to_be_bytes());
+            buffer[length..length + 2].copy_from_slice(&(encoded.sequence as u16).to_be_bytes());
             length += 2;
         }
-        buffer[length..length + kept.payload.len()].copy_from_slice(&kept.payload);
-        length += kept.payload.len();
+        buffer[length..length + encoded.payload.len()].copy_from_slice(&encoded.payload);
+        length += encoded.payload.len();
         // RFC 3711 §3.3.1: the index is the sequence number with its rollovers, which begin at zero.
         let index = sequence;
         let length = sender.protect_rtp(&mut buffer, header_length, length, ssrc, index);
-        sink(&buffer[..length]);
+        buffer.truncate(length);
+        buffer
     }
 }
 

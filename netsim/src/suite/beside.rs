@@ -1,15 +1,17 @@
-//! Further viewers behind the same link, each a flow of its own to the server.
+//! Further viewers behind the same link, each a flow of its own to the server; and downloads there.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use datapath::Endpoint;
 use sfu::{LayerWish, TrackId};
 
 use super::call::Policy;
 use crate::link::Settings;
 use crate::meeting::{Access, Meeting, Member};
 use crate::nat::{Dependence, Nat, NatSpec};
+use crate::tcp::download::{Downloader, Downloads, FileServer};
 use crate::world::{HostId, HostSpec};
 
 /// How many there may be.
@@ -69,6 +71,26 @@ pub fn watch(meeting: &mut Meeting, viewer: Member, microphone: TrackId, cameras
 pub fn report_as(meeting: &mut Meeting, viewer: Member, policy: Policy) {
     meeting.caller(viewer).reports_loss = policy != Policy::Unadapted;
     meeting.caller(viewer).estimates_remb = policy == Policy::Remb;
+}
+
+/// A server of files nearby, and who downloads from it behind the router. The clock of the downloads starts now.
+pub fn download(meeting: &mut Meeting, router: HostId, downloads: &Downloads) -> HostId {
+    let near = Settings { delay: Duration::from_micros(500), ..Settings::default() };
+    let server = SocketAddr::from(([198, 51, 100, 60], 80));
+    let host = |name, address: IpAddr, port, gateway| HostSpec {
+        name,
+        addresses: vec![address],
+        listeners: vec![port],
+        gateway,
+        up: near,
+        down: near,
+    };
+    meeting.world.add_host(host("files", server.ip(), server.port(), None), FileServer::default());
+    let address = IpAddr::from([192, 168, 0, 100]);
+    let local = Endpoint::Listener { index: 0, ip: address };
+    let (now, chance) = (meeting.world.now().instant, meeting.world.entropy());
+    let downloader = Downloader::new(local, server, downloads.clone(), now, chance);
+    meeting.world.add_host(host("downloader", address, 40_000, Some(router)), downloader)
 }
 
 pub struct Neighbour {

@@ -9,6 +9,7 @@ use crate::caller::Caller;
 use crate::link::Settings;
 use crate::meeting::{Access, Meeting, Member};
 use crate::received_stream::Shown;
+use crate::tcp::download::{Downloader, Downloads};
 use crate::workers::Workers;
 use crate::world::HostId;
 
@@ -70,6 +71,8 @@ pub struct CallSpec {
     pub handover: Option<Duration>,
     /// Viewers behind the viewer's link, [`beside::MOST`] at most.
     pub beside: Vec<Beside>,
+    /// Over TCP, through the viewer's link.
+    pub downloads: Option<Downloads>,
 }
 
 impl CallSpec {
@@ -98,6 +101,9 @@ pub struct Sample {
     pub apart_bps: u64,
     /// The same of each viewer behind the same link.
     pub beside_bps: [u64; beside::MOST],
+    /// The same of downloads, and whether one is under way.
+    pub tcp_bps: u64,
+    pub is_downloading: bool,
     pub queue: Duration,
     /// As the server sees it, 0 to 1.
     pub loss: f64,
@@ -136,6 +142,8 @@ struct Call {
     microphone: TrackId,
     cameras: Vec<TrackId>,
     neighbours: Vec<Neighbour>,
+    downloader: Option<HostId>,
+    downloaded: u64,
     /// Octets received so far, and those that do not come from a poor publisher.
     received: (u64, u64),
     began: Duration,
@@ -168,6 +176,10 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         })
         .collect();
     meeting.connect(&others);
+    if let Some(index) = sends_poorly {
+        let now = meeting.world.now().instant;
+        meeting.caller(others[index]).adapt(now);
+    }
     let layers: Vec<_> = CAMERA.to_vec();
     let cameras: Vec<TrackId> =
         others.iter().take(spec.cameras).map(|&other| meeting.publish(other, Codec::Vp8, &layers)).collect();
@@ -184,7 +196,8 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         }
     }
     meeting.run_for(Duration::from_secs(5));
-    let shared = first.filter(|_| !spec.beside.is_empty()).map(|step| beside::router(&mut meeting, step.up, step.down));
+    let is_shared = !spec.beside.is_empty() || spec.downloads.is_some();
+    let shared = first.filter(|_| is_shared).map(|step| beside::router(&mut meeting, step.up, step.down));
     let neighbours: Vec<Neighbour> = shared
         .iter()
         .flat_map(|&router| (3..).zip(&spec.beside).map(move |(number, beside)| (router, number, beside)))
@@ -198,6 +211,8 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
     let viewer = meeting.join(1, "viewer", access);
     beside::report_as(&mut meeting, viewer, policy);
     let start = meeting.world.now().instant;
+    let downloads = shared.zip(spec.downloads.as_ref());
+    let downloader = downloads.map(|(router, downloads)| beside::download(&mut meeting, router, downloads));
     meeting.connect(&[viewer]);
     beside::watch(&mut meeting, viewer, microphone, &cameras);
     let poor = shared.unwrap_or(sends_poorly.map_or(viewer, |index| others[index]).host);
@@ -218,6 +233,8 @@ pub fn run(spec: &CallSpec, policy: Policy, seed: u64) -> Record {
         microphone,
         cameras,
         neighbours,
+        downloader,
+        downloaded: 0,
         received: (0, 0),
         began,
         record,
@@ -271,6 +288,13 @@ impl Call {
         for (bps, neighbour) in beside_bps.iter_mut().zip(&mut self.neighbours) {
             *bps = neighbour.take_received(&mut self.meeting) * 8 * 10;
         }
+        let (mut tcp_bps, mut is_downloading) = (0, false);
+        if let Some(host) = self.downloader {
+            let downloader = self.meeting.world.program::<Downloader>(host);
+            tcp_bps = (downloader.received - self.downloaded) * 8 * 10;
+            self.downloaded = downloader.received;
+            is_downloading = downloader.is_active();
+        }
         let viewer = self.viewer;
         let sfu = &mut self.meeting.world.program::<Workers>(self.meeting.server).planes[0].sfu;
         let mut layers = [0; 3];
@@ -285,6 +309,8 @@ impl Call {
             received_bps,
             apart_bps,
             beside_bps,
+            tcp_bps,
+            is_downloading,
             queue,
             loss: link.loss.unwrap_or(0.0),
             copies: link.audio_copies,

@@ -68,17 +68,18 @@ pub fn write(folder: &Path, scenario: &Scenario, policy: Policy, record: &Record
 /// The samples as they were taken.
 fn csv(record: &Record) -> String {
     let mut out = String::from(
-        "s,capacity_kbps,estimate_kbps,received_kbps,queue_ms,loss_percent,copies,layer_0,layer_1,layer_2\n",
+        "s,capacity_kbps,estimate_kbps,received_kbps,tcp_kbps,queue_ms,loss_percent,copies,layer_0,layer_1,layer_2\n",
     );
     for (index, sample) in record.samples.iter().enumerate() {
         let [first, second, third] = sample.layers;
         let _ = writeln!(
             out,
-            "{:.1},{},{},{},{},{:.1},{},{first},{second},{third}",
+            "{:.1},{},{},{},{},{},{:.1},{},{first},{second},{third}",
             index as f64 / 10.0,
             sample.capacity_bps / 1000,
             sample.estimate_bps / 1000,
             sample.received_bps / 1000,
+            sample.tcp_bps / 1000,
             sample.queue.as_millis(),
             sample.loss * 100.0,
             sample.copies
@@ -99,10 +100,13 @@ fn svg(scenario: &Scenario, policy: Policy, record: &Record) -> String {
     );
     let highest = samples.iter().map(|sample| sample.received_bps).max().unwrap_or(0).max(400_000) as f64 / 1000.0;
     let rates = Panel { top: 45.0, height: 220.0, max: highest * 1.2, seconds };
-    rates.frame(&mut out, "capacity (grey), estimate (blue), media received (green)", "kbit/s");
+    rates.frame(&mut out, "capacity (grey), estimate (blue), media received (green), TCP (orange)", "kbit/s");
     rates.line(&mut out, samples, "#999", |sample| sample.capacity_bps as f64 / 1000.0);
     rates.line(&mut out, samples, "#06c", |sample| sample.estimate_bps as f64 / 1000.0);
     rates.line(&mut out, samples, "#093", |sample| sample.received_bps as f64 / 1000.0);
+    if samples.iter().any(|sample| sample.tcp_bps > 0) {
+        rates.line(&mut out, samples, "#e80", |sample| sample.tcp_bps as f64 / 1000.0);
+    }
     let queue = Panel { top: 310.0, height: 110.0, max: 600.0, seconds };
     queue.frame(&mut out, "queue before the link", "ms");
     queue.line(&mut out, samples, "#c30", |sample| sample.queue.as_secs_f64() * 1e3);

@@ -8,6 +8,7 @@ use super::call::{CallSpec, LinkStep, Poor};
 use super::mobile::{EVDO, LTE, LTE_UP, Mobile, UMTS};
 use crate::link::Settings;
 use crate::loss::Loss;
+use crate::tcp::download::Downloads;
 
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -57,6 +58,7 @@ fn company(steps: Vec<LinkStep>, duration: Duration) -> CallSpec {
         duration,
         handover: None,
         beside: Vec::new(),
+        downloads: None,
     }
 }
 
@@ -121,6 +123,19 @@ fn shared() -> [Scenario; 4] {
     [two, three, far, pausing]
 }
 
+/// The scenarios of RFC 8867 with TCP in the link, one long or ten that come and go.
+fn beside_tcp() -> [Scenario; 3] {
+    let long = |queue: u64| {
+        let mut long = rfc8867(&format!("A 5.6 {queue} ms"), &[(0, 2000)], &[(0, 10_000)], 120);
+        long.call.steps[0].down.queue = ms(queue);
+        long.call.downloads = Some(Downloads::Long { span: s(0)..s(120) });
+        long
+    };
+    let mut short = rfc8867("A 5.7", &[(0, 2000)], &[(0, 10_000)], 300);
+    short.call.downloads = Some(Downloads::Short { at_once: 10, octets: 30_000..50_000, pause_mean: s(10) });
+    [long(300), long(1000), short]
+}
+
 /// Two minutes of a mobile link after ten seconds of a good one.
 fn mobile(down: Mobile, up: Mobile, round_trip_ms: u64, seed: u64) -> Scenario {
     const SECONDS: usize = 120;
@@ -141,6 +156,7 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
     let backward = [(0, 2000), (35, 800), (70, 2000)];
     all.push(rfc8867("A 5.3", &[(0, 2000), (20, 1000), (40, 500), (60, 2000)], &backward, 100));
     all.extend(shared());
+    all.extend(beside_tcp());
     let hotel = |loss| line(200, 300, 500, loss);
     for percent in [0, 5, 10, 20] {
         all.push(after_onset(&format!("P1 {percent} %"), hotel(Loss::Bernoulli(f64::from(percent) / 100.0))));
@@ -153,7 +169,6 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
     element.call.audio_bps = 48_000;
     element.call.encryption = 30;
     all.push(element);
-    // The simulated publisher does not lower its rate, so this is harder than with a browser, which does.
     let mut speaker = after_onset("P1u 10 %", hotel(Loss::Bernoulli(0.1)));
     speaker.call.poor = Poor::Speaker;
     all.push(speaker);
@@ -168,6 +183,11 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
         blackout.scored = s(20 + seconds)..s(60 + seconds);
         all.push(blackout);
     }
+    // The reference names no link for it.
+    let mut download = from_start("P5", line(2000, 50, 300, Loss::NONE), 80);
+    download.call.downloads = Some(Downloads::Long { span: s(20)..s(50) });
+    (download.scored, download.drop) = (s(20)..s(50), Some(s(20)..s(50)));
+    all.push(download);
     for (name, settings) in [("P6", hotel(Loss::Bernoulli(0.1))), ("P6 faultless", good())] {
         let mut publisher = after_onset(name, settings);
         publisher.call.poor = Poor::Publisher;

@@ -25,7 +25,7 @@ pub struct Score {
     /// Of the queue before the poor link.
     pub queue_p95_ms: f64,
     /// What arrived of media (repairs and padding included) beside the smaller of the link's rate and of what the media
-    /// can use; of a poor viewer's link alone.
+    /// can use (all of it while something is downloaded); of a poor viewer's link alone.
     pub utilisation: Option<f64>,
     /// Visible changes of any video's encoding, pauses included, per minute.
     pub switches_per_minute: f64,
@@ -36,6 +36,8 @@ pub struct Score {
     pub apart: [f64; 3],
     /// Jain's index of the flows through one link while all are there.
     pub fairness: Option<f64>,
+    /// The call's part of what passes through the link while something is downloaded.
+    pub beside_tcp: Option<f64>,
 }
 
 pub fn score(scenario: &Scenario, record: &Record) -> Score {
@@ -52,14 +54,20 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
         .sum();
     let beside = &scenario.call.beside;
     let through = |sample: &Sample| sample.received_bps + sample.beside_bps.iter().sum::<u64>();
-    let carried: f64 = samples.iter().map(|sample| through(sample) as f64).sum();
+    let carried: f64 = samples.iter().map(|sample| (through(sample) + sample.tcp_bps) as f64).sum();
+    let downloading = || samples.iter().filter(|sample| sample.is_downloading);
+    let tcp: f64 = downloading().map(|sample| sample.tcp_bps as f64).sum();
+    let call: f64 = downloading().map(|sample| through(sample) as f64).sum();
     let media = scenario.call.media_bps();
     let moments = (0..).map(|index| from + SAMPLE * index);
     let watching = |at: Duration| beside.iter().filter(|beside| beside.watches(at)).count();
     let usable: f64 = moments
         .clone()
         .zip(samples)
-        .map(|(at, sample)| sample.capacity_bps.min(media * (1 + watching(at)) as u64) as f64)
+        .map(|(at, sample)| {
+            let wanted = if sample.is_downloading { u64::MAX } else { media * (1 + watching(at)) as u64 };
+            sample.capacity_bps.min(wanted) as f64
+        })
         .sum();
     let together = moments.zip(samples).filter(|(at, _)| watching(*at) == beside.len()).map(|(_, sample)| sample);
     let apart: f64 = samples.iter().map(|sample| sample.apart_bps as f64).sum();
@@ -84,6 +92,7 @@ pub fn score(scenario: &Scenario, record: &Record) -> Score {
         keyframes_per_minute: record.keyframes_asked as f64 / whole.max(1e-9),
         apart: [apart / samples.len().max(1) as f64, rate_of(0), rate_of(1)],
         fairness: (!beside.is_empty()).then(|| fairness(together, beside.len())),
+        beside_tcp: (tcp > 0.0).then(|| call / (call + tcp)),
     }
 }
 

@@ -52,8 +52,8 @@ fn least(scores: &[Score], figure: impl Fn(&Score) -> Option<f64>, digits: usize
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = String::from(
         "| scenario | server | audio concealed % | gaps > 200 ms /min | speaker's frames/s | frozen % | first audio s | \
-         first frame s | top layer s | recovered s | queue p95 ms | of the usable rate % | switches/min | keyframes/min | fairness |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+         first frame s | top layer s | recovered s | queue p95 ms | of the usable rate % | switches/min | keyframes/min | fairness | beside TCP % |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
         let scores = &row.scores;
@@ -75,6 +75,7 @@ pub fn markdown(rows: &[Row]) -> String {
             figure(|score| score.switches_per_minute, true, 0),
             figure(|score| score.keyframes_per_minute, true, 0),
             least(scores, |score| score.fairness, 2),
+            least(scores, |score| score.beside_tcp.map(|share| 100.0 * share), 0),
         ];
         // Writing to a String cannot fail.
         let _ = writeln!(out, "| {} | {} | {} |", row.scenario, name(row.policy), cells.join(" | "));
