@@ -103,6 +103,8 @@ pub struct Forwarder {
     codec: Codec,
     target: Option<u8>,
     current: Option<u8>,
+    /// The current encoding ends with its frame, whether or not the target begins then.
+    is_ending: bool,
     temporal_wish: u8,
     /// In force; follows the wish where the stream allows it.
     temporal_max: u8,
@@ -130,6 +132,7 @@ impl Forwarder {
             codec,
             target: None,
             current: None,
+            is_ending: false,
             temporal_wish: u8::MAX,
             temporal_max: u8::MAX,
             map: SequenceMap::new(u64::from(first_sequence)),
@@ -153,6 +156,7 @@ impl Forwarder {
         }
         self.target = target;
         self.awaiting = None;
+        self.is_ending = false;
         if target.is_none() {
             self.current = None;
         }
@@ -173,16 +177,14 @@ impl Forwarder {
         self.current
     }
 
-    /// Ends the current encoding before the target has begun.
+    /// Ends the current encoding before the target has begun, with the frame that is under way.
     pub fn abandon(&mut self) {
-        if self.current != self.target {
-            self.current = None;
-        }
+        self.is_ending = self.current != self.target;
     }
 
-    /// Whether packets of the encoding go to the subscriber now, or will from the next keyframe on.
+    /// Whether the subscriber has a use for packets of the encoding: it goes on, or will from the next keyframe on.
     pub fn is_forwarding(&self, encoding: u8) -> bool {
-        self.current == Some(encoding) || self.target == Some(encoding)
+        self.target == Some(encoding) || self.current == Some(encoding) && !self.is_ending
     }
 
     /// The encoding whose keyframe is awaited.
@@ -214,10 +216,19 @@ impl Forwarder {
                 self.awaiting = None;
                 self.handle_other(packet, clocks)
             }
+            Place::Newest { .. } if self.is_ending && self.begins_frame(packet) => {
+                self.current = None;
+                self.is_ending = false;
+                self.handle_other(packet, clocks)
+            }
             Place::Newest { .. } => self.handle_newest(packet),
             Place::Late { number, offsets } => self.handle_late(packet, number, offsets),
             Place::Outside => Decision::Drop(Reason::Stale),
         }
+    }
+
+    fn begins_frame(&self, packet: &MediaPacket) -> bool {
+        self.frame.is_none_or(|(timestamp, _)| timestamp != packet.timestamp)
     }
 
     /// A packet of an encoding that is not the current one.
@@ -263,6 +274,7 @@ impl Forwarder {
         }
         self.map.begin(packet.encoding, packet.sequence, offsets);
         self.current = Some(packet.encoding);
+        self.is_ending = false;
         self.frame = None;
         self.handle_newest(packet)
     }

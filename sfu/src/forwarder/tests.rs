@@ -116,6 +116,26 @@ fn video_starts_at_a_keyframe_and_switches_at_one() {
 }
 
 #[test]
+fn an_abandoned_encoding_ends_with_its_frame() {
+    let now = start();
+    let mut forwarder = Forwarder::new(Codec::Vp8, 100);
+    let (mut low, mut high) = (Encoder::new(0, 65_536, 0, 7), Encoder::new(2, 70_000, 0, 9));
+    forwarder.set_target(Some(2));
+    let frame = high.frame(true, now);
+    forward(&mut forwarder, &frame[0]);
+    forwarder.abandon();
+    forward(&mut forwarder, &frame[1]);
+    forwarder.set_target(Some(0));
+    forwarder.abandon();
+    assert!(forwarder.is_forwarding(0) && !forwarder.is_forwarding(2));
+    assert_eq!(forward(&mut forwarder, &frame[2]).sequence, 102, "the frame is sent whole");
+    assert_eq!(drop_reason(&mut forwarder, &high.frame(false, now)[0]), Reason::OtherEncoding);
+    assert_eq!(forwarder.current(), None);
+    assert_eq!(forward(&mut forwarder, &low.frame(true, now)[0]).sequence, 103);
+    assert!(forwarder.is_forwarding(0));
+}
+
+#[test]
 fn clocks_make_timestamps_exact_and_one_moment_is_still_two_frames() {
     let now = start();
     // The same moment is 1000 on one clock and 1_000_000 on the other.
