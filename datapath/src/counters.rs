@@ -120,6 +120,11 @@ pub struct Counters {
     pub memory_handovers: u64,
     /// Datagrams passed on to the worker that they belong to.
     pub passed_to_workers: u64,
+    /// TCP connections to and from peers that stood, since the start.
+    pub peer_connections_opened: u64,
+    /// Octets that passed through them.
+    pub octets_to_peers: u64,
+    pub octets_to_clients: u64,
     /// Events for the control plane that found its queue full.
     pub events_lost: u64,
 }
@@ -134,6 +139,9 @@ impl Default for Counters {
             relay_sockets_opened: 0,
             memory_handovers: 0,
             passed_to_workers: 0,
+            peer_connections_opened: 0,
+            octets_to_peers: 0,
+            octets_to_clients: 0,
             events_lost: 0,
         }
     }

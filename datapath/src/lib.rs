@@ -27,5 +27,5 @@ pub mod trains;
 pub use counters::{Counters, Discard, Quota, Traffic};
 pub use datagram::{Datagram, Endpoint};
 pub use entropy::Entropy;
-pub use node::{Deadline, Node, Now, SocketEvent};
+pub use node::{Deadline, Node, Now, PeerChange, SocketEvent};
 pub use outbox::{Entry, Order, Outbox};

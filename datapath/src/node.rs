@@ -50,6 +50,21 @@ pub enum SocketEvent {
     StreamClosed { local: Endpoint, remote: SocketAddr },
     /// The relay socket is gone.
     Closed { relayed: SocketAddr },
+    /// What became of the TCP connection between a relayed address and a peer: there is one at most.
+    Peer { relayed: SocketAddr, peer: SocketAddr, change: PeerChange },
+}
+
+/// See [`SocketEvent::Peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// The one ordered with [`crate::Order::ConnectPeer`] stands.
+    Connected,
+    /// It does not: it was refused, timed out, or there was no socket for it.
+    Failed,
+    /// The peer has connected to a relayed address that listens.
+    Accepted,
+    /// It is over.
+    Closed,
 }
 
 /// A thing that datagrams and time go into, and datagrams, socket orders and a deadline come out of.

@@ -52,6 +52,37 @@ pub enum Order {
         /// The next higher port is needed as well.
         with_next: bool,
     },
+    /// The same for TCP.
+    ProbeTcpRelay {
+        relayed: SocketAddr,
+    },
+    /// Accept TCP connections of peers at this address, and report [`crate::SocketEvent::Opened`] or `Failed`.
+    ListenTcp {
+        relayed: SocketAddr,
+    },
+    /// Listen there no longer, and end every connection between this address and a peer.
+    CloseTcpRelay {
+        relayed: SocketAddr,
+    },
+    /// Connect from this address to a peer, and report [`crate::PeerChange::Connected`] or `Failed`.
+    ConnectPeer {
+        relayed: SocketAddr,
+        peer: SocketAddr,
+    },
+    /// End the connection; nothing is reported.
+    ClosePeer {
+        relayed: SocketAddr,
+        peer: SocketAddr,
+    },
+    /// Join the connection to a client's ([`Endpoint::Stream`]), when what this turn has for the client is on its way: from
+    /// there on octets pass as they are. [`crate::PeerChange::Closed`] tells when both are over.
+    SplicePeer {
+        relayed: SocketAddr,
+        peer: SocketAddr,
+        client: Endpoint,
+        /// Of all connections of the relayed address, both ways together.
+        octets_per_second: u64,
+    },
 }
 
 /// The output of a turn.

@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub relay_sockets: u64,
     /// TCP connections that carry datagrams now.
     pub streams: u64,
+    /// TCP connections to and from peers now.
+    pub peer_connections: u64,
 }
 
 /// Written by one worker about once a second and read by anyone, without a lock. A reader may see a mixture of two
@@ -47,6 +49,10 @@ pub struct SharedCounters {
     relay_sockets_opened: AtomicU64,
     relay_sockets: AtomicU64,
     streams: AtomicU64,
+    peer_connections: AtomicU64,
+    peer_connections_opened: AtomicU64,
+    octets_to_peers: AtomicU64,
+    octets_to_clients: AtomicU64,
     memory_handovers: AtomicU64,
     passed_to_workers: AtomicU64,
     events_lost: AtomicU64,
@@ -87,6 +93,10 @@ impl SharedCounters {
         store(&self.events_lost, counters.events_lost);
         store(&self.relay_sockets, snapshot.relay_sockets);
         store(&self.streams, snapshot.streams);
+        store(&self.peer_connections, snapshot.peer_connections);
+        store(&self.peer_connections_opened, counters.peer_connections_opened);
+        store(&self.octets_to_peers, counters.octets_to_peers);
+        store(&self.octets_to_clients, counters.octets_to_clients);
         store(&self.turns, snapshot.lag.turns);
         store(&self.lag_total_ns, nanoseconds(snapshot.lag.total));
         store(&self.lag_longest_ns, nanoseconds(snapshot.lag.longest));
@@ -109,6 +119,9 @@ impl SharedCounters {
                 relay_sockets_opened: load(&self.relay_sockets_opened),
                 memory_handovers: load(&self.memory_handovers),
                 passed_to_workers: load(&self.passed_to_workers),
+                peer_connections_opened: load(&self.peer_connections_opened),
+                octets_to_peers: load(&self.octets_to_peers),
+                octets_to_clients: load(&self.octets_to_clients),
                 events_lost: load(&self.events_lost),
             },
             lag: LoopLag {
@@ -118,6 +131,7 @@ impl SharedCounters {
             },
             relay_sockets: load(&self.relay_sockets),
             streams: load(&self.streams),
+            peer_connections: load(&self.peer_connections),
         }
     }
 }
@@ -143,6 +157,10 @@ mod tests {
         snapshot.counters.relay_sockets_opened = 2;
         snapshot.relay_sockets = 1;
         snapshot.streams = 5;
+        snapshot.peer_connections = 7;
+        snapshot.counters.peer_connections_opened = 8;
+        snapshot.counters.octets_to_peers = 9;
+        snapshot.counters.octets_to_clients = 10;
         snapshot.lag.record(Duration::from_micros(5));
         snapshot.lag.record(Duration::from_micros(3));
         let shared = SharedCounters::new();
@@ -158,6 +176,10 @@ mod tests {
         assert_eq!(read.counters.relay_sockets_opened, 2);
         assert_eq!(read.relay_sockets, 1);
         assert_eq!(read.streams, 5);
+        assert_eq!(read.peer_connections, 7);
+        assert_eq!(read.counters.peer_connections_opened, 8);
+        assert_eq!(read.counters.octets_to_peers, 9);
+        assert_eq!(read.counters.octets_to_clients, 10);
         assert_eq!(read.lag, snapshot.lag);
         assert_eq!(read.lag.longest, Duration::from_micros(5));
     }

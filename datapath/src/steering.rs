@@ -1,7 +1,7 @@
 //! Which worker a message names, before anything is known about who sends it.
 //!
-//! A worker writes its number into what it hands out and gets back: the ICE ufrags of its rooms, its mobility tickets
-//! and reservation tokens. Whoever makes up a number only chooses who finds the message wanting.
+//! A worker writes its number into what it hands out and gets back: the ICE ufrags of its rooms, its mobility tickets,
+//! reservation tokens and the names of connections to peers. Whoever makes up a number only chooses who finds the message wanting.
 
 use crate::stun::{Message, Method};
 
@@ -34,16 +34,17 @@ pub fn of_check(payload: &[u8]) -> Option<u8> {
     leading(Message::parse(payload).ok()?.username()?)
 }
 
-/// The worker whose mobility ticket (RFC 8016) or reservation token (RFC 8656 §18.7) this request brings back. A ticket
-/// begins with its number as text, a token with an octet of it.
+/// The worker whose mobility ticket (RFC 8016), reservation token (RFC 8656 §18.7) or CONNECTION-ID (RFC 6062 §6.2.1) this
+/// request brings back. A ticket begins with its number as text, the others with an octet of it.
 pub fn of_request(payload: &[u8]) -> Option<u8> {
-    // Most messages are none of the two.
-    if !matches!(payload, [0, 3 | 4, ..]) {
+    // Most messages are none of them.
+    if !matches!(payload, [0, 3 | 4 | 0x0B, ..]) {
         return None;
     }
     let message = Message::parse(payload).ok()?;
     match message.method() {
         Method::ALLOCATE => message.reservation_token().map(|token| token[0]),
+        Method::CONNECTION_BIND => message.connection_id().map(|id| id.to_be_bytes()[0]),
         _ => leading(message.mobility_ticket()?),
     }
 }
@@ -84,6 +85,9 @@ mod tests {
         assert_eq!(of_request(&token(Method::ALLOCATE)), Some(9));
         assert_eq!(of_request(&token(Method::REFRESH)), None);
         assert_eq!(of_request(&token(Method::CREATE_PERMISSION)), None);
+        let id = |method| request(method, |writer| _ = writer.connection_id(0x0708_090A));
+        assert_eq!(of_request(&id(Method::CONNECTION_BIND)), Some(7));
+        assert_eq!(of_request(&id(Method::CONNECT)), None);
         // An empty ticket asks for one.
         assert_eq!(of_request(&request(Method::ALLOCATE, |writer| _ = writer.mobility_ticket(&[]))), None);
         let whole = refresh(b"03rest");

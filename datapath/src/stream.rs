@@ -53,6 +53,12 @@ impl Framing {
         Ok(frame.filter(|frame| frame.end <= octets.len()))
     }
 
+    /// Whether octets behind this datagram need not be datagrams: a ConnectionBind request (RFC 6062 §4.3) perhaps makes the
+    /// connection one that carries what its client and a peer like.
+    pub fn may_end_with(self, payload: &[u8]) -> bool {
+        self == Framing::Turn && payload.starts_with(&[0x00, 0x0B])
+    }
+
     /// What the first octets of a connection say: none as long as they can still be both.
     pub fn sniff(octets: &[u8]) -> Result<Option<Framing>, Unframed> {
         let cookie = crate::stun::MAGIC_COOKIE.to_be_bytes();

@@ -109,7 +109,7 @@ impl Node for Workers {
             | SocketEvent::Free { relayed }
             | SocketEvent::Taken { relayed }
             | SocketEvent::Closed { relayed } => relayed,
-            SocketEvent::StreamClosed { .. } => unreachable!("no TCP in this world"),
+            SocketEvent::StreamClosed { .. } | SocketEvent::Peer { .. } => unreachable!("no TCP in this world"),
         };
         let worker = self.of_relayed(relayed);
         self.planes[worker].handle_event(now, event, out);

@@ -367,7 +367,13 @@ impl World {
                         events.push(SocketEvent::Failed { relayed });
                     }
                 }
-                Order::KeepStream { .. } => unreachable!("no TCP in this world"),
+                Order::KeepStream { .. }
+                | Order::ProbeTcpRelay { .. }
+                | Order::ListenTcp { .. }
+                | Order::CloseTcpRelay { .. }
+                | Order::ConnectPeer { .. }
+                | Order::ClosePeer { .. }
+                | Order::SplicePeer { .. } => unreachable!("no TCP in this world"),
                 Order::ProbeRelay { relayed, .. } => events.push(SocketEvent::Free { relayed }),
                 Order::CloseRelay { relayed } => {
                     host.relays.retain(|&open| open != relayed);

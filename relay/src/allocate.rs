@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use datapath::stun::Message;
+use datapath::stun::{AttributeType, Message};
 use datapath::{Endpoint, Now, Order, Outbox};
 
 use crate::allocation::{Allocation, FiveTuple, RESERVATION_LIFETIME, RelaySocket, Reservation};
@@ -17,8 +17,9 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
 
-/// The IP protocol number of UDP.
+/// IP protocol numbers.
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 
 /// Ports that are asked after at the kernel for one allocation: the range of relayed ports may overlap the one from
 /// which the system serves its other programs.
@@ -61,6 +62,7 @@ struct Chosen {
     parity: Parity,
     /// Another one is tried when this one turns out to be taken.
     replaceable: bool,
+    is_tcp: bool,
 }
 
 impl Server {
@@ -93,6 +95,7 @@ impl Server {
         match message.requested_transport() {
             None => return Err(Refusal::BadRequest),
             Some(UDP) => (),
+            Some(TCP) if self.settings.limits.tcp.is_some() => return self.allocate_tcp(now, reply, who, message, out),
             Some(_) => return Err(Refusal::UnsupportedTransportProtocol),
         }
         // RFC 8016 §3.1.2: what is to be had here is a ticket; a Refresh shows one.
@@ -114,6 +117,35 @@ impl Server {
             allocation.unanswered = Some(Box::new(reply.clone()));
             // RFC 8016 §3.1.1: an empty ticket asks for one.
             allocation.ticket = message.mobility_ticket().map(|_| 0);
+        }
+        Ok(())
+    }
+
+    /// RFC 6062 §5.1. ADDITIONAL-ADDRESS-FAMILY and MOBILITY-TICKET are ignored, as by a server that does not know them.
+    fn allocate_tcp(
+        &mut self,
+        now: Now,
+        reply: &Reply,
+        who: &Authenticated<'_>,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let is_stream = matches!(reply.client.local, Endpoint::Stream { .. });
+        let of_udp = message.even_port().is_some()
+            || message.reservation_token().is_some()
+            || message.attribute(AttributeType::DONT_FRAGMENT).is_some();
+        if !is_stream || of_udp {
+            return Err(Refusal::BadRequest);
+        }
+        if self.draining {
+            return Err(self.settings.alternate_server.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate));
+        }
+        let lifetime = self.lifetime(now, who, message);
+        let chosen = self.choose(now, &reply.client, Family::requested(message)?, Parity::Any)?;
+        let chosen = Chosen { is_tcp: true, ..chosen };
+        let id = self.make(now, reply, who, chosen, lifetime, None, out)?;
+        if let Some(allocation) = self.allocations.get_mut(id) {
+            allocation.unanswered = Some(Box::new(reply.clone()));
         }
         Ok(())
     }
@@ -188,6 +220,7 @@ impl Server {
             socket: RelaySocket::Probing { parity: chosen.parity, tries_left },
             permissions: Permissions::default(),
             channels: Channels::default(),
+            tcp: chosen.is_tcp.then(Vec::new),
             reservation,
             sibling,
             sibling_refused: None,
@@ -200,7 +233,7 @@ impl Server {
         if matches!(local, Endpoint::Stream { .. }) {
             out.order(Order::KeepStream { local, keep: true });
         }
-        out.order(Order::ProbeRelay { relayed: chosen.relayed, with_next });
+        out.order(probe(chosen.relayed, with_next, chosen.is_tcp));
         Ok(id)
     }
 
@@ -217,7 +250,7 @@ impl Server {
                 return Err(Refusal::BadRequest);
             }
             let relayed = self.reserved(now, &token, who).ok_or(Refusal::InsufficientCapacity)?;
-            return Ok(Chosen { relayed, parity: Parity::Any, replaceable: false });
+            return Ok(Chosen { relayed, parity: Parity::Any, replaceable: false, is_tcp: false });
         }
         let parity = match even_port {
             None => Parity::Any,
@@ -230,7 +263,7 @@ impl Server {
     fn choose(&mut self, now: Now, client: &FiveTuple, family: Family, parity: Parity) -> Result<Chosen, Refusal> {
         let ip = self.relayed_ip(client, family).ok_or(Refusal::AddressFamilyNotSupported)?;
         let relayed = self.choose_port(now, ip, parity).ok_or(Refusal::InsufficientCapacity)?;
-        Ok(Chosen { relayed, parity, replaceable: true })
+        Ok(Chosen { relayed, parity, replaceable: true, is_tcp: false })
     }
 
     fn choose_port(&mut self, now: Now, ip: IpAddr, parity: Parity) -> Option<SocketAddr> {
@@ -268,8 +301,12 @@ impl Server {
         let RelaySocket::Probing { parity, tries_left } = allocation.socket else {
             return;
         };
+        let is_tcp = allocation.tcp.is_some();
         if free {
             allocation.socket = RelaySocket::Closed;
+            if is_tcp {
+                self.settings.share.tcp.set_relayed(relayed, Some(false));
+            }
             return self.answer_probed(id, out);
         }
         let another = if tries_left > 0 { self.choose_port(now, relayed.ip(), parity) } else { None };
@@ -281,7 +318,7 @@ impl Server {
         if let Some(allocation) = self.allocations.get_mut(id) {
             allocation.socket = RelaySocket::Probing { parity, tries_left: tries_left - 1 };
         }
-        out.order(Order::ProbeRelay { relayed: another, with_next });
+        out.order(probe(another, with_next, is_tcp));
     }
 
     /// Answers the request that made this allocation, and perhaps its sibling, if nothing is left to be probed.
@@ -348,6 +385,10 @@ impl Server {
             self.write_ticket(id, writer);
         });
     }
+}
+
+fn probe(relayed: SocketAddr, with_next: bool, is_tcp: bool) -> Order {
+    if is_tcp { Order::ProbeTcpRelay { relayed } } else { Order::ProbeRelay { relayed, with_next } }
 }
 
 fn next(address: SocketAddr) -> SocketAddr {

@@ -67,6 +67,8 @@ pub struct Allocation {
     pub socket: RelaySocket,
     pub permissions: Permissions,
     pub channels: Channels,
+    /// Of an allocation for TCP (RFC 6062): the names of its connections to peers.
+    pub tcp: Option<Vec<u32>>,
     pub reservation: Option<Reservation>,
     /// The allocation of the other address family that the same request made (RFC 8656 §5).
     pub sibling: Option<Id>,

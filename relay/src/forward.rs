@@ -68,7 +68,8 @@ impl Server {
         // Where no allocation has the peer's family there is no permission either.
         let id = self.allocations.of_family(first, peer.ip()).unwrap_or(first);
         let reach = self.reach(peer);
-        let Some(allocation) = self.allocations.get_mut(id) else {
+        // An allocation for TCP has nothing that datagrams could leave by.
+        let Some(allocation) = self.allocations.get_mut(id).filter(|allocation| allocation.tcp.is_none()) else {
             return out.counters.discard(Discard::NoAllocation);
         };
         if !allocation.permissions.is_live(peer.ip(), now.instant) {
@@ -91,7 +92,9 @@ impl Server {
     /// Peer to client (RFC 8656 §11.3 and §12.7). `relayed` is where the datagram arrived.
     pub(crate) fn handle_peer(&mut self, now: Now, relayed: SocketAddr, datagram: &Datagram<'_>, out: &mut Outbox) {
         let id = self.allocations.by_packet_of_peer(relayed);
-        let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) else {
+        let allocation = id.and_then(|id| self.allocations.get_mut(id));
+        // Datagrams have no business at an address for TCP.
+        let Some(allocation) = allocation.filter(|allocation| allocation.tcp.is_none()) else {
             return out.counters.discard(Discard::NoAllocation);
         };
         let FiveTuple { local, remote } = allocation.client;
@@ -160,7 +163,7 @@ impl Server {
     }
 
     /// Nobody answers an indication, but RFC 8489 §5 wants its transaction id unpredictable all the same.
-    fn indication_id(&mut self) -> TransactionId {
+    pub(crate) fn indication_id(&mut self) -> TransactionId {
         let mut id = [0; 12];
         self.entropy.fill(&mut id);
         TransactionId(id)

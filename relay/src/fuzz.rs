@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use datapath::stun::{AttributeType, Class, Key, Message, Method, TransactionId, Writer};
-use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
+use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, PeerChange, SocketEvent};
 use md5::{Digest, Md5};
 
-use crate::{Credentials, Limits, PeerPolicy, Server, Settings, Share};
+use crate::{Credentials, Limits, PeerPolicy, Server, Settings, Share, TcpLimits};
 
 const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::new(5, 5, 5, 5)) };
 const ALLOCATIONS: usize = 3;
+const TCP: TcpLimits = TcpLimits { connections: 4, connections_per_user: 3, connections_per_allocation: 2 };
 
 /// A history: each step is an octet that says what happens, two octets of length, and that much data.
 ///
@@ -38,6 +39,8 @@ struct History {
     transactions: u32,
     /// How many of the next probed ports other programs have.
     taken: usize,
+    /// The last CONNECTION-ID that a client was told.
+    connection: u32,
 }
 
 impl History {
@@ -65,6 +68,7 @@ impl History {
                 channels_per_user: 3,
                 octets_per_second_of_user: Some(1_000_000),
                 octets_per_second_in_total: Some(1_000_000),
+                tcp: Some(TCP),
                 ..Limits::default()
             },
         };
@@ -78,6 +82,7 @@ impl History {
             policy,
             transactions: 0,
             taken: 0,
+            connection: 0,
         };
         let mut challenge = [0; 20];
         Writer::new(&mut challenge, Class::Request, Method::ALLOCATE, TransactionId::default()).finish();
@@ -106,6 +111,21 @@ impl History {
                     assert!(self.server.poll_timeout().is_none_or(|deadline| deadline.at > self.now.instant));
                     self.look(usize::MAX);
                 }
+            }
+            (7, [what, ..]) if what & 4 != 0 => {
+                let id = self.connection.to_be_bytes();
+                self.signed(selector, Method::CONNECTION_BIND, &[&[0x00, 0x2A, 0, 4][..], &id].concat());
+            }
+            (7, [what, peer, ..]) => {
+                let (relayed, peer) = (self.relayed_address(selector), peer_address(*peer));
+                let change = match what & 3 {
+                    0 => PeerChange::Connected,
+                    1 => PeerChange::Failed,
+                    2 => PeerChange::Accepted,
+                    _ => PeerChange::Closed,
+                };
+                self.server.handle_event(self.now, SocketEvent::Peer { relayed, peer, change }, &mut self.out);
+                self.look(usize::MAX);
             }
             (6, [what, code, peer, ..]) => {
                 let relayed = self.relayed_address(selector);
@@ -180,6 +200,7 @@ impl History {
                     if let Some(nonce) = message.and_then(|message| message.nonce()) {
                         self.nonce = nonce.to_vec();
                     }
+                    self.connection = message.and_then(|message| message.connection_id()).unwrap_or(self.connection);
                     self.relayed.extend(message.iter().flat_map(|message| message.xor_relayed_addresses()));
                 }
             }
@@ -188,26 +209,41 @@ impl History {
         self.out.clear();
         for order in orders {
             match order {
-                Order::OpenRelay { relayed } | Order::CloseRelay { relayed } => {
+                Order::ConnectPeer { relayed, peer } => {
+                    assert!(self.relayed.contains(&relayed) && relayed != peer);
+                    // No client of this history listens at another's address.
+                    assert!(self.policy.admits(peer.ip()) || self.relayed.contains(&peer), "{peer}");
+                }
+                Order::SplicePeer { client, .. } => assert!(matches!(client, Endpoint::Stream { .. })),
+                Order::ClosePeer { .. } => {}
+                Order::ProbeTcpRelay { relayed } => self.probed(relayed),
+                Order::OpenRelay { relayed }
+                | Order::CloseRelay { relayed }
+                | Order::ListenTcp { relayed }
+                | Order::CloseTcpRelay { relayed } => {
                     assert!(self.relayed.contains(&relayed));
                 }
                 Order::KeepStream { local, .. } => assert!(matches!(local, Endpoint::Stream { .. })),
-                Order::ProbeRelay { relayed, .. } => {
-                    let event = match self.taken.checked_sub(1) {
-                        None => SocketEvent::Free { relayed },
-                        Some(rest) => {
-                            self.taken = rest;
-                            SocketEvent::Taken { relayed }
-                        }
-                    };
-                    self.server.handle_event(self.now, event, &mut self.out);
-                    self.look(usize::MAX);
-                }
+                Order::ProbeRelay { relayed, .. } => self.probed(relayed),
             }
         }
         assert!(self.server.allocations() <= ALLOCATIONS);
         self.server.check_quotas();
+        assert!(self.server.connections() <= TCP.connections_per_user);
         assert_eq!(self.server.allocations() == 0, self.server.poll_timeout().is_none());
+    }
+
+    /// What the kernel says of a port that is asked after.
+    fn probed(&mut self, relayed: SocketAddr) {
+        let event = match self.taken.checked_sub(1) {
+            None => SocketEvent::Free { relayed },
+            Some(rest) => {
+                self.taken = rest;
+                SocketEvent::Taken { relayed }
+            }
+        };
+        self.server.handle_event(self.now, event, &mut self.out);
+        self.look(usize::MAX);
     }
 
     fn relayed_address(&self, selector: usize) -> SocketAddr {
@@ -220,10 +256,10 @@ fn client(selector: usize) -> SocketAddr {
     SocketAddr::from(([7, 7, 7, 7], 1000 + (selector % 4) as u16))
 }
 
-/// The last client comes over TCP.
+/// The last two clients come over TCP.
 fn local(client: SocketAddr) -> Endpoint {
     match client.port() {
-        1003 => Endpoint::Stream { id: 1, ip: [5, 5, 5, 5].into() },
+        port @ (1002 | 1003) => Endpoint::Stream { id: port.into(), ip: [5, 5, 5, 5].into() },
         _ => LISTENER,
     }
 }

@@ -6,7 +6,12 @@
 //! memory.
 //!
 //! # Deviations
-//! - No TCP allocations (RFC 6062).
+//! - RFC 6062: off unless the limits say otherwise. A relayed address for TCP listens from its first permission on: before
+//!   that a peer's connection would be ended anyway. ADDITIONAL-ADDRESS-FAMILY and MOBILITY-TICKET are ignored in its
+//!   Allocate. A ConnectionBind for another user's connection, or for one that is bound, gets 400 like one that names none.
+//!   Of the limits of bandwidth only that of one allocation holds for what passes over TCP: a splice is the driver's, and
+//!   knows nothing of users. Behind 1:1 NAT two clients of ours reach each other over TCP only if the NAT leads the public
+//!   address back here. A ConnectionBind is found by its worker if it is the first request of its connection.
 //! - RFC 8016: a client that has moved is served at its new address at once; nothing goes to the old one any more.
 //! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15). But for a
 //!   Send with DONT-FRAGMENT, DF is the kernel's too: set on what fits the path as it knows it; the rest is fragmented.
@@ -27,6 +32,8 @@ mod allocation;
 mod allocations;
 mod bandwidth;
 mod channel;
+mod connect;
+mod connection;
 mod credential;
 mod deadlines;
 mod forward;
@@ -43,6 +50,7 @@ mod reply;
 mod request;
 mod server;
 mod settings;
+mod tcp_quota;
 mod ticket;
 mod wish;
 
@@ -51,4 +59,5 @@ pub use peer_policy::PeerPolicy;
 pub use ports::partition;
 pub use quota::Quotas;
 pub use server::Server;
-pub use settings::{Limits, RateLimits, Settings, Share, Terms};
+pub use settings::{Limits, RateLimits, Settings, Share, TcpLimits, Terms};
+pub use tcp_quota::TcpQuota;

@@ -22,6 +22,9 @@ pub enum Refusal {
     UnsupportedTransportProtocol,
     PeerAddressFamilyMismatch,
     AllocationQuotaReached,
+    /// RFC 6062 §6.3: the client is connected to this peer, or about to be.
+    ConnectionAlreadyExists,
+    ConnectionTimeoutOrFailure,
     InsufficientCapacity,
 }
 
@@ -40,6 +43,8 @@ impl Refusal {
             Refusal::UnsupportedTransportProtocol => ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL,
             Refusal::PeerAddressFamilyMismatch => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
             Refusal::AllocationQuotaReached => ErrorCode::ALLOCATION_QUOTA_REACHED,
+            Refusal::ConnectionAlreadyExists => ErrorCode::CONNECTION_ALREADY_EXISTS,
+            Refusal::ConnectionTimeoutOrFailure => ErrorCode::CONNECTION_TIMEOUT_OR_FAILURE,
             Refusal::InsufficientCapacity => ErrorCode::INSUFFICIENT_CAPACITY,
         }
     }

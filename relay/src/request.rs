@@ -1,5 +1,5 @@
 //! What clients ask for. Binding and Refresh are answered here, Allocate in `allocate.rs`, CreatePermission and
-//! ChannelBind in `wish.rs`.
+//! ChannelBind in `wish.rs`, Connect and ConnectionBind in `connect.rs`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use datapath::stun::{AttributeType, Message, Method, Writer};
 use datapath::{Discard, Endpoint, Now, Order, Outbox};
 
 use crate::allocate::Family;
-use crate::allocation::FiveTuple;
+use crate::allocation::{Allocation, FiveTuple};
 use crate::allocations::Id;
 use crate::credential::{Authenticated, PasswordAlgorithm};
 use crate::quota::Holding;
@@ -21,7 +21,8 @@ impl Server {
         if message.method() == Method::BINDING {
             return self.handle_binding(now, &reply, message, out);
         }
-        let who = match self.authenticate(now, &client, message) {
+        let bound = self.connection_to_bind(message);
+        let who = match self.authenticate(now, &client, bound, message) {
             Ok(who) => who,
             Err(refusal) => return self.refuse_stranger(now, &reply, refusal, out),
         };
@@ -53,6 +54,7 @@ impl Server {
         &self,
         now: Now,
         client: &FiveTuple,
+        bound: Option<&Allocation>,
         message: &Message<'a>,
     ) -> Result<Authenticated<'a>, Refusal> {
         if !message.has_integrity() && !message.has_integrity_sha256() {
@@ -64,7 +66,10 @@ impl Server {
         if message.username().is_none() && message.userhash().is_none() {
             return Err(Refusal::BadRequest);
         }
-        if !self.nonces.is_valid(nonce, client, now.unix) {
+        // A ConnectionBind may come with the nonce of the connection over which its client was told of the peer's: TCP has
+        // proved the address of either.
+        let is_of = |client: &FiveTuple| self.nonces.is_valid(nonce, client, now.unix);
+        if !is_of(client) && !bound.is_some_and(|allocation| is_of(&allocation.client)) {
             return Err(Refusal::StaleNonce);
         }
         let credentials = &self.settings.credentials;
@@ -104,6 +109,9 @@ impl Server {
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let id = self.allocations.by_client(&reply.client);
+        if message.method() == Method::CONNECTION_BIND {
+            return self.handle_connection_bind(now, id, reply, who, message, out);
+        }
         if message.method() == Method::ALLOCATE {
             return match id {
                 Some(id) => self.allocate_again(id, reply, who, out),
@@ -127,6 +135,7 @@ impl Server {
                 let (id, wish) = self.wish_for_permissions(message, id)?;
                 self.handle_wish(now, id, reply, wish, out)
             }
+            Method::CONNECT => self.handle_connect(now, id, reply, message, out),
             _ => {
                 let (id, wish) = self.wish_for_channel(message, id)?;
                 self.handle_wish(now, id, reply, wish, out)
@@ -257,6 +266,7 @@ fn understood(message: &Message<'_>) -> Result<(), Refusal> {
                 | AttributeType::EVEN_PORT
                 | AttributeType::DONT_FRAGMENT
                 | AttributeType::REQUESTED_TRANSPORT
+                | AttributeType::CONNECTION_ID
                 | AttributeType::RESERVATION_TOKEN
                 | AttributeType::PRIORITY
                 | AttributeType::USE_CANDIDATE

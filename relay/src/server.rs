@@ -7,6 +7,7 @@ use datapath::{Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order,
 
 use crate::allocation::{FiveTuple, RelaySocket};
 use crate::allocations::{Allocations, Id};
+use crate::connection::Connections;
 use crate::deadlines::Deadlines;
 use crate::nonce::{Features, Nonces};
 use crate::ports;
@@ -33,6 +34,7 @@ pub struct Server {
     pub(crate) draining: bool,
     pub(crate) rate: RateLimiter,
     pub(crate) allocations: Allocations,
+    pub(crate) connections: Connections,
     pub(crate) deadlines: Deadlines,
     pub(crate) entropy: Entropy,
 }
@@ -68,6 +70,7 @@ impl Server {
                 now.instant,
             ),
             allocations: Allocations::new(settings.share.worker),
+            connections: Connections::new(settings.share.worker, now.instant),
             deadlines: Deadlines::default(),
             settings,
             own,
@@ -78,6 +81,11 @@ impl Server {
     /// Live allocations.
     pub fn allocations(&self) -> usize {
         self.allocations.len()
+    }
+
+    /// TCP connections to and from peers, those included that are only tried.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// From now on no allocation is made; clients are sent to [`Settings::alternate_server`] if there is one. Those that
@@ -106,6 +114,7 @@ impl Server {
             settings.share.quotas.give_back(&allocation.user, allocation.client.remote.ip(), gone);
             allocation.bandwidth.end_lease();
         }
+        self.doom_forbidden();
     }
 
     /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
@@ -161,7 +170,9 @@ impl Server {
         if matches!(local, Endpoint::Stream { .. }) && self.allocations.by_client(&allocation.client).is_none() {
             out.order(Order::KeepStream { local, keep: false });
         }
-        if !matches!(allocation.socket, RelaySocket::Closed | RelaySocket::Probing { .. }) {
+        if let Some(names) = &allocation.tcp {
+            self.close_tcp(&allocation, names, out);
+        } else if !matches!(allocation.socket, RelaySocket::Closed | RelaySocket::Probing { .. }) {
             let relayed = allocation.relayed;
             out.order(Order::CloseRelay { relayed });
         }
@@ -195,6 +206,7 @@ impl Server {
 
     /// Ends what has run out. Runs before every batch, so nothing outlives its lifetime for want of a wake-up.
     fn expire(&mut self, now: Instant, out: &mut Outbox) {
+        self.expire_connections(now, out);
         while let Some((at, id)) = self.deadlines.pop_due(now) {
             let Some(allocation) = self.allocations.get_mut(id) else {
                 continue;
@@ -243,6 +255,9 @@ impl Server {
                 Class::Request,
                 Method::BINDING | Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND,
             ) => self.handle_request(now, client, &message, out),
+            (Class::Request, Method::CONNECT | Method::CONNECTION_BIND) if self.settings.limits.tcp.is_some() => {
+                self.handle_request(now, client, &message, out)
+            }
             (Class::Indication, Method::SEND) => self.handle_send(now, client, &message, datagram, out),
             // RFC 8489 §11: a keep-alive.
             (Class::Indication, Method::BINDING) => (),
@@ -259,6 +274,9 @@ impl Server {
             return;
         };
         let next = if opened { RelaySocket::Open } else { RelaySocket::Closed };
+        if allocation.tcp.is_some() && matches!(allocation.socket, RelaySocket::Opening(_)) {
+            self.settings.share.tcp.set_relayed(relayed, Some(opened));
+        }
         let held = match std::mem::replace(&mut allocation.socket, next) {
             RelaySocket::Opening(held) => held,
             former => {
@@ -306,6 +324,7 @@ impl Node for Server {
             SocketEvent::IcmpError { relayed, remote, kind, code, mtu } => {
                 self.handle_icmp(now, relayed, remote, (kind, code, mtu), out)
             }
+            SocketEvent::Peer { relayed, peer, change } => self.handle_peer_change(now, relayed, peer, change, out),
             SocketEvent::StreamClosed { local, remote } => {
                 let client = FiveTuple { local, remote };
                 while let Some(id) = self.allocations.by_client(&client) {
@@ -333,7 +352,9 @@ impl Node for Server {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.deadlines.next().map(|at| Deadline { at, reason: "something of an allocation ends" })
+        let allocation = self.deadlines.next().map(|at| Deadline { at, reason: "something of an allocation ends" });
+        let connection = self.connections.next().map(|at| Deadline { at, reason: "a connection waits no longer" });
+        Deadline::earlier(allocation, connection)
     }
 }
 

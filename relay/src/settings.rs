@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::quota::Holding;
-use crate::{Credentials, PeerPolicy, Quotas};
+use crate::{Credentials, PeerPolicy, Quotas, TcpQuota};
 
 /// What a relay serves, to whom, and how much of it.
 #[derive(Clone, Debug)]
@@ -41,20 +41,21 @@ pub struct Share {
     /// Each has a part of the ports ([`crate::partition`]).
     pub workers: u8,
     pub quotas: Quotas,
+    pub tcp: TcpQuota,
 }
 
 impl Share {
     /// One for each of so many workers.
     pub fn among(workers: u8) -> impl Iterator<Item = Share> {
-        let quotas = Quotas::default();
-        (0..workers).map(move |worker| Share { worker, workers, quotas: quotas.clone() })
+        let (quotas, tcp) = (Quotas::default(), TcpQuota::default());
+        (0..workers).map(move |worker| Share { worker, workers, quotas: quotas.clone(), tcp: tcp.clone() })
     }
 }
 
 impl Default for Share {
     /// Of the only worker.
     fn default() -> Share {
-        Share { worker: 0, workers: 1, quotas: Quotas::default() }
+        Share { worker: 0, workers: 1, quotas: Quotas::default(), tcp: TcpQuota::default() }
     }
 }
 
@@ -81,6 +82,8 @@ pub struct Limits {
     pub octets_per_second_of_user: Option<u64>,
     pub octets_per_second_of_prefix: Option<u64>,
     pub octets_per_second_in_total: Option<u64>,
+    /// `None`: no allocation for TCP (RFC 6062).
+    pub tcp: Option<TcpLimits>,
     /// What a client gets that asks for less, or for nothing (RFC 8656 §7.2: 10 minutes).
     pub lifetime_default: Duration,
     /// RFC 8656 §7.2: at most one hour is recommended.
@@ -88,6 +91,20 @@ pub struct Limits {
     /// How long a nonce is good for.
     pub nonce_lifetime: Duration,
     pub rate: RateLimits,
+}
+
+/// TCP connections to and from peers, those included that no client has bound yet or that are only tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    pub connections: usize,
+    pub connections_per_user: usize,
+    pub connections_per_allocation: usize,
+}
+
+impl Default for TcpLimits {
+    fn default() -> TcpLimits {
+        TcpLimits { connections: 1_000, connections_per_user: 100, connections_per_allocation: 32 }
+    }
 }
 
 /// Answers per second to requests that have not been authenticated.
@@ -118,6 +135,7 @@ impl Default for Limits {
             octets_per_second_of_user: None,
             octets_per_second_of_prefix: None,
             octets_per_second_in_total: None,
+            tcp: None,
             lifetime_default: Duration::from_secs(600),
             lifetime_max: Duration::from_secs(3600),
             nonce_lifetime: Duration::from_secs(3600),

@@ -59,6 +59,10 @@ impl Server {
             return Err(Refusal::BadRequest);
         }
         let owner = self.allocations.of_family(id, peer.ip()).ok_or(Refusal::PeerAddressFamilyMismatch)?;
+        // Channels carry datagrams.
+        if self.allocations.get(owner).is_some_and(|allocation| allocation.tcp.is_some()) {
+            return Err(Refusal::BadRequest);
+        }
         Ok((owner, Wish::Bind { number, peer }))
     }
 
@@ -83,14 +87,17 @@ impl Server {
         let source = allocation.client.remote.ip();
         quotas.room(&allocation.user, source, missing, limits).map_err(|quota| over(quota, out))?;
         let held = || Held { reply: reply.clone(), wish: wish.clone() };
+        let is_tcp = allocation.tcp.is_some();
+        // Other clients of ours, too, reach an address for TCP through the kernel.
+        let needs_socket = reach == Reach::Outside || is_tcp;
         match &mut allocation.socket {
-            RelaySocket::Closed if reach == Reach::Outside => {
+            RelaySocket::Closed if needs_socket => {
                 let relayed = allocation.relayed;
                 allocation.socket = RelaySocket::Opening(vec![held()]);
-                out.order(Order::OpenRelay { relayed });
+                out.order(if is_tcp { Order::ListenTcp { relayed } } else { Order::OpenRelay { relayed } });
                 return Ok(());
             }
-            RelaySocket::Opening(waiting) if reach == Reach::Outside => {
+            RelaySocket::Opening(waiting) if needs_socket => {
                 let transaction_id = reply.transaction_id;
                 if waiting.iter().all(|held| held.reply.transaction_id != transaction_id) {
                     if waiting.len() < HELD_MAX {

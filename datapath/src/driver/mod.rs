@@ -1,7 +1,9 @@
 //! The loop of a worker: real sockets around a [`Node`].
 
 mod clock;
+mod peers;
 mod ports;
+mod splice;
 mod streams;
 
 use std::io;
@@ -18,8 +20,8 @@ use crate::{Counters, Datagram, Discard, Node, Now, Outbox, SocketEvent};
 
 pub use clock::Clock;
 use ports::{Lost, Ports};
-use streams::Received;
 pub use streams::Stream;
+use streams::{Received, Used};
 
 /// What a driver opens.
 #[derive(Clone, Debug)]
@@ -151,8 +153,8 @@ impl Driver {
             Some(deadline) => deadline.at.saturating_duration_since(polled_at).min(max_wait),
             None => max_wait,
         };
-        let is_waiting = self.ports.streams.is_waiting() || !self.events.is_empty();
-        let timeout = if is_waiting { Duration::ZERO } else { timeout };
+        let timeout = self.ports.patience().map_or(timeout, |patience| patience.min(timeout));
+        let timeout = if self.events.is_empty() { timeout } else { Duration::ZERO };
         let is_ready = self.ports.wait(timeout)?;
         self.ports.waker().wake_up();
         if is_ready {
@@ -170,6 +172,7 @@ impl Driver {
         let mut received = self.hand_in(node, now);
         received += self.hand_in_streams(node, now);
         self.ports.streams.take_closed(&mut self.events);
+        self.ports.receive_peers(&mut self.out.counters, &mut self.events);
         for event in self.events.drain(..) {
             node.handle_event(now, event, &mut self.out);
         }
@@ -179,11 +182,13 @@ impl Driver {
             node.handle_timeout(now, &mut self.out);
         }
         self.flush(node, now);
+        self.ports.peers.carry(&mut self.out.counters, now.instant);
         self.coalescing.record(now.instant, messages);
         if self.publish_at <= now.instant {
             self.publish();
             self.publish_at = now.instant + PUBLISH_INTERVAL;
             self.ports.streams.end_idle(now.instant);
+            self.ports.peers.end_idle(now.instant);
         }
         Ok(received)
     }
@@ -239,9 +244,13 @@ impl Driver {
                             let payload = &mut octets[frame.payload];
                             // Its octets are gone when the turn ends: the outbox copies what it forwards.
                             let (ecn, received_at, origin) = (0, now.instant, None);
+                            let may_end = framing.may_end_with(payload);
                             datagrams.push(Datagram { local, remote, ecn, received_at, payload, origin });
+                            if may_end {
+                                break Some(Used::Until(used));
+                            }
                         }
-                        Ok(None) => break Some(used),
+                        Ok(None) => break Some(Used::Whole(used)),
                         Err(_) => break None,
                     }
                 };
@@ -292,6 +301,7 @@ impl Driver {
             self.count(lost);
         }
         self.ports.flush_streams();
+        self.ports.splice(now.instant);
         self.out.clear();
     }
 
@@ -309,11 +319,14 @@ impl Driver {
             lag: self.lag,
             relay_sockets: self.ports.relays() as u64,
             streams: self.ports.streams.len() as u64,
+            peer_connections: self.ports.peers.len() as u64,
         });
         self.lag.longest = Duration::ZERO;
     }
 }
 
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

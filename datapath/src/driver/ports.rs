@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::peers::{Peers, Splicing};
 use super::streams::{Stream, Streams};
 use crate::sockets::{
-    IcmpError, Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, SocketError, UdpSocket, Waker, too_long,
+    IcmpError, Message, Payloads, Poll, Readiness, ReceiveBatch, SendBatch, SocketError, UdpSocket, Waker, tcp,
+    too_long,
 };
 use crate::trains::{Train, Trains};
-use crate::{Counters, Endpoint, Order, SocketEvent};
+use crate::{Counters, Endpoint, Order, PeerChange, SocketEvent};
 
 #[derive(Debug)]
 struct Port {
@@ -39,6 +41,7 @@ pub struct Ports {
     relays: HashMap<SocketAddr, usize>,
     relay_buffer_bytes: usize,
     pub(super) streams: Streams,
+    pub(super) peers: Peers,
     ready: Vec<Readiness>,
     /// Where the next turn begins among the ready sockets: when more is there than a turn takes, everybody gets a share.
     rotation: usize,
@@ -79,6 +82,7 @@ impl Ports {
             relays: HashMap::new(),
             relay_buffer_bytes,
             streams: Streams::default(),
+            peers: Peers::default(),
             ready: Vec::new(),
             rotation: 0,
             sending: Vec::new(),
@@ -139,6 +143,21 @@ impl Ports {
         self.streams.flush(&self.poll);
     }
 
+    /// Accepts connections of peers, and finds out what became of those under way.
+    pub fn receive_peers(&mut self, counters: &mut Counters, events: &mut Vec<SocketEvent>) {
+        self.peers.receive(&self.poll, counters, events);
+    }
+
+    /// Joins connections of clients and peers as ordered in this turn.
+    pub fn splice(&mut self, now: Instant) {
+        self.peers.splice(&self.poll, &mut self.streams, now);
+    }
+
+    /// How long the loop may sleep, for what no descriptor tells.
+    pub fn patience(&self) -> Option<Duration> {
+        if self.streams.is_waiting() { Some(Duration::ZERO) } else { self.peers.patience() }
+    }
+
     /// Takes over a client's TCP connection.
     pub fn add_stream(&mut self, stream: Stream, now: Instant) -> io::Result<()> {
         self.streams.add(&self.poll, stream, now)
@@ -167,6 +186,33 @@ impl Ports {
             }
             Order::KeepStream { local, keep } => {
                 self.streams.keep(local, keep, now);
+                return None;
+            }
+            Order::ProbeTcpRelay { relayed } => {
+                let free = !self.peers.is_listening(relayed) && tcp::probe(relayed).is_ok();
+                if free { SocketEvent::Free { relayed } } else { SocketEvent::Taken { relayed } }
+            }
+            Order::ListenTcp { relayed } => match self.peers.listen(&self.poll, relayed) {
+                Ok(()) => {
+                    counters.relay_sockets_opened += 1;
+                    SocketEvent::Opened { relayed }
+                }
+                Err(_) => SocketEvent::Failed { relayed },
+            },
+            Order::ConnectPeer { relayed, peer } => match self.peers.connect(&self.poll, relayed, peer) {
+                Ok(()) => return None,
+                Err(_) => SocketEvent::Peer { relayed, peer, change: PeerChange::Failed },
+            },
+            Order::CloseTcpRelay { relayed } => {
+                self.peers.close_relay(relayed);
+                return None;
+            }
+            Order::ClosePeer { relayed, peer } => {
+                self.peers.close(relayed, peer);
+                return None;
+            }
+            Order::SplicePeer { relayed, peer, client, octets_per_second } => {
+                self.peers.splice_later(Splicing { relayed, peer, client, octets_per_second });
                 return None;
             }
         })
@@ -222,6 +268,7 @@ impl Ports {
             self.waker.take();
         }
         self.streams.take_ready(&mut self.ready);
+        self.peers.take_ready(&mut self.ready);
         Ok(!self.ready.is_empty())
     }
 

@@ -74,7 +74,8 @@ pub struct Streams {
     slots: Vec<Option<Connection>>,
     free: Vec<u32>,
     generation: u32,
-    /// Have octets that no poll tells of: handed over and not looked at yet, or decrypted beyond a turn's limit.
+    /// Have octets that no poll tells of: handed over and not looked at yet, decrypted beyond a turn's limit, or behind what
+    /// may end the framing.
     unread: Vec<u32>,
     /// Found readable in this turn.
     readable: Vec<u32>,
@@ -83,6 +84,15 @@ pub struct Streams {
     closed: Vec<SocketEvent>,
     /// Received octets, behind the partial frame of their connection.
     scratch: Vec<u8>,
+}
+
+/// How many of the octets that a connection brought were used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// The rest is no whole frame.
+    Whole(usize),
+    /// The rest need not be frames: what the node makes of those before decides, and it is looked at again.
+    Until(usize),
 }
 
 /// What one connection brought: its ends, and octets that begin with a frame.
@@ -164,7 +174,7 @@ impl Streams {
 
     /// Receives from the next connection that is ready and hands over what it brought; `handle` returns how many octets
     /// it has used, or `None` when they are no frames. Says whether there was one.
-    pub fn receive_next(&mut self, now: Instant, handle: impl FnOnce(Received<'_>) -> Option<usize>) -> bool {
+    pub fn receive_next(&mut self, now: Instant, handle: impl FnOnce(Received<'_>) -> Option<Used>) -> bool {
         let Some(slot) = self.readable.pop() else {
             return false;
         };
@@ -184,10 +194,16 @@ impl Streams {
         let local = connection.endpoint(slot);
         let Stream { remote, framing, .. } = connection.stream;
         let received = Received { local, remote, framing, octets: scratch };
-        let used = if received.octets.is_empty() { Some(0) } else { handle(received) };
+        let used = if received.octets.is_empty() { Some(Used::Whole(0)) } else { handle(received) };
         // Also when it ended: what came before the end counts.
         match used {
-            Some(used) if open && filled - used <= PARTIAL_MAX => {
+            Some(Used::Until(used)) => {
+                // Open or not: what follows may be for a peer.
+                connection.partial.extend_from_slice(&scratch[used..]);
+                mark_dirty(&mut self.slots, &mut self.dirty, slot);
+                self.unread.push(slot);
+            }
+            Some(Used::Whole(used)) if open && filled - used <= PARTIAL_MAX => {
                 connection.partial.extend_from_slice(&scratch[used..]);
                 if filled - before >= RECEIVE_MAX && connection.stream.tls.is_some() {
                     self.unread.push(slot);
@@ -197,6 +213,21 @@ impl Streams {
             _ => self.close(slot),
         }
         true
+    }
+
+    /// Gives a connection away, with what was received of it and not used, and what it is still to be sent.
+    pub fn take(&mut self, local: Endpoint) -> Option<(Stream, Vec<u8>, Vec<u8>)> {
+        let slot = self.slot_of(local)?;
+        let connection = self.slots[slot as usize].take()?;
+        self.free.push(slot);
+        Some((connection.stream, connection.partial, connection.queue.octets().to_vec()))
+    }
+
+    /// Ends a connection.
+    pub fn end(&mut self, local: Endpoint) {
+        if let Some(slot) = self.slot_of(local) {
+            self.close(slot);
+        }
     }
 
     /// The connection behind an endpoint.
@@ -294,7 +325,8 @@ fn mark_dirty(slots: &mut [Option<Connection>], dirty: &mut Vec<u32>, slot: u32)
 
 /// Receives what is there, up to a limit. Returns the end of what fills the buffer, and whether the connection is open.
 fn receive(stream: &mut Stream, buffer: &mut [u8], mut filled: usize) -> (usize, bool) {
-    let limit = filled + RECEIVE_MAX;
+    // What is to be looked at again may be more than a partial frame.
+    let limit = (filled + RECEIVE_MAX).min(buffer.len());
     while filled < limit {
         let room = &mut buffer[filled..limit];
         let outcome = match &mut stream.tls {
@@ -312,18 +344,23 @@ fn receive(stream: &mut Stream, buffer: &mut [u8], mut filled: usize) -> (usize,
 }
 
 /// What a read gave. Of an encrypted record that is not whole yet, no octets.
-enum Got {
+#[derive(Debug)]
+pub(super) enum Got {
     End,
     Octets(usize),
 }
 
 impl Got {
-    fn of(count: usize) -> Got {
+    pub fn of(count: usize) -> Got {
         if count == 0 { Got::End } else { Got::Octets(count) }
     }
 }
 
-fn receive_encrypted(tls: &mut ServerConnection, mut socket: &TcpStream, room: &mut [u8]) -> io::Result<Got> {
+pub(super) fn receive_encrypted(
+    tls: &mut ServerConnection,
+    mut socket: &TcpStream,
+    room: &mut [u8],
+) -> io::Result<Got> {
     // What is decrypted already comes first: the handshake may have brought it along.
     match tls.reader().read(room) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -10,6 +10,7 @@ mod interfaces;
 mod poll;
 mod receive;
 mod send;
+pub mod tcp;
 mod udp;
 
 pub use interfaces::{InterfaceAddress, interface_addresses};

@@ -118,6 +118,17 @@ impl Poll {
         Ok(())
     }
 
+    /// Watches `fd` for whatever changes, each change reported once: room to send, input, its end, an error. `watched`: the
+    /// descriptor is there already, and changes to this.
+    pub fn watch_changes(&self, fd: BorrowedFd<'_>, token: u64, watched: bool) -> io::Result<()> {
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        let operation = if watched { libc::EPOLL_CTL_MOD } else { libc::EPOLL_CTL_ADD };
+        // SAFETY: `event` lives through the call.
+        checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd.as_raw_fd(), &mut event) })?;
+        Ok(())
+    }
+
     /// Waits until something is ready or `timeout` is over, and puts what is ready into `ready`.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Readiness>) -> io::Result<()> {
         ready.clear();

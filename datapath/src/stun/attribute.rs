@@ -26,6 +26,8 @@ impl AttributeType {
     pub const RESERVATION_TOKEN: AttributeType = AttributeType(0x0022);
     pub const PRIORITY: AttributeType = AttributeType(0x0024);
     pub const USE_CANDIDATE: AttributeType = AttributeType(0x0025);
+    /// RFC 6062 §6.2.1.
+    pub const CONNECTION_ID: AttributeType = AttributeType(0x002A);
     pub const ADDITIONAL_ADDRESS_FAMILY: AttributeType = AttributeType(0x8000);
     pub const ADDRESS_ERROR_CODE: AttributeType = AttributeType(0x8001);
     pub const PASSWORD_ALGORITHMS: AttributeType = AttributeType(0x8002);
@@ -66,6 +68,7 @@ impl AttributeType {
             | AttributeType::ADDITIONAL_ADDRESS_FAMILY
             | AttributeType::REQUESTED_TRANSPORT
             | AttributeType::PRIORITY
+            | AttributeType::CONNECTION_ID
             | AttributeType::FINGERPRINT => length == 4,
             AttributeType::RESERVATION_TOKEN | AttributeType::ICE_CONTROLLED | AttributeType::ICE_CONTROLLING => {
                 length == 8

@@ -1,4 +1,4 @@
-/// A STUN error code, 300 to 699 (RFC 8489 §14.8, RFC 8656 §19, RFC 8445 §19).
+/// A STUN error code, 300 to 699 (RFC 8489 §14.8, RFC 8656 §19, RFC 8445 §19, RFC 6062 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ErrorCode(pub u16);
 
@@ -15,6 +15,8 @@ impl ErrorCode {
     pub const WRONG_CREDENTIALS: ErrorCode = ErrorCode(441);
     pub const UNSUPPORTED_TRANSPORT_PROTOCOL: ErrorCode = ErrorCode(442);
     pub const PEER_ADDRESS_FAMILY_MISMATCH: ErrorCode = ErrorCode(443);
+    pub const CONNECTION_ALREADY_EXISTS: ErrorCode = ErrorCode(446);
+    pub const CONNECTION_TIMEOUT_OR_FAILURE: ErrorCode = ErrorCode(447);
     pub const ALLOCATION_QUOTA_REACHED: ErrorCode = ErrorCode(486);
     pub const ROLE_CONFLICT: ErrorCode = ErrorCode(487);
     pub const SERVER_ERROR: ErrorCode = ErrorCode(500);

@@ -288,7 +288,12 @@ impl<'a> Message<'a> {
         self.u32(AttributeType::CHANNEL_NUMBER).map(|word| (word >> 16) as u16)
     }
 
-    /// The IP protocol number that the relayed transport address shall speak (17 is UDP).
+    /// Names a connection to a peer (RFC 6062 §6.2.1).
+    pub fn connection_id(&self) -> Option<u32> {
+        self.u32(AttributeType::CONNECTION_ID)
+    }
+
+    /// The IP protocol number that the relayed transport address shall speak (17 is UDP, 6 is TCP).
     pub fn requested_transport(&self) -> Option<u8> {
         self.u32(AttributeType::REQUESTED_TRANSPORT).map(|word| (word >> 24) as u8)
     }

@@ -112,7 +112,12 @@ impl<'a> Writer<'a> {
         self.attribute(AttributeType::CHANNEL_NUMBER, &(u32::from(number) << 16).to_be_bytes())
     }
 
-    /// An IP protocol number; 17 is UDP.
+    /// Names a connection to a peer (RFC 6062 §6.2.1).
+    pub fn connection_id(&mut self, id: u32) -> &mut Self {
+        self.attribute(AttributeType::CONNECTION_ID, &id.to_be_bytes())
+    }
+
+    /// An IP protocol number; 17 is UDP, 6 is TCP.
     pub fn requested_transport(&mut self, protocol: u8) -> &mut Self {
         self.attribute(AttributeType::REQUESTED_TRANSPORT, &[protocol, 0, 0, 0])
     }

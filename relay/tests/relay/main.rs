@@ -14,5 +14,6 @@ mod probe;
 mod quota;
 mod reload;
 mod security;
+mod tcp;
 mod workers;
 mod world;

@@ -47,7 +47,7 @@ impl Turn {
     pub fn opens(&self) -> SocketAddr {
         assert!(self.sent.is_empty(), "{self:?}");
         match self.orders[..] {
-            [Order::OpenRelay { relayed }] => relayed,
+            [Order::OpenRelay { relayed } | Order::ListenTcp { relayed }] => relayed,
             _ => panic!("{self:?}"),
         }
     }
@@ -182,13 +182,17 @@ impl World {
         };
         let unfragmented = self.out.unfragmented_entries().iter().map(sent).collect();
         let sent = self.out.entries().iter().chain(self.out.memory_entries()).map(sent).collect();
-        let (probes, orders) =
-            self.out.take_orders().into_iter().partition(|order| matches!(order, Order::ProbeRelay { .. }));
+        let is_probe = |order: &Order| matches!(order, Order::ProbeRelay { .. } | Order::ProbeTcpRelay { .. });
+        let (probes, orders) = self.out.take_orders().into_iter().partition(is_probe);
         self.out.clear();
         let mut turn = Turn { sent, unfragmented, orders };
         let probes: Vec<Order> = probes;
         for probe in probes {
-            let Order::ProbeRelay { relayed, with_next } = probe else { unreachable!() };
+            let (relayed, with_next) = match probe {
+                Order::ProbeRelay { relayed, with_next } => (relayed, with_next),
+                Order::ProbeTcpRelay { relayed } => (relayed, false),
+                _ => unreachable!(),
+            };
             let ports = relayed.port()..=relayed.port() + u16::from(with_next);
             self.probed.push(relayed.port());
             let taken = ports.clone().any(|port| self.taken.contains(&port));

@@ -24,7 +24,13 @@ pub fn effects(turn: &Turn, clients: &[Client]) -> Vec<Effect> {
         Order::OpenRelay { relayed } => Effect::Open { relayed },
         Order::CloseRelay { relayed } => Effect::Close { relayed },
         Order::ProbeRelay { .. } => unreachable!("the world answers these"),
-        Order::KeepStream { .. } => unreachable!("nobody comes over TCP"),
+        Order::KeepStream { .. }
+        | Order::ProbeTcpRelay { .. }
+        | Order::ListenTcp { .. }
+        | Order::CloseTcpRelay { .. }
+        | Order::ConnectPeer { .. }
+        | Order::ClosePeer { .. }
+        | Order::SplicePeer { .. } => unreachable!("nobody comes over TCP"),
     });
     let sent = turn.sent.iter().map(|sent| match sent.local {
         Endpoint::Relay { address } => Effect::ToPeer { relayed: address, peer: sent.remote, outside: true },
