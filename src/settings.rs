@@ -114,6 +114,11 @@ pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) ->
             octets_per_second_of_user: octets_per_second(limits.user_mbps),
             octets_per_second_of_prefix: octets_per_second(limits.source_mbps),
             octets_per_second_in_total: octets_per_second(limits.total_mbps),
+            tcp: configured.tcp_allocations.then_some(relay::TcpLimits {
+                connections: limits.tcp_connections,
+                connections_per_user: limits.tcp_connections_per_user,
+                connections_per_allocation: limits.tcp_connections_per_allocation,
+            }),
             ..relay::Limits::default()
         },
     }

@@ -185,6 +185,7 @@ pub struct Relay {
     pub expiry_grace_s: u32,
     pub alternate_server: String,
     pub ports: String,
+    pub tcp_allocations: bool,
     pub allowed_peers: Vec<String>,
     pub denied_peers: Vec<String>,
     pub users: BTreeMap<String, Secret>,
@@ -200,6 +201,7 @@ impl Default for Relay {
             expiry_grace_s: 0,
             alternate_server: String::new(),
             ports: "49152-65535".into(),
+            tcp_allocations: false,
             allowed_peers: Vec::new(),
             denied_peers: Vec::new(),
             users: BTreeMap::new(),
@@ -234,6 +236,10 @@ pub struct RelayLimits {
     pub user_mbps: u32,
     pub source_mbps: u32,
     pub total_mbps: u32,
+    /// TCP connections to and from peers.
+    pub tcp_connections: usize,
+    pub tcp_connections_per_user: usize,
+    pub tcp_connections_per_allocation: usize,
 }
 
 impl Default for RelayLimits {
@@ -254,12 +260,15 @@ impl Default for RelayLimits {
             user_mbps: 0,
             source_mbps: 0,
             total_mbps: 0,
+            tcp_connections: 1_000,
+            tcp_connections_per_user: 100,
+            tcp_connections_per_allocation: 32,
         }
     }
 }
 
 impl RelayLimits {
-    pub(crate) fn named(&self) -> [(&'static str, usize); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, usize); 9] {
         [
             ("allocations", self.allocations),
             ("allocations_per_user", self.allocations_per_user),
@@ -267,6 +276,9 @@ impl RelayLimits {
             ("permissions", self.permissions),
             ("channels", self.channels),
             ("kilobits_per_second", self.kilobits_per_second),
+            ("tcp_connections", self.tcp_connections),
+            ("tcp_connections_per_user", self.tcp_connections_per_user),
+            ("tcp_connections_per_allocation", self.tcp_connections_per_allocation),
         ]
     }
 

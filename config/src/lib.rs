@@ -84,6 +84,8 @@ pub struct Relay {
     /// Where clients are sent while this server drains.
     pub alternate_server: Option<SocketAddr>,
     pub ports: RangeInclusive<u16>,
+    /// Whether clients may connect to peers over TCP (RFC 6062).
+    pub tcp_allocations: bool,
     pub allowed_peers: Vec<IpNet>,
     pub denied_peers: Vec<IpNet>,
     /// Name → password.
@@ -328,6 +330,7 @@ impl Problems {
         self.optional_limits("relay.limits", &relay.limits.named_optional());
         Relay {
             ports: self.ports(&relay.ports),
+            tcp_allocations: relay.tcp_allocations,
             allowed_peers: self.prefixes("relay.allowed_peers", &relay.allowed_peers),
             denied_peers: self.prefixes("relay.denied_peers", &relay.denied_peers),
             realm: relay.realm,

@@ -15,6 +15,7 @@ impl Config {
             expiry_grace,
             alternate_server,
             ports,
+            tcp_allocations,
             allowed_peers,
             denied_peers,
             users,
@@ -41,6 +42,7 @@ impl Config {
             strict_expiry,
             expiry_grace,
             alternate_server,
+            tcp_allocations,
             allowed_peers,
             denied_peers,
             users,
@@ -61,7 +63,8 @@ mod tests {
         let running = Config::parse("relay.secrets = [\"an old secret, long enough to be one\"]").unwrap();
         let file = Config::parse(
             "log = \"debug\"\nworkers = 2\nlisten.http = \"127.0.0.1:1\"\nrelay.realm = \"other\"\n\
-             relay.denied_peers = [\"9.9.9.9/32\"]\nrelay.limits.permissions = 3",
+             relay.denied_peers = [\"9.9.9.9/32\"]\nrelay.limits.permissions = 3\n\
+             relay.tcp_allocations = true",
         );
         let file = file.unwrap();
         let (now, restart) = running.reloaded(file.clone());

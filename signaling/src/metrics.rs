@@ -61,6 +61,14 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
     let opened = counter("hausruf_relay_sockets_opened_total", "Relay sockets opened at the kernel", &["worker"])?;
     let open = gauge("hausruf_relay_sockets", "Relay sockets open now", &["worker"])?;
     let streams = gauge("hausruf_streams", "TCP connections that carry TURN or ICE now", &["worker"])?;
+    let peers = gauge("hausruf_peer_connections", "TCP connections to and from peers now (RFC 6062)", &["worker"])?;
+    let peers_opened =
+        counter("hausruf_peer_connections_opened_total", "TCP connections to and from peers that stood", &["worker"])?;
+    let peer_bytes = counter(
+        "hausruf_peer_connection_bytes_total",
+        "Octets that passed between clients and peers over TCP",
+        &["worker", "direction"],
+    )?;
     let handovers = counter("hausruf_memory_handovers_total", "Datagrams handed over in memory", &["worker"])?;
     let passed = counter(
         "hausruf_worker_handovers_total",
@@ -103,6 +111,10 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         opened.with_label_values(&labels).inc_by(counters.relay_sockets_opened);
         open.with_label_values(&labels).set(i64::try_from(snapshot.relay_sockets).unwrap_or(i64::MAX));
         streams.with_label_values(&labels).set(i64::try_from(snapshot.streams).unwrap_or(i64::MAX));
+        peers.with_label_values(&labels).set(i64::try_from(snapshot.peer_connections).unwrap_or(i64::MAX));
+        peers_opened.with_label_values(&labels).inc_by(counters.peer_connections_opened);
+        peer_bytes.with_label_values(&[worker, "to_peer"]).inc_by(counters.octets_to_peers);
+        peer_bytes.with_label_values(&[worker, "to_client"]).inc_by(counters.octets_to_clients);
         handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
         passed.with_label_values(&labels).inc_by(counters.passed_to_workers);
         missed.with_label_values(&labels).inc_by(counters.events_lost);
@@ -273,6 +285,10 @@ mod tests {
         snapshot.counters.discard(Discard::UnknownSsrc);
         snapshot.counters.refuse(Quota::User);
         snapshot.counters.relay_sockets_opened = 3;
+        snapshot.peer_connections = 2;
+        snapshot.counters.peer_connections_opened = 4;
+        snapshot.counters.octets_to_peers = 5;
+        snapshot.counters.octets_to_clients = 6;
         let matrix = matrix::Census {
             lag: Some(Duration::from_millis(120)),
             outcomes: Outcomes { sent: 4, ..Outcomes::default() },
@@ -295,6 +311,10 @@ mod tests {
             "hausruf_discards_total{reason=\"unknown_ssrc\",worker=\"0\"} 1",
             "hausruf_over_quota_total{quota=\"user\",worker=\"0\"} 1",
             "hausruf_relay_sockets_opened_total{worker=\"0\"} 3",
+            "hausruf_peer_connections{worker=\"0\"} 2",
+            "hausruf_peer_connections_opened_total{worker=\"0\"} 4",
+            "hausruf_peer_connection_bytes_total{direction=\"to_peer\",worker=\"0\"} 5",
+            "hausruf_peer_connection_bytes_total{direction=\"to_client\",worker=\"0\"} 6",
             "hausruf_appservice_lag_seconds 0.12",
             "hausruf_delayed_leaves_total{outcome=\"sent\"} 4",
             "hausruf_legacy_calls_total{event=\"invite\"} 5",

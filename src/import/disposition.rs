@@ -78,7 +78,7 @@ const SWITCHES: &[(Names, &str, &str)] = &[
     (
         &["no-tcp-relay"],
         "already so: TCP allocations are off",
-        "cannot be carried over: there are no TCP allocations (RFC 6062); calls do not use them",
+        "cannot be carried over: see relay.tcp_allocations, which lets clients connect to peers; calls do not use it",
     ),
     (
         &["no-rfc5780"],

@@ -300,7 +300,9 @@ impl Found {
             ));
         }
         if self.has_tcp_relay {
-            remarks.push("no-tcp-relay: TCP allocations (RFC 6062) are on there, and off here; calls need none".into());
+            remarks.push(
+                "no-tcp-relay: TCP allocations (RFC 6062) are on there, and off here; see relay.tcp_allocations".into(),
+            );
         }
         if !self.users.is_empty() && !self.limits.contains_key("allocations_per_user") {
             // Of a user in the file there are often many clients, and coturn has no limit of its own.
