@@ -14,7 +14,9 @@ const SPACE = `tu-${process.pid}`;
 const PEER_PORT = 3480;
 const MESSAGES = 40;
 
-const configuration = (allowed, folder, workers) => `
+const ALLOCATION = fileURLToPath(new URL('../harness/tcp-allocation.mjs', import.meta.url));
+
+const configuration = (allowed, folder, { workers = 1, tcpAllocations = false }) => `
 advertise = ["127.0.0.1", "::1"]
 workers = ${workers}
 [listen]
@@ -24,6 +26,7 @@ tcp = ["[::]:3478", "[::]:5349"]
 certificate = "${folder}/cert.pem"
 key = "${folder}/key.pem"
 [relay]
+tcp_allocations = ${tcpAllocations}
 allowed_peers = ${JSON.stringify(allowed)}
 secrets = ["a secret shared with the homeserver"]
 [relay.users]
@@ -63,9 +66,9 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
   };
 
   /** Runs `act` beside a server that lets its clients reach these prefixes. */
-  const serving = async (allowed, act, { workers = 1 } = {}) => {
+  const serving = async (allowed, act, options = {}) => {
     const file = join(folder, 'hausruf.toml');
-    writeFileSync(file, configuration(allowed, folder, workers));
+    writeFileSync(file, configuration(allowed, folder, options));
     const server = start(BINARY, 'serve', '--config', file);
     const exited = new Promise((resolve) => server.once('exit', resolve));
     try {
@@ -239,6 +242,36 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
       assertComplete(exchange('127.0.0.1', '-t'));
       for (const worker of [0, 1]) await until(`worker ${worker} has relayed`, () => metric('hausruf_relay_sockets_opened_total', worker) > 0);
     }, { workers: 2 });
+  });
+
+  test('TCP allocations: from client to client, over TCP and TLS', async () => {
+    const words = ['-T', '-c', '-u', 'alice', '-w', 'wonderland'];
+    await serving([], async () => {
+      assertComplete(uclient('127.0.0.1', ...words));
+      assertComplete(uclient('127.0.0.1', ...words, '-S', '-p', '5349'));
+      await until('both ways are counted', () => metric('hausruf_peer_connections_opened_total') >= 4);
+      await until('nothing is left', () => metric('hausruf_peer_connections') === 0);
+    }, { tcpAllocations: true });
+    await serving([], async () => {
+      assertComplete(uclient('127.0.0.1', ...words, '-m', '6', '-n', '10'), 60);
+      for (const worker of [0, 1]) await until(`worker ${worker} has connections`, () => metric('hausruf_peer_connections_opened_total', worker) > 0);
+    }, { tcpAllocations: true, workers: 2 });
+  });
+
+  test('TCP allocations: to and from a plain peer, and not where the policy forbids it', async () => {
+    const passes = (...words) => {
+      const { stdout, stderr } = spawnSync('ip', inside(process.execPath, ALLOCATION, '127.0.0.1', '3478', ...words), { encoding: 'utf8', timeout: 30_000 });
+      assert.equal(stdout, 'ok\n', stderr);
+    };
+    for (const workers of [1, 2]) {
+      await serving(['127.0.0.1'], async () => {
+        for (let time = 0; time < 4; time += 1) passes();
+      }, { tcpAllocations: true, workers });
+    }
+    await serving([], async () => passes('forbidden'), { tcpAllocations: true });
+    await serving(['127.0.0.1'], async () => {
+      assert.doesNotMatch(uclient('127.0.0.1', '-T', '-c', '-u', 'alice', '-w', 'wonderland') ?? '', /tot_recv_msgs=[1-9]/);
+    });
   });
 
   test('nothing passes, and no relay socket opens, where the policy forbids the peer', async () => {
