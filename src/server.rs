@@ -1,6 +1,7 @@
 //! Starting and ending everything.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -36,16 +37,16 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal comes. The configuration is read again from `file`. `ready` is called when clients can connect.
 pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let mut entropy = Entropy::from_seed(seed()?);
+    let certificates = settings::certificates(config, entropy.fork())?;
     // The TCP port comes first and without SO_REUSEPORT: a second instance ends here.
     let listener = listen(config.listen.http, "listen.http or --listen")?;
     let listeners = config.listen.tcp.iter().map(|address| listen(*address, "listen.tcp or --udp-port"));
     let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
-    let certificates = settings::certificates(config)?;
     if let Err(error) = sockets::raise_descriptor_limit() {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
     let addresses = Addresses::find(&config.advertise, is_demo)?;
-    let mut entropy = Entropy::from_seed(seed()?);
     let certificate = Certificate::generate().context("cannot make a certificate for DTLS")?;
     let matrix = settings::matrix(config)?;
     let secret_of_this_run: String = (0..4).map(|_| format!("{:016x}", entropy.u64())).collect();
@@ -66,8 +67,12 @@ pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnc
         },
     );
     options.tcp.listeners = listeners;
-    options.tcp.certificates = certificates;
+    if let Some((certificates, keeper)) = certificates {
+        options.tcp.certificates = Some(Arc::new(certificates));
+        options.tcp.keeper = Some(keeper);
+    }
     warn_of_the_unusable(config, &options);
+    warn_of_the_unreachable(config);
     let config = config.clone();
     let reload = file.map(|file| Reload { file, config, addresses, secret_of_this_run, turn_secret });
 
@@ -170,6 +175,22 @@ fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {
     }
     if options.media_candidates.is_empty() {
         warn!("no advertised address belongs to the first UDP listener: no call will have media");
+    }
+}
+
+/// What an ACME server connects to is decided by its challenge (RFC 8737 §3, RFC 8555 §8.3), not by us.
+fn warn_of_the_unreachable(config: &Config) {
+    let Some(config::Tls { certificate: config::Certificate::Acme(acme), .. }) = &config.tls else { return };
+    let (port, key, serves) = match acme.challenge {
+        config::Challenge::TlsAlpn01 => {
+            let serves = config.listen.tcp.iter().chain([&config.listen.http]).any(|listener| listener.port() == 443);
+            (443, "listen.tcp", serves)
+        }
+        config::Challenge::Http01 => (80, "listen.http", config.listen.http.port() == 80),
+    };
+    if !serves {
+        let names = acme.domains.join(", ");
+        info!("the ACME server will connect to port {port} of {names}: have it forwarded to {key}, which has another");
     }
 }
 

@@ -10,8 +10,8 @@ use datapath::Entropy;
 use datapath::shared_counters::SharedCounters;
 use relay::{Credentials, PeerPolicy};
 use sfu::transport::Certificate;
-use signaling::LeaveStore;
 use signaling::matrix::{MembershipUnknown, Patterns, Policy};
+use signaling::{CertificateFiles, Keeper, LeaveStore, acme};
 use tokio::sync::watch;
 
 use crate::addresses::{Addresses, turn_tcp_urls, turn_urls};
@@ -186,13 +186,35 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
     }
 }
 
-/// The certificate of TLS, if there is one.
-pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<signaling::Certificates>>> {
-    let Some(tls) = &config.tls else {
-        return Ok(None);
-    };
-    let certificates = signaling::Certificates::load(&tls.certificate, &tls.key);
-    Ok(Some(Arc::new(certificates.context("[tls] cannot be used")?)))
+/// The certificate of TLS and who replaces it, if there is to be one.
+pub fn certificates(config: &Config, entropy: Entropy) -> anyhow::Result<Option<(signaling::Certificates, Keeper)>> {
+    Ok(match config.tls.as_ref().map(|tls| &tls.certificate) {
+        None => None,
+        Some(config::Certificate::Files { chain, key }) => {
+            let (certificates, files) = CertificateFiles::open(chain, key).context("[tls] cannot be used")?;
+            Some((certificates, Keeper::Files(files)))
+        }
+        Some(config::Certificate::Acme(configured)) => {
+            let root = configured.root.as_deref();
+            let authorities = signaling::Authorities::load(root)
+                .with_context(|| format!("tls.acme.root = {:?} cannot be used", root.unwrap_or(Path::new(""))))?;
+            let store = &configured.store;
+            let settings = acme::Settings {
+                domains: configured.domains.clone(),
+                contact: configured.contact.clone(),
+                directory: configured.directory.clone(),
+                challenge: match configured.challenge {
+                    config::Challenge::TlsAlpn01 => acme::Challenge::TlsAlpn01,
+                    config::Challenge::Http01 => acme::Challenge::Http01,
+                },
+                store: store.clone(),
+            };
+            let (certificates, renewal) = acme::Renewal::open(settings, authorities, entropy).with_context(|| {
+                format!("tls.acme.store = {store:?} cannot be used; write a folder that this user may write to")
+            })?;
+            Some((certificates, Keeper::Acme(Box::new(renewal))))
+        }
+    })
 }
 
 /// The homeserver beside us, if there is one.

@@ -67,6 +67,33 @@ pub struct Tls {
     pub certificate: String,
     pub key: String,
     pub names: Vec<String>,
+    pub acme: Acme,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Acme {
+    pub domains: Vec<String>,
+    pub contact: Vec<String>,
+    pub directory: String,
+    pub agree_terms: bool,
+    pub challenge: String,
+    pub store: String,
+    pub root: String,
+}
+
+impl Default for Acme {
+    fn default() -> Acme {
+        Acme {
+            domains: Vec::new(),
+            contact: Vec::new(),
+            directory: "https://acme-v02.api.letsencrypt.org/directory".into(),
+            agree_terms: false,
+            challenge: "tls-alpn-01".into(),
+            store: "/var/lib/hausruf/acme".into(),
+            root: String::new(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,12 +1,14 @@
 //! The configuration: TOML in, checked values out. Every wrong value gets a message that names the key, the value and
 //! the fix; nothing is opened before all of them are right. `example.toml` documents every key.
 
+mod acme;
 mod file;
 mod matrix;
 mod problem;
 mod reload;
 mod secret;
 
+pub use acme::{Acme, Challenge};
 pub use file::{Limits, MatrixPolicy, RelayLimits};
 pub use matrix::{Federation, Matrix, MembershipUnknown};
 pub use problem::{Error, Problem};
@@ -30,7 +32,7 @@ pub struct Config {
     /// Threads that serve the UDP ports, 1 to 32.
     pub workers: u8,
     pub listen: Listen,
-    /// `None` without `tls.certificate`.
+    /// `None` without `tls.certificate` and `tls.acme.domains`.
     pub tls: Option<Tls>,
     /// Key → secret of those who may sign tokens.
     pub api_keys: BTreeMap<String, Secret>,
@@ -56,11 +58,20 @@ pub struct Listen {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// PEM files.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
+    pub certificate: Certificate,
     /// The names by which clients reach us, as the certificate has them.
     pub names: Vec<String>,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// PEM files, followed when they change.
+    Files {
+        chain: PathBuf,
+        key: PathBuf,
+    },
+    Acme(Acme),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,21 +271,41 @@ impl Problems {
     }
 
     fn tls(&mut self, tls: file::Tls) -> Option<Tls> {
-        if tls.certificate.is_empty() && tls.key.is_empty() {
+        let acme = self.acme(&tls.acme);
+        let paths = [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)];
+        if acme.is_none() && paths.iter().all(|(_, path)| path.is_empty()) {
             return None;
         }
-        for (key, path) in [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)] {
-            if path.is_empty() {
+        for (key, path) in paths {
+            if acme.is_none() && path.is_empty() {
                 self.add(key, r#""""#, "the certificate and its key belong together; write the path of a PEM file");
             }
+        }
+        if acme.is_some()
+            && let Some((key, path)) = paths.iter().find(|(_, path)| !path.is_empty())
+        {
+            let fix = "tls.acme.domains has the certificate come from an ACME server; leave out one of the two";
+            self.add(*key, format!("{path:?}"), fix);
         }
         for name in &tls.names {
             let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
             if name.is_empty() || !name.chars().all(fits) {
                 self.add("tls.names", format!("{name:?}"), r#"write a host name such as "calls.example.org""#);
+            } else if acme.as_ref().is_some_and(|acme| !acme.domains.contains(&name.to_ascii_lowercase())) {
+                self.add("tls.names", format!("{name:?}"), "the certificate is not for it; add it to tls.acme.domains");
             }
         }
-        Some(Tls { certificate: tls.certificate.into(), key: tls.key.into(), names: tls.names })
+        Some(match acme {
+            // Every name of such a certificate is proven to lead here.
+            Some(acme) if tls.names.is_empty() => {
+                Tls { names: acme.domains.clone(), certificate: Certificate::Acme(acme) }
+            }
+            Some(acme) => Tls { names: tls.names, certificate: Certificate::Acme(acme) },
+            None => {
+                let certificate = Certificate::Files { chain: tls.certificate.into(), key: tls.key.into() };
+                Tls { names: tls.names, certificate }
+            }
+        })
     }
 
     fn api_keys(&mut self, api_keys: BTreeMap<String, Secret>) -> BTreeMap<String, Secret> {

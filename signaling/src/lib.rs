@@ -18,8 +18,11 @@
 //!   `Cache-Control` says.
 //! - MSC4195 allows users of other servers no more than to listen; here the policy decides, and the default lets them
 //!   publish: clients that do not know of several SFUs to a call all publish to one.
+//! - RFC 8555: no external account binding (§7.3.4), no revocation (§7.6), no DNS challenge (§8.4); and no renewal
+//!   information (RFC 9773): two thirds of a certificate's life decide.
 //! - RFC 8829 §5.3.1: tracks of one participant are separate streams in `a=msid` unless the room synchronises them.
 
+pub mod acme;
 mod connection;
 mod control;
 mod http;
@@ -41,7 +44,7 @@ pub use leave_store::LeaveStore;
 pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
 pub use outbound::Authorities;
 pub use server::serve;
-pub use tcp::{Certificates, StreamSink, Tcp};
+pub use tcp::{CertificateFiles, Certificates, Keeper, StreamSink, Tcp};
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};

@@ -10,12 +10,16 @@ use prometheus::{CounterVec, Encoder, Gauge, GaugeVec, IntCounterVec, IntGaugeVe
 use crate::control::Census;
 use crate::links::{Distribution, LinkCensus, LinkDistributions};
 use crate::matrix;
+use crate::tcp::TlsCensus;
 
 /// The text of a scrape; `None` only if two metrics have one name, which is our own mistake.
-pub fn render(workers: &[Snapshot], census: Census, links: &LinkCensus) -> Option<String> {
+pub fn render(workers: &[Snapshot], census: Census, links: &LinkCensus, tls: Option<&TlsCensus>) -> Option<String> {
     let registry = Registry::new();
     build(&registry, workers, census).ok()?;
     build_links(&registry, links).ok()?;
+    if let Some(tls) = tls {
+        build_tls(&registry, tls).ok()?;
+    }
     let mut families = registry.gather();
     families.extend(distributions(&links.distributions));
     let mut text = Vec::new();
@@ -202,6 +206,31 @@ fn build_links(registry: &Registry, links: &LinkCensus) -> Result<(), prometheus
     gauge("hausruf_connections", "Participants by the quality of their connection", "quality", &qualities)
 }
 
+fn build_tls(registry: &Registry, tls: &TlsCensus) -> Result<(), prometheus::Error> {
+    let counter = |name: &str, help: &str, labels: &[&str]| {
+        let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
+        registry.register(Box::new(vector.clone()))?;
+        Ok::<_, prometheus::Error>(vector)
+    };
+    if let Some(not_after) = tls.not_after {
+        let help = "When the certificate in use ends (Unix time)";
+        let gauge = Gauge::new("hausruf_certificate_expiry_timestamp_seconds", help)?;
+        gauge.set(seconds(not_after));
+        registry.register(Box::new(gauge))?;
+    }
+    counter("hausruf_tls_refused_total", "TLS handshakes refused because there was no certificate", &[])?
+        .with_label_values::<&str>(&[])
+        .inc_by(tls.refused);
+    if let Some(orders) = &tls.orders {
+        let help = "Attempts to get a certificate from the ACME server, by outcome";
+        let vector = counter("hausruf_acme_orders_total", help, &["outcome"])?;
+        for (outcome, count) in orders {
+            vector.with_label_values(&[outcome]).inc_by(*count);
+        }
+    }
+    Ok(())
+}
+
 /// The registry's own histograms cannot be filled from counts.
 fn distributions(links: &LinkDistributions) -> Vec<MetricFamily> {
     let families = [
@@ -304,7 +333,12 @@ mod tests {
             wanted: Rate::of_bps(9_000),
             ..Second::default()
         });
-        let text = render(&[snapshot], census, &links).unwrap();
+        let tls = TlsCensus {
+            not_after: Some(Duration::from_secs(1_803_600_000)),
+            refused: 10,
+            orders: Some([("issued", 11), ("failed", 12)]),
+        };
+        let text = render(&[snapshot], census, &links, Some(&tls)).unwrap();
         for line in [
             "hausruf_participants 2",
             "hausruf_bytes_total{direction=\"in\",kind=\"rtp\",worker=\"0\"} 1200",
@@ -327,6 +361,9 @@ mod tests {
             "hausruf_subscriptions{state=\"paused\"} 3",
             "hausruf_subscriptions{state=\"high\"} 6",
             "hausruf_connections{quality=\"poor\"} 1",
+            "hausruf_certificate_expiry_timestamp_seconds 1803600000",
+            "hausruf_tls_refused_total 10",
+            "hausruf_acme_orders_total{outcome=\"failed\"} 12",
             "hausruf_tokens_granted_total 7",
             "hausruf_tokens_refused_total{reason=\"not_joined\"} 8",
         ] {

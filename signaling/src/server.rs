@@ -80,6 +80,7 @@ pub async fn serve(
         demo_key: options.demo_key,
         admin_token: options.admin_token,
         tokens,
+        certificates: options.tcp.certificates.clone(),
     });
     let mut background = JoinSet::new();
     if let Some(homeserver) = homeserver {
@@ -96,9 +97,10 @@ pub async fn serve(
 
     let slots = Arc::new(Semaphore::new(options.limits.connections));
     let listeners = std::mem::take(&mut options.tcp.listeners);
+    let keeper = options.tcp.keeper.take();
     let tcp = Arc::new(options.tcp);
-    if let Some(certificates) = &tcp.certificates {
-        background.spawn(Arc::clone(certificates).watch());
+    if let (Some(certificates), Some(keeper)) = (&tcp.certificates, keeper) {
+        background.spawn(keeper.run(Arc::clone(certificates)));
     }
     let mut doors = JoinSet::new();
     doors.spawn(Door { listener, plain_http: true, app: app.clone(), tcp: tcp.clone(), slots: slots.clone() }.run());

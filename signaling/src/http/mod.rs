@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::livekit::Settings;
 use crate::matrix::proxied::Route;
 use crate::options::MetricsSource;
+use crate::tcp::Certificates;
 use crate::{metrics, page};
 
 pub struct App {
@@ -34,6 +35,7 @@ pub struct App {
     /// `None` without a homeserver.
     pub tokens: Option<TokenService>,
     pub admin_token: Option<String>,
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// Answers one request. `slot` is the connection's share of the limit; what outlives the request keeps it.
@@ -92,7 +94,8 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
         "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, slot).await,
         "/metrics" if reads => {
             let workers = (app.metrics)();
-            match metrics::render(&workers, app.control.census(), &app.control.link_census()) {
+            let tls = app.certificates.as_ref().map(|certificates| certificates.census());
+            match metrics::render(&workers, app.control.census(), &app.control.link_census(), tls.as_ref()) {
                 Some(body) => text(StatusCode::OK, body),
                 None => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics clash"),
             }
@@ -112,6 +115,14 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
             if let Some(method) = other.strip_prefix("/twirp/livekit.RoomService/") {
                 let method = method.to_owned();
                 return twirp::call(&app, &method, &parts, body).await;
+            }
+            if let Some(token) = other.strip_prefix("/.well-known/acme-challenge/") {
+                let challenges = app.certificates.as_ref().and_then(|certificates| certificates.challenges());
+                // RFC 8555 §8.3.
+                return match challenges.and_then(|challenges| challenges.text(token)) {
+                    Some(key_authorization) => text(StatusCode::OK, key_authorization),
+                    None => text(StatusCode::NOT_FOUND, ""),
+                };
             }
             if admin::owns(other) {
                 return admin::call(&app, other, &parts, body).await;

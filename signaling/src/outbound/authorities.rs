@@ -20,7 +20,7 @@ impl Authorities {
         Authorities::with(pem.as_deref())
     }
 
-    pub(super) fn with(extra: Option<&[u8]>) -> io::Result<Authorities> {
+    pub(crate) fn with(extra: Option<&[u8]>) -> io::Result<Authorities> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);

@@ -47,7 +47,7 @@ pub async fn fetch(
     limit: usize,
 ) -> Result<Response<Bytes>, FetchError> {
     request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
-    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
     let stream = connect(target.addresses).await?;
     match target.tls {
         None => exchange(stream, request, limit).await,

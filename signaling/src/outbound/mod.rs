@@ -1,4 +1,5 @@
-//! What we ask others over HTTP: the configured homeserver, and other users' servers who they are.
+//! What we ask others over HTTP: the configured homeserver, other users' servers who they are, and an ACME server
+//! for certificates.
 
 mod authorities;
 mod fetch;
@@ -6,3 +7,4 @@ pub mod homeserver;
 pub mod servers;
 
 pub use authorities::Authorities;
+pub use fetch::{FetchError, Target, fetch};

@@ -1,12 +1,17 @@
 //! TCP connections, told apart by their first octets: HTTP, TLS, TURN and ICE.
 
+mod certificate_files;
 mod certificates;
 mod first_octets;
 mod proxy_header;
+mod validity;
 
-pub use certificates::Certificates;
+pub use certificate_files::CertificateFiles;
+pub(crate) use certificates::provider;
+pub use certificates::{Certificates, TlsCensus};
 pub use first_octets::{Kind, Peeked};
 pub use proxy_header::fuzz_proxy_header;
+pub use validity::Validity;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,13 +23,14 @@ use datapath::driver::Stream;
 use datapath::steering;
 use datapath::stream::Framing;
 use ipnet::IpNet;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::acme::{ACME_TLS, Renewal};
 use proxy_header::ProxyHeader;
 
 /// Hands a connection to a worker's queue; `false` when the queue is full. Never blocks.
@@ -37,12 +43,30 @@ pub struct Tcp {
     pub listeners: Vec<std::net::TcpListener>,
     /// Without certificates there is no TLS.
     pub certificates: Option<Arc<Certificates>>,
+    /// Who replaces them in time.
+    pub keeper: Option<Keeper>,
     /// Proxies whose connections begin with a PROXY header (version 2).
     pub proxies: Vec<IpNet>,
     /// Where connections go that carry TURN or ICE, by worker number.
     pub streams: Vec<StreamSink>,
     /// Goes round the workers with connections that belong to none.
     pub next_worker: AtomicUsize,
+}
+
+/// Where a new certificate comes from.
+pub enum Keeper {
+    Files(CertificateFiles),
+    Acme(Box<Renewal>),
+}
+
+impl Keeper {
+    /// Replaces the certificates in time, for as long as it is polled.
+    pub async fn run(self, certificates: Arc<Certificates>) {
+        match self {
+            Keeper::Files(files) => files.watch(certificates).await,
+            Keeper::Acme(renewal) => renewal.run(certificates).await,
+        }
+    }
 }
 
 /// Everything that comes before the first request: a PROXY header, a handshake, ten octets.
@@ -98,7 +122,13 @@ impl Tcp {
                 let certificates = self.certificates.as_ref().ok_or_else(|| refused("TLS without a certificate"))?;
                 let acceptor = TlsAcceptor::from(certificates.server_config());
                 let mut socket = Peeked::new(acceptor.accept(socket).await?);
-                let is_http = socket.inner().get_ref().1.alpn_protocol() == Some(b"http/1.1");
+                let protocol = socket.inner().get_ref().1.alpn_protocol();
+                if protocol == Some(ACME_TLS) {
+                    // RFC 8737 §3: the handshake has said everything.
+                    socket.shutdown().await?;
+                    return Ok(Sorted::Gone);
+                }
+                let is_http = protocol == Some(b"http/1.1");
                 match if is_http { Kind::Http } else { socket.kind().await? } {
                     Kind::Http => return Ok(Sorted::Http(Http::Encrypted(Box::new(socket)), slot)),
                     Kind::Tls => return Err(refused("TLS within TLS")),
