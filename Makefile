@@ -10,6 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 NPM_CI := npm ci --no-audit --no-fund
 LIVEKIT := github.com/livekit/livekit-server/cmd/server@v1.11.0
+PEBBLE := github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3
 GO := $(shell command -v go)
 GOBIN := $(or $(if $(GO),$(shell go env GOBIN)),$(HOME)/go/bin)
 
@@ -48,10 +49,11 @@ unit: rust $(PAGE)
 	cd signaling/web && npm test
 
 # Real browsers and Debian's TURN client, in network namespaces: needs root.
-interop: build peers matrix-peers node
+# An ACME server too, if Go is there to build it.
+interop: build peers matrix-peers node $(if $(GO),$(GOBIN)/pebble)
 	cargo build --release --locked -p netsim -p benches
 	cd tests/interop && $(NPM_CI)
-	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf \
+	cd tests/interop && $(SUDO) env "PATH=$(PATH)" HAUSRUF_BIN=$(TARGET)/release/hausruf PEBBLE_BIN=$(GOBIN)/pebble \
 	    NETSIM_BIN=$(TARGET)/release/netsim BENCHES_BIN=$(TARGET)/release/benches npm test
 
 # In turns with LiveKit's server if Go is there to build it. Needs root, half an hour, and a machine that has nothing else to do.
@@ -75,6 +77,9 @@ benches: build
 $(GOBIN)/server:
 	@command -v go >/dev/null || { echo "Go is missing: https://go.dev/dl/"; exit 1; }
 	GOBIN=$(GOBIN) go install $(LIVEKIT)
+
+$(GOBIN)/pebble:
+	GOBIN=$(GOBIN) go install $(PEBBLE) || echo "*** pebble cannot be built: the tests of ACME will be skipped"
 
 rust:
 	@command -v cargo >/dev/null || { echo "the Rust toolchain is missing: https://rustup.rs/"; exit 1; }
