@@ -126,6 +126,7 @@ impl Sfu {
             }
             if wanted & 1 << encoding == 0 {
                 stream.missing.clear();
+                stream.keyframes.forget();
             }
             missing_at = [missing_at, stream.missing.next_poll()].into_iter().flatten().min();
         }

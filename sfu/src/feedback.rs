@@ -174,7 +174,7 @@ impl Sfu {
         participant.asked.keyframes = participant.asked.keyframes.wrapping_add(1);
         let subscription = &self.subscriptions[sink.subscription];
         if let Some(encoding) = subscription.forwarder.current().or(subscription.forwarder.target()) {
-            self.request_keyframe(now, subscription.track, encoding, out);
+            self.request_picture_repair(now, subscription.track, encoding, out);
         }
     }
 }

@@ -44,9 +44,7 @@ impl EncodingActivity {
 
     /// Counts a packet with its octets on the wire.
     pub fn receive(&mut self, now: Instant, octets: usize) {
-        let is_resumed =
-            self.last_packet.is_none_or(|last| now.saturating_duration_since(last) > BUCKET * BUCKETS as u32);
-        if is_resumed {
+        if self.is_silent(now) {
             self.first_packet = Some(now);
         }
         self.advance(now);
@@ -68,6 +66,11 @@ impl EncodingActivity {
         let [base, middle, upper] = self.by_layer.map(f64::from);
         let all = base + middle + upper;
         (middle + upper > 0.0).then(|| [base / all, (base + middle) / all, 1.0])
+    }
+
+    /// No packet in the time of the window.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.last_packet.is_none_or(|last| now.saturating_duration_since(last) > BUCKET * BUCKETS as u32)
     }
 
     pub fn last_packet(&self) -> Option<Instant> {

@@ -133,13 +133,16 @@ impl Sfu {
         )
         .ok_or(Discard::MalformedRtp)?;
         let layer = media.vp8.and_then(|descriptor| descriptor.temporal_layer);
+        if track.activity[encoding].is_silent(now.instant) {
+            stream.keyframes.restart();
+        }
         track.activity[encoding].receive_layer(now.instant, payload.len() + DEPARTURE_OVERHEAD, layer);
         if track.spec.nack {
             stream.missing.receive(sequence, now.instant);
         }
         if media.switch_point && track.audio.is_none() {
             stream.missing.handle_keyframe(sequence);
-            stream.keyframes.handle_keyframe();
+            stream.keyframes.handle_keyframe(now.instant);
         }
         if track.muted {
             return Err(Discard::Muted);

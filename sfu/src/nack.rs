@@ -138,6 +138,13 @@ impl NackTracker {
     pub fn missing_count(&self) -> usize {
         self.missing.len()
     }
+
+    /// When what has been missing for longest has had the time for two requests; `None` when nothing is missing, or that
+    /// was in vain.
+    pub fn repaired_by(&self, now: Instant, round_trip: Duration) -> Option<Instant> {
+        let oldest = self.missing.front()?.noticed;
+        Some(oldest + TOLERANCE + 2 * round_trip.max(INTERVAL_MIN)).filter(|at| *at > now)
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +211,17 @@ mod tests {
         tracker.receive(65_538 + 2 * MISSING_MAX as u64 + 3, now);
         assert_eq!(tracker.missing_count(), MISSING_MAX);
         assert!(!tracker.take_gave_up());
+    }
+
+    #[test]
+    fn what_is_missing_has_time_for_two_requests() {
+        let now = start();
+        let mut tracker = tracker();
+        tracker.receive(65_536, now);
+        assert_eq!(tracker.repaired_by(now, ROUND_TRIP), None);
+        tracker.receive(65_538, now);
+        assert_eq!(tracker.repaired_by(now, ROUND_TRIP), Some(now + Duration::from_millis(210)));
+        assert_eq!(tracker.repaired_by(now + Duration::from_millis(210), ROUND_TRIP), None);
     }
 
     #[test]

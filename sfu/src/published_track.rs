@@ -1,11 +1,16 @@
 //! A track that is being published.
 
+use std::time::{Duration, Instant};
+
 use crate::command::TrackId;
-use crate::layers::EncodingActivity;
+use crate::layers::{self, EncodingActivity};
 use crate::rtp_stream::RtpStream;
 use crate::sender_report::ClockMap;
 use crate::speaker::AudioActivity;
 use crate::track::{Kind, TrackSpec};
+
+/// So long a keyframe is awaited that may come along with that of a lower encoding.
+const COMES_ALONG: Duration = Duration::from_millis(500);
 
 /// The lists that are indexed by encoding are in the order of `spec.encodings`.
 pub struct PublishedTrack {
@@ -46,6 +51,18 @@ impl PublishedTrack {
 
     pub fn is_video(&self) -> bool {
         self.spec.codec.kind() == Kind::Video
+    }
+
+    /// When the publisher may be asked for a keyframe of an encoding that is in need of one. One that it has paused begins
+    /// with a keyframe of its own accord. Over a poor uplink the lowest that is in need goes first, and the others wait for
+    /// a while: in browsers theirs come with it.
+    pub fn keyframe_due(&self, now: Instant, encoding: usize) -> Option<Instant> {
+        let keyframes = &self.encodings[encoding].keyframes;
+        let due = keyframes.next_request(now).filter(|_| layers::is_alive(&self.activity, encoding))?;
+        let in_need =
+            |lower: usize| layers::is_alive(&self.activity, lower) && self.encodings[lower].keyframes.is_wanted();
+        let waits = keyframes.is_poor() && (0..encoding).any(in_need);
+        Some(if waits { due.max(keyframes.wanted_since().unwrap_or(now) + COMES_ALONG) } else { due })
     }
 
     /// Index of the highest encoding.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use datapath::{Now, Outbox, Traffic};
 
 use crate::command::Event;
-use crate::layers;
 use crate::participant::Participant;
 use crate::rtcp::{ReportBlock, Writer};
 use crate::sfu::Sfu;
@@ -34,12 +33,25 @@ pub(crate) fn on_grid(now: Now, after: Duration) -> Instant {
 }
 
 impl Sfu {
-    /// Asks the publisher for a keyframe of an encoding, as often as the throttle lets it, until it comes.
+    /// Asks the publisher for a keyframe of an encoding with which somebody is to begin, as often as the throttle lets
+    /// it, until it comes.
     pub(crate) fn request_keyframe(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
         let track = &mut self.tracks[key];
         if track.is_video() {
-            track.encodings[usize::from(encoding)].keyframes.want();
+            track.encodings[usize::from(encoding)].keyframes.want(now.instant);
             let publisher = track.publisher;
+            self.ask_publisher(now, publisher, key, encoding, out);
+        }
+    }
+
+    /// The same for somebody who cannot go on. What is missing here is repaired first.
+    pub(crate) fn request_picture_repair(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
+        let track = &mut self.tracks[key];
+        if track.is_video() {
+            let publisher = track.publisher;
+            let stream = &mut track.encodings[usize::from(encoding)];
+            let repaired = stream.missing.repaired_by(now.instant, self.participants[publisher].round_trip);
+            stream.keyframes.want_unless_repaired(now.instant, repaired);
             self.ask_publisher(now, publisher, key, encoding, out);
         }
     }
@@ -79,10 +91,11 @@ impl Sfu {
     /// When something is next to be asked of a track's publisher.
     fn next_request(&self, now: Now, track: usize) -> Option<Instant> {
         let track = &self.tracks[track];
-        let requests = track.encodings.iter().enumerate().flat_map(|(encoding, stream)| {
-            let keyframe = stream.keyframes.next_request(now.instant);
-            [stream.missing.next_poll(), keyframe.filter(|_| layers::is_alive(&track.activity, encoding))]
-        });
+        let requests = track
+            .encodings
+            .iter()
+            .enumerate()
+            .flat_map(|(encoding, stream)| [stream.missing.next_poll(), track.keyframe_due(now.instant, encoding)]);
         requests.flatten().min()
     }
 
@@ -91,15 +104,18 @@ impl Sfu {
         let participant = &mut self.participants[key];
         let Some(ssrc) = participant.ssrc_of(track, encoding) else { return };
         let track = &mut self.tracks[track];
-        // An encoding that the publisher has paused begins with a keyframe of its own accord.
-        let is_alive = layers::is_alive(&track.activity, usize::from(encoding));
         let stream = &mut track.encodings[usize::from(encoding)];
         let mut lost = [0; NACKS_MAX];
         let count = stream.missing.poll(now.instant, participant.round_trip, &mut lost);
         if stream.missing.take_gave_up() {
-            stream.keyframes.want();
+            stream.keyframes.want_repair(now.instant);
         }
-        let keyframe = is_alive && stream.keyframes.poll(now.instant);
+        if stream.missing.missing_count() == 0 {
+            stream.keyframes.handle_repaired();
+        }
+        let is_due = track.keyframe_due(now.instant, usize::from(encoding)).is_some_and(|at| at <= now.instant);
+        let keyframes = &mut track.encodings[usize::from(encoding)].keyframes;
+        let keyframe = is_due && keyframes.poll(now.instant, participant.round_trip);
         if count == 0 && !keyframe {
             return;
         }
@@ -174,6 +190,7 @@ impl Sfu {
             if count < blocks.len()
                 && let Some(block) = stream.statistics.report(source.ssrc, now.instant)
             {
+                stream.keyframes.handle_loss(f64::from(block.fraction_lost) / 256.0);
                 blocks[count] = block;
                 count += 1;
             }
