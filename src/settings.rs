@@ -41,6 +41,7 @@ pub fn sfu(config: &Config, certificate: &Certificate) -> sfu::Settings {
                 .then(|| u64::from(limits.uplink_mbps) * 1_000_000 / u64::from(config.workers)),
             ..sfu::Limits::default()
         },
+        audio_repair: config.media.audio_repair,
         certificate: certificate.clone(),
     }
 }

@@ -19,6 +19,7 @@ pub struct File {
     pub matrix: Matrix,
     pub admin: Admin,
     pub relay: Relay,
+    pub media: Media,
     pub limits: Limits,
 }
 
@@ -35,6 +36,7 @@ impl Default for File {
             matrix: Matrix::default(),
             admin: Admin::default(),
             relay: Relay::default(),
+            media: Media::default(),
             limits: Limits::default(),
         }
     }
@@ -324,6 +326,20 @@ impl RelayLimits {
             ("source_mbps", self.source_mbps as usize, MBPS_MAX),
             ("total_mbps", self.total_mbps as usize, MBPS_MAX),
         ]
+    }
+}
+
+/// How media is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Media {
+    /// Audio is sent again, unasked, over links that lose packets.
+    pub audio_repair: bool,
+}
+
+impl Default for Media {
+    fn default() -> Media {
+        Media { audio_repair: true }
     }
 }
 

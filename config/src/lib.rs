@@ -9,7 +9,7 @@ mod reload;
 mod secret;
 
 pub use acme::{Acme, Challenge};
-pub use file::{Limits, MatrixPolicy, RelayLimits};
+pub use file::{Limits, MatrixPolicy, Media, RelayLimits};
 pub use matrix::{Federation, Matrix, MembershipUnknown};
 pub use problem::{Error, Problem};
 pub use secret::Secret;
@@ -42,6 +42,7 @@ pub struct Config {
     /// Opens the operator's page; `None` without `admin.token`.
     pub admin_token: Option<Secret>,
     pub relay: Relay,
+    pub media: Media,
     pub limits: Limits,
 }
 
@@ -135,6 +136,7 @@ impl Config {
             matrix: problems.matrix(file.matrix),
             admin_token: problems.admin(file.admin),
             relay: problems.relay(file.relay),
+            media: file.media,
             limits: file.limits,
         };
         problems.limits("limits", &config.limits.named());

@@ -6,7 +6,8 @@ impl Config {
     /// What holds once `file` has been read again, and the keys of what it says otherwise but only a restart can change.
     pub fn reloaded(&self, file: Config) -> (Config, Vec<&'static str>) {
         // Every field by its name: whoever adds one decides.
-        let Config { log, advertise, workers, listen, tls, api_keys, rooms, matrix, admin_token, relay, limits } = file;
+        let Config { log, advertise, workers, listen, tls, api_keys, rooms, matrix, admin_token, relay, media, limits } =
+            file;
         let Listen { udp, tcp, http, proxies } = listen;
         let Relay {
             realm,
@@ -35,6 +36,7 @@ impl Config {
             ("admin.token", admin_token == self.admin_token),
             ("relay.realm", realm == self.relay.realm),
             ("relay.ports", ports == self.relay.ports),
+            ("[media]", media == self.media),
             ("[limits]", limits == self.limits),
         ];
         let relay = Relay {

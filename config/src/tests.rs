@@ -48,6 +48,12 @@ fn what_the_example_suggests_is_valid() {
 }
 
 #[test]
+fn audio_is_repaired_unless_that_is_switched_off() {
+    assert!(Config::default().media.audio_repair);
+    assert!(!Config::parse("media.audio_repair = false").unwrap().media.audio_repair);
+}
+
+#[test]
 fn an_empty_file_lets_nobody_in() {
     let config = Config::parse("").unwrap();
     assert!(config.api_keys.is_empty());

@@ -122,20 +122,26 @@ impl Meeting {
     }
 
     pub fn with_limits(seed: u64, limits: Limits) -> Meeting {
-        Meeting::make(1, |_, _| 0, seed, limits)
+        Meeting::make(1, |_, _| 0, seed, limits, true)
+    }
+
+    /// No audio is sent twice.
+    pub fn without_audio_repair(seed: u64) -> Meeting {
+        Meeting::make(1, |_, _| 0, seed, Limits::default(), false)
     }
 
     /// The server has so many workers; a room is at that of its number.
     pub fn among(workers: u8, steering: Steering, seed: u64) -> Meeting {
-        Meeting::make(workers, steering, seed, Limits::default())
+        Meeting::make(workers, steering, seed, Limits::default(), true)
     }
 
-    fn make(workers: u8, steering: Steering, seed: u64, limits: Limits) -> Meeting {
+    fn make(workers: u8, steering: Steering, seed: u64, limits: Limits, audio_repair: bool) -> Meeting {
         let mut world = World::new(seed);
         // Before the workers have theirs, so that callers do the same whatever their number.
         let entropy = world.entropy();
         let candidate = SocketAddr::from((SERVER_IP, MEDIA_PORT));
-        let settings = sfu::Settings { limits, certificate: Certificate::generate().expect("the system's entropy") };
+        let settings =
+            sfu::Settings { limits, audio_repair, certificate: Certificate::generate().expect("the system's entropy") };
         let sfus: Vec<Sfu> = (0..workers).map(|_| Sfu::new(settings.clone(), world.entropy())).collect();
         let mut nonce_key = [0; 32];
         world.entropy().fill(&mut nonce_key);

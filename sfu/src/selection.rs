@@ -228,7 +228,9 @@ impl Sfu {
         let queue = participant.estimate.queue();
         let lenience = if queue < QUEUE_SHORT { COPIES_LENIENCE } else { 1.0 };
         let budget = available as f64 * lenience / audio_bps.max(1) as f64 - 1.0;
-        participant.audio_repair.update(now.instant, loss, queue, budget);
+        if self.settings.audio_repair {
+            participant.audio_repair.update(now.instant, loss, queue, budget);
+        }
         let audio = audio_bps * (1 + participant.audio_repair.wanted() as u64) + if is_paced { RTCP_BPS } else { 0 };
         // What is lost is sent again.
         let left = |bps: u64| {

@@ -28,6 +28,8 @@ use crate::transport::{Certificate, Check, DataChannels, DtlsEvent, DtlsOutput, 
 #[derive(Clone)]
 pub struct Settings {
     pub limits: Limits,
+    /// Audio is sent twice, or three times, to a subscriber whose link loses packets.
+    pub audio_repair: bool,
     /// The identity whose fingerprint stands in the answers.
     pub certificate: Certificate,
 }
