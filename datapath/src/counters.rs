@@ -106,6 +106,14 @@ pub struct PacketsAndBytes {
     pub bytes: u64,
 }
 
+impl PacketsAndBytes {
+    /// Counts one packet.
+    pub fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
 /// The counters of one worker since it started.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -161,14 +169,10 @@ impl Counters {
     }
 
     pub fn received(&mut self, kind: Traffic, bytes: usize) {
-        let count = &mut self.received[kind as usize];
-        count.packets += 1;
-        count.bytes += bytes as u64;
+        self.received[kind as usize].add(bytes);
     }
 
     pub fn sent(&mut self, kind: Traffic, bytes: usize) {
-        let count = &mut self.sent[kind as usize];
-        count.packets += 1;
-        count.bytes += bytes as u64;
+        self.sent[kind as usize].add(bytes);
     }
 }

@@ -16,6 +16,7 @@ use crate::ports::{self, Parity};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::server::Server;
+use crate::usage::Relayed;
 
 /// IP protocol numbers.
 const UDP: u8 = 17;
@@ -226,6 +227,8 @@ impl Server {
             sibling_refused: None,
             ticket: None,
             bandwidth: Bandwidth::new(user, prefix, chosen.relayed.port()),
+            began: now.instant,
+            data: Relayed::default(),
             unanswered: None,
         });
         self.deadlines.set(expires, id);

@@ -13,6 +13,7 @@ use crate::ports::Parity;
 use crate::quota::Holding;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
+use crate::usage::Relayed;
 use crate::wish::Held;
 
 /// RFC 8656 §7.2: a reserved port waits at least thirty seconds.
@@ -77,6 +78,8 @@ pub struct Allocation {
     /// The number of the ticket with which its client may move (RFC 8016).
     pub ticket: Option<u32>,
     pub bandwidth: Bandwidth,
+    pub began: Instant,
+    pub data: Relayed,
     /// The answer to the request that made it, as long as it waits for the probing of ports.
     pub unanswered: Option<Box<Reply>>,
 }

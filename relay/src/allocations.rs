@@ -40,9 +40,9 @@ pub struct Allocations {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+pub struct Slot {
     generation: u32,
-    allocation: Option<Allocation>,
+    pub allocation: Option<Allocation>,
 }
 
 /// Who holds a relayed transport address.
@@ -230,6 +230,11 @@ impl Allocations {
         if let Some(reservation) = self.get_mut(id).and_then(|allocation| allocation.reservation.take()) {
             self.by_token.remove(&reservation.token);
         }
+    }
+
+    /// All places, those that are empty too.
+    pub fn places(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// The allocations in the order of their places.

@@ -33,6 +33,11 @@ impl Channel {
 pub struct Channels(Vec<Channel>);
 
 impl Channels {
+    /// How many are bound.
+    pub fn bound(&self, now: Instant) -> usize {
+        self.0.iter().filter(|channel| channel.is_bound(now)).count()
+    }
+
     pub fn by_number(&self, number: u16) -> Option<&Channel> {
         self.0.iter().find(|channel| channel.number == number)
     }

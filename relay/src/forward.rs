@@ -39,6 +39,7 @@ impl Server {
             return out.counters.discard(Discard::OverBandwidth);
         }
         let reach = if channel.outside { Reach::Outside } else { Reach::Memory };
+        allocation.data.to_peers.add(channel_data.payload.len());
         let local = transport(allocation, reach, out);
         out.forward(local, channel.peer, &[], datagram, channel_data.payload);
         out.set_tos(datagram.ecn);
@@ -81,6 +82,7 @@ impl Server {
         if !allocation.bandwidth.take(datagram.payload.len(), &self.settings, now.instant) {
             return out.counters.discard(Discard::OverBandwidth);
         }
+        allocation.data.to_peers.add(data.len());
         let local = transport(allocation, reach, out);
         out.forward(local, peer, &[], datagram, data);
         out.set_tos(datagram.ecn);
@@ -111,6 +113,7 @@ impl Server {
                 return out.counters.discard(Discard::OverBandwidth);
             }
             let length = datagram.payload.len();
+            allocation.data.to_client.add(length);
             let header = channel_data::header(number, length as u16);
             out.forward(local, remote, &header, datagram, 0..length);
             out.set_tos(datagram.ecn);
@@ -123,6 +126,9 @@ impl Server {
         }
         if !in_bounds {
             return out.counters.discard(Discard::OverBandwidth);
+        }
+        if let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) {
+            allocation.data.to_client.add(datagram.payload.len());
         }
         let id = self.indication_id();
         indicate(id, local, remote, peer, datagram.payload.len(), out, |writer| {

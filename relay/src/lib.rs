@@ -52,6 +52,7 @@ mod server;
 mod settings;
 mod tcp_quota;
 mod ticket;
+mod usage;
 mod wish;
 
 pub use credential::{Credentials, rest_password};
@@ -61,3 +62,4 @@ pub use quota::Quotas;
 pub use server::Server;
 pub use settings::{Limits, RateLimits, Settings, Share, TcpLimits, Terms};
 pub use tcp_quota::TcpQuota;
+pub use usage::{Relayed, Usage, UsagePage};

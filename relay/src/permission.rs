@@ -13,6 +13,11 @@ impl Permissions {
         self.0.iter().any(|&(ip, expires)| ip == peer && now < expires)
     }
 
+    /// How many live.
+    pub fn live(&self, now: Instant) -> usize {
+        self.0.iter().filter(|&&(_, expires)| now < expires).count()
+    }
+
     /// Installs or refreshes a permission, after [`Permissions::missing`], and returns its end.
     pub fn permit(&mut self, peer: IpAddr, now: Instant) -> Instant {
         let expires = now + LIFETIME;

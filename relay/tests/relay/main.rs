@@ -15,5 +15,6 @@ mod quota;
 mod reload;
 mod security;
 mod tcp;
+mod usage;
 mod workers;
 mod world;
