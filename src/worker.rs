@@ -143,7 +143,9 @@ impl Round {
         while let Ok(instruction) = self.instructions.try_recv() {
             match instruction {
                 Instruction::Drain => self.plane.relay.drain(),
-                Instruction::Reload(terms) => self.plane.relay.reload(*terms),
+                Instruction::Reload(terms) => {
+                    self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));
+                }
             }
         }
         let more = self.take_commands();

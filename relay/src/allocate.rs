@@ -214,6 +214,7 @@ impl Server {
             relayed: chosen.relayed,
             username: (*who.username).into(),
             user: (*who.user).into(),
+            origin: who.origin,
             transaction_id: reply.transaction_id,
             lifetime_granted: lifetime.as_secs() as u32,
             expires,

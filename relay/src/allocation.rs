@@ -8,6 +8,7 @@ use datapath::stun::TransactionId;
 use crate::allocations::Id;
 use crate::bandwidth::Bandwidth;
 use crate::channel::Channels;
+use crate::credential::Origin;
 use crate::permission::Permissions;
 use crate::ports::Parity;
 use crate::quota::Holding;
@@ -57,6 +58,8 @@ pub struct Allocation {
     pub username: Box<[u8]>,
     /// Whom the quota counts.
     pub user: Box<[u8]>,
+    /// What is behind the credential that it was last refreshed with.
+    pub origin: Origin,
     /// The request that made it: its retransmission gets the same answer (RFC 8656 §7.2).
     pub transaction_id: TransactionId,
     /// Seconds, as granted in the answer to that request.

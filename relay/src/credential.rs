@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
@@ -15,7 +16,8 @@ const REALM_LEN_MAX: usize = 16;
 pub struct Credentials {
     realm: String,
     users: Vec<User>,
-    secrets: Vec<hmac::Key>,
+    secrets: Vec<Secret>,
+    origins: BTreeSet<Origin>,
     /// How long an allocation may outlive its credential; `None`: for ever.
     grace: Option<Duration>,
 }
@@ -34,6 +36,30 @@ struct User {
     /// The long-term keys of both algorithms (RFC 8489 §18.5.1).
     md5: [u8; 16],
     sha256: [u8; 32],
+}
+
+#[derive(Clone)]
+struct Secret {
+    key: hmac::Key,
+    origin: Origin,
+}
+
+/// The user's password or the shared secret that is behind a credential, as 64 bits of its hash: an allocation remembers
+/// it without knowing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin([u8; 8]);
+
+impl Origin {
+    fn of(hash: &[u8; 32]) -> Origin {
+        let [a, b, c, d, e, f, g, h, ..] = *hash;
+        Origin([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl User {
+    fn origin(&self) -> Origin {
+        Origin::of(&self.sha256)
+    }
 }
 
 /// How a password becomes a key (RFC 8489 §18.5).
@@ -98,6 +124,7 @@ pub struct Authenticated<'a> {
     /// Whom the quota counts: the part behind the expiry of a REST username, where there is one.
     pub user: Cow<'a, [u8]>,
     pub seal: Seal,
+    pub origin: Origin,
     /// When the credential expires, since the Unix epoch.
     pub expires: Option<Duration>,
 }
@@ -106,7 +133,13 @@ impl Credentials {
     /// Panics if the realm is longer than 16 octets: the configuration has been validated.
     pub fn new(realm: &str) -> Credentials {
         assert!(realm.len() <= REALM_LEN_MAX, "the realm is longer than {REALM_LEN_MAX} octets");
-        Credentials { realm: realm.to_owned(), users: Vec::new(), secrets: Vec::new(), grace: None }
+        Credentials {
+            realm: realm.to_owned(),
+            users: Vec::new(),
+            secrets: Vec::new(),
+            origins: BTreeSet::new(),
+            grace: None,
+        }
     }
 
     /// Adds a user with a password.
@@ -114,22 +147,26 @@ impl Credentials {
         let name = name.as_bytes();
         let text = long_term_text(name, &self.realm, password);
         let user_and_realm = [name, b":", self.realm.as_bytes()].concat();
-        self.users.push(User {
+        let user = User {
             name: name.to_owned(),
             hash: sha256(&user_and_realm),
             md5: Md5::digest(&text).into(),
             sha256: sha256(&text),
-        });
+        };
+        self.origins.insert(user.origin());
+        self.users.push(user);
         self
     }
 
     /// Adds a secret shared with whoever hands out REST credentials. Several may be valid, so that one can be replaced.
     pub fn with_secret(mut self, secret: &[u8]) -> Credentials {
-        self.secrets.push(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret));
+        let origin = Origin::of(&sha256(secret));
+        self.origins.insert(origin);
+        self.secrets.push(Secret { key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret), origin });
         self
     }
 
-    /// Ends an allocation this long after its credential has expired. Without this a call may outlast the credential it
+    /// Ends an allocation this long after its credential has expired, or has been taken back by a reload. Without this a call may outlast the credential it
     /// began with.
     pub fn with_expiry(mut self, grace: Duration) -> Credentials {
         self.grace = Some(grace);
@@ -142,6 +179,11 @@ impl Credentials {
 
     pub(crate) fn grace(&self) -> Option<Duration> {
         self.grace
+    }
+
+    /// Whether what is behind a credential still counts.
+    pub(crate) fn vouch_for(&self, origin: Origin) -> bool {
+        self.origins.contains(&origin)
     }
 
     /// Whether every user's name may come hashed: that of a REST credential is needed to know its password.
@@ -169,19 +211,21 @@ impl Credentials {
             };
             let seal = sealed(key)?;
             let name = name.map_or_else(|| Cow::Owned(user.name.clone()), Cow::Borrowed);
-            return Some(Authenticated { username: name.clone(), user: name, seal, expires: None });
+            let origin = user.origin();
+            return Some(Authenticated { username: name.clone(), user: name, seal, origin, expires: None });
         }
         let username = name?;
         let (expires, user) = rest_username(username)?;
         for secret in &self.secrets {
-            let text = long_term_text(username, &self.realm, &password(secret, username));
+            let text = long_term_text(username, &self.realm, &password(&secret.key, username));
             let seal = match algorithm {
                 PasswordAlgorithm::Md5 => sealed(&Md5::digest(&text)),
                 PasswordAlgorithm::Sha256 => sealed(&sha256(&text)),
             };
             if let Some(seal) = seal {
                 let (username, user) = (Cow::Borrowed(username), Cow::Borrowed(user.unwrap_or(username)));
-                return Some(Authenticated { username, user, seal, expires: Some(expires) });
+                let origin = secret.origin;
+                return Some(Authenticated { username, user, seal, origin, expires: Some(expires) });
             }
         }
         None

@@ -238,6 +238,9 @@ impl Server {
                 self.remove(id, out);
             } else {
                 self.set_expiry(id, now.instant + lifetime);
+                if let Some(allocation) = self.allocations.get_mut(id) {
+                    allocation.origin = who.origin;
+                }
             }
         }
         reply.success(out, |writer| {

@@ -94,9 +94,9 @@ impl Server {
         self.draining = true;
     }
 
-    /// From now on other terms hold. Allocations that there are live on, but whose credential is gone can ask for nothing
-    /// more, and no packet reaches a peer that is forbidden now.
-    pub fn reload(&mut self, terms: Terms) {
+    /// From now on other terms hold. No packet reaches a peer that is forbidden now. An allocation whose user or secret is
+    /// gone can ask for nothing more; where expiry is strict it ends after the grace, like one whose credential expires.
+    pub fn reload(&mut self, now: Now, terms: Terms) {
         let Terms { credentials, mut peer_policy, alternate_server, limits } = terms;
         peer_policy.add_local(self.own.iter().copied());
         let settings = &mut self.settings;
@@ -115,6 +115,19 @@ impl Server {
             allocation.bandwidth.end_lease();
         }
         self.doom_forbidden();
+        if let Some(grace) = self.settings.credentials.grace() {
+            self.end_forsaken(now.instant + grace);
+        }
+    }
+
+    /// Lets nothing live longer than this whose user or secret is gone.
+    fn end_forsaken(&mut self, at: Instant) {
+        let credentials = &self.settings.credentials;
+        let forsaken = self.allocations.iter().filter(|(_, allocation)| !credentials.vouch_for(allocation.origin));
+        let ends: Vec<_> = forsaken.map(|(id, allocation)| (id, allocation.expires.min(at))).collect();
+        for (id, end) in ends {
+            self.set_expiry(id, end);
+        }
     }
 
     /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).

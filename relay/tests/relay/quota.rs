@@ -33,7 +33,7 @@ fn reload(world: &mut World, change: impl FnOnce(&mut Terms)) {
     let relay::Settings { credentials, peer_policy, alternate_server, limits, .. } = settings();
     let mut terms = Terms { credentials, peer_policy, alternate_server, limits };
     change(&mut terms);
-    world.server.reload(terms);
+    world.server.reload(world.now, terms);
 }
 
 #[test]

@@ -495,7 +495,7 @@ fn a_peer_that_is_forbidden_now_is_cut_off() {
     let Settings { credentials, alternate_server, mut limits, .. } = settings();
     limits.tcp = Some(TcpLimits::default());
     let peer_policy = PeerPolicy::new(vec![], vec!["9.9.9.0/24".parse().unwrap()], vec![]);
-    world.server.reload(Terms { credentials, peer_policy, alternate_server, limits });
+    world.server.reload(world.now, Terms { credentials, peer_policy, alternate_server, limits });
     assert_eq!(world.pass(Duration::ZERO).orders, [closes(&bob, PEER)]);
     assert_eq!(world.server.connections(), 1);
     assert_error(&connect(&mut bob, &mut world, PEER), 403);
