@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -26,8 +27,60 @@ pub enum Command {
     Doctor(Doctor),
     /// Make a TURN credential with the first of relay.secrets, and print its username and password.
     Credentials(Credentials),
+    /// Show who relays through the running program, for how long, and how much.
+    Sessions(Sessions),
+    /// Let the running program read its configuration again, and say what came of it (the same as SIGHUP).
+    Reload(Socket),
+    /// Let the running program make no more TURN allocations; with a deadline, let it end when those that there are have gone.
+    Drain(Drain),
     /// Translate coturn's turnserver.conf into a configuration, and name every option that cannot be carried over.
     Import(Import),
+}
+
+/// Where the running program is reached.
+#[derive(Debug, Args)]
+pub struct Socket {
+    /// The socket that `control.socket` names.
+    #[arg(long = "socket", value_name = "PATH", default_value = "/run/hausruf/control.sock")]
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Sessions {
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Only those of this user.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Write them as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Drain {
+    #[command(flatten)]
+    pub socket: Socket,
+    /// The program ends when the last allocation has gone, and after this in any case: `90s`, `10m`, `2h`. Without it, it
+    /// only makes no more of them.
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    pub deadline: Option<Duration>,
+    /// Tell how many allocations are left, and wait until none is; with a deadline, until the program has ended.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    let number = number.parse::<u32>().ok().filter(|_| seconds > 0);
+    let number = number.ok_or("write a number and a unit, such as 90s, 10m or 2h")?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[derive(Debug, Args)]
@@ -133,4 +186,19 @@ pub struct Init {
     /// Overwrite what is there already, with new secrets.
     #[arg(long)]
     pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_have_units() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("45", 45), ("0s", 0)] {
+            assert_eq!(deadline(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "m", "10 m", "-5s", "10min", "99999999999s"] {
+            assert!(deadline(text).unwrap_err().contains("10m"), "{text}");
+        }
+    }
 }

@@ -17,5 +17,6 @@ pub fn config(demo: &Demo) -> Config {
     config.listen.tcp = vec![SocketAddr::new(any, demo.udp_port)];
     config.advertise = demo.advertise.clone();
     config.api_keys.insert(API_KEY.into(), Secret::new(API_SECRET));
+    config.control_socket = config::ControlSocket::Nowhere;
     config
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 /// Replaces the filter of the log.
-pub type Refilter = Box<dyn Fn(EnvFilter)>;
+pub type Refilter = Box<dyn Fn(EnvFilter) + Send>;
 
 /// The configured filter, unless `RUST_LOG` says another.
 pub fn filter(configured: &str) -> anyhow::Result<EnvFilter> {

@@ -9,6 +9,7 @@ mod event_queue;
 mod import;
 mod init;
 mod logging;
+mod operations;
 mod reload;
 mod server;
 mod settings;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => run_serve(&serve).map(|()| ExitCode::SUCCESS),
         Some(Command::Init(options)) => init::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(options)) => doctor::run(&options),
+        Some(Command::Sessions(options)) => operations::command::sessions(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Reload(socket)) => operations::command::reload(&socket).map(|()| ExitCode::SUCCESS),
+        Some(Command::Drain(options)) => operations::command::drain(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Import(options)) => import::run(&options).map(|()| ExitCode::SUCCESS),
         None => run_serve(&cli.serve).map(|()| ExitCode::SUCCESS),
         Some(Command::Credentials(wanted)) => run_credentials(&wanted).map(|()| ExitCode::SUCCESS),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use config::Config;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
 use crate::worker::{Instruction, Operator};
@@ -28,17 +27,12 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// All that can change takes effect; of a file in which anything is wrong, nothing. The log says which.
-    pub fn run(&mut self, workers: &[Operator]) {
+    /// All that can change takes effect; of a file in which anything is wrong, nothing. Returns the keys that were changed
+    /// but need a restart.
+    pub fn run(&mut self, workers: &[Operator]) -> anyhow::Result<Vec<&'static str>> {
         let File { path, refilter } = &self.file;
-        let read = crate::load(path).and_then(|file| {
-            let filter = logging::filter(&file.log)?;
-            Ok((file, filter))
-        });
-        let (file, filter) = match read {
-            Ok(read) => read,
-            Err(error) => return error!("nothing is reloaded, the configuration stays as it was: {error:#}"),
-        };
+        let file = crate::load(path)?;
+        let filter = logging::filter(&file.log)?;
         let (config, restart) = self.config.reloaded(file);
         self.config = config;
         refilter(filter);
@@ -48,9 +42,6 @@ impl Reload {
             worker.instruct(Instruction::Reload(Box::new(terms.clone())));
         }
         self.turn_secret.send_replace(turn_secret);
-        for key in restart {
-            warn!("{key} needs a restart: it stays as it was");
-        }
-        info!("reloaded {}", path.display());
+        Ok(restart)
     }
 }

@@ -1,6 +1,7 @@
 //! Starting and ending everything.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,17 @@ use datapath::{Entropy, Now, sockets};
 use sfu::transport::Certificate;
 use sfu::{Event, Sfu};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
+use crate::operations::Operations;
+use crate::operations::control_socket::{self, ControlSocket};
 use crate::reload::{File, Reload};
 use crate::settings;
 use crate::signals::{Request, Signals};
-use crate::worker::{Instruction, Worker};
+use crate::worker::Worker;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -43,6 +46,7 @@ pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnc
     let listener = listen(config.listen.http, "listen.http or --listen")?;
     let listeners = config.listen.tcp.iter().map(|address| listen(*address, "listen.tcp or --udp-port"));
     let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
+    let control_socket = ControlSocket::open(&config.control_socket, std::env::var_os("RUNTIME_DIRECTORY"))?;
     if let Err(error) = sockets::raise_descriptor_limit() {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
@@ -76,8 +80,10 @@ pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnc
     let config = config.clone();
     let reload = file.map(|file| Reload { file, config, addresses, secret_of_this_run, turn_secret });
 
+    // The file stays until everything has ended.
+    let (_control_file, control_listener) = control_socket.unzip();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
-    let served = runtime.block_on(serve(listener, options, workers, received_events, reload, ready));
+    let served = runtime.block_on(serve(listener, control_listener, options, workers, received_events, reload, ready));
     // Connections that still linger are cut.
     runtime.shutdown_timeout(END_TIMEOUT);
     served
@@ -196,10 +202,11 @@ fn warn_of_the_unreachable(config: &Config) {
 
 async fn serve(
     listener: std::net::TcpListener,
+    control: Option<std::os::unix::net::UnixListener>,
     mut options: signaling::Options,
     workers: Vec<Worker>,
     events: mpsc::Receiver<Event>,
-    mut reload: Option<Reload>,
+    reload: Option<Reload>,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener).context("cannot hand the TCP listener to tokio")?;
@@ -218,26 +225,33 @@ async fn serve(
         threads.push(worker.thread);
     }
     let (end, ending) = oneshot::channel::<()>();
-    let mut control = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
+    let mut signaling = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
         let _ = ending.await;
     }));
+    let operations = Arc::new(Operations::new(operators, reload));
+    if let Some(control) = control {
+        let control = UnixListener::from_std(control).context("cannot hand the control socket to tokio")?;
+        tokio::spawn(control_socket::serve(control, operations.clone()));
+    }
     info!("serving");
     ready();
-    let heed = |request| match (request, &mut reload) {
-        (Request::Drain, _) => {
-            info!("draining: no TURN allocation is made any more, and those that there are live on");
-            operators.iter().for_each(|worker| worker.instruct(Instruction::Drain));
+    let heed = |request| {
+        match request {
+            Request::Drain => operations.drain(None),
+            // The log says what came of it.
+            Request::Reload => _ = operations.reload(),
+            Request::Terminate => return operations.terminate(),
         }
-        (Request::Reload, Some(reload)) => reload.run(&operators),
-        (Request::Reload, None) => warn!("there is no configuration file that could be read again"),
+        ControlFlow::Continue(())
     };
     let died = tokio::select! {
-        () = signals.first(heed) => None,
+        () = signals.last(heed) => None,
+        () = operations.drained_for_good() => None,
         () = any(ended) => {
             error!("a worker ended: clients are sent away, and the program ends");
             None
         }
-        died = &mut control => {
+        died = &mut signaling => {
             error!("signalling ended: the program ends");
             Some(died)
         }
@@ -247,7 +261,7 @@ async fn serve(
         Some(died) => died,
         None => {
             let _ = end.send(());
-            control.await
+            signaling.await
         }
     };
     let stopped = tokio::task::spawn_blocking(|| threads.into_iter().try_for_each(|thread| thread.stop()));

@@ -1,8 +1,10 @@
+use std::ops::ControlFlow;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// SIGTERM and SIGINT, which end the program, SIGUSR1, which drains, and SIGHUP, which reloads.
+/// SIGINT, which ends the program, SIGTERM, which may drain before, SIGUSR1, which drains, and SIGHUP, which reloads.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -10,11 +12,12 @@ pub struct Signals {
     reload: Signal,
 }
 
-/// What a signal asks for that ends nothing.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Drain,
     Reload,
+    Terminate,
 }
 
 impl Signals {
@@ -29,14 +32,17 @@ impl Signals {
         })
     }
 
-    /// Until the first signal comes that ends the program. `serve` is called for those that end nothing.
-    pub async fn first(&mut self, mut serve: impl FnMut(Request)) {
+    /// Until SIGINT comes, or `heed` has had enough of the others.
+    pub async fn last(&mut self, heed: impl Fn(Request) -> ControlFlow<()>) {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
+            let request = tokio::select! {
                 _ = self.interrupt.recv() => break,
-                _ = self.drain.recv() => serve(Request::Drain),
-                _ = self.reload.recv() => serve(Request::Reload),
+                _ = self.terminate.recv() => Request::Terminate,
+                _ = self.drain.recv() => Request::Drain,
+                _ = self.reload.recv() => Request::Reload,
+            };
+            if heed(request).is_break() {
+                break;
             }
         }
         info!("ending: clients are sent away so that they reconnect; a second signal ends at once");

@@ -11,6 +11,7 @@ use datapath::mux::Mux;
 use datapath::queue::{self, Receiver, Sender};
 use datapath::shared_counters::SharedCounters;
 use datapath::sockets::Waker;
+use relay::Usage;
 use sfu::{Command, Event, Sfu};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
@@ -31,12 +32,29 @@ pub struct Worker {
     pub thread: Thread,
 }
 
-/// What the operator may ask of a worker's relay.
+/// What the operator may ask of a worker.
 pub enum Instruction {
     /// To make no more allocations.
     Drain,
     /// To serve on other terms.
     Reload(Box<relay::Terms>),
+    /// How much it serves.
+    Count(oneshot::Sender<Count>),
+    /// A page of its allocations, from a place on.
+    List { from: usize, reply: oneshot::Sender<Page> },
+}
+
+pub struct Count {
+    pub allocations: usize,
+    pub calls: sfu::Population,
+}
+
+pub struct Page {
+    pub usages: Vec<Usage>,
+    /// For each whether its client's connection is encrypted (TLS).
+    pub encrypted: Vec<bool>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<usize>,
 }
 
 /// Where a worker is told what the operator wants.
@@ -141,12 +159,7 @@ impl Round {
     /// Instructions and commands, then one turn, then events.
     fn run(&mut self) -> anyhow::Result<()> {
         while let Ok(instruction) = self.instructions.try_recv() {
-            match instruction {
-                Instruction::Drain => self.plane.relay.drain(),
-                Instruction::Reload(terms) => {
-                    self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));
-                }
-            }
+            self.carry_out(instruction);
         }
         let more = self.take_commands();
         while let Some(stream) = self.streams.try_recv() {
@@ -164,6 +177,25 @@ impl Round {
         self.driver.turn(&mut self.plane, wait).context("waiting for datagrams")?;
         self.give_events();
         Ok(())
+    }
+
+    fn carry_out(&mut self, instruction: Instruction) {
+        // Who asked may have gone: then nobody hears the answer.
+        match instruction {
+            Instruction::Drain => self.plane.relay.drain(),
+            Instruction::Reload(terms) => {
+                self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));
+            }
+            Instruction::Count(reply) => {
+                let (relay, sfu) = (&self.plane.relay, &self.plane.sfu);
+                let _ = reply.send(Count { allocations: relay.allocations(), calls: sfu.population() });
+            }
+            Instruction::List { from, reply } => {
+                let page = self.driver.act(&mut self.plane, |plane, now, _| plane.relay.usage(now, from));
+                let encrypted = page.usages.iter().map(|usage| self.driver.is_encrypted(usage.local)).collect();
+                let _ = reply.send(Page { usages: page.usages, encrypted, next: page.next });
+            }
+        }
     }
 
     /// Returns whether there may be more commands.

@@ -18,6 +18,7 @@ pub struct File {
     pub rooms: Rooms,
     pub matrix: Matrix,
     pub admin: Admin,
+    pub control: Control,
     pub relay: Relay,
     pub media: Media,
     pub limits: Limits,
@@ -35,6 +36,7 @@ impl Default for File {
             rooms: Rooms::default(),
             matrix: Matrix::default(),
             admin: Admin::default(),
+            control: Control::default(),
             relay: Relay::default(),
             media: Media::default(),
             limits: Limits::default(),
@@ -207,12 +209,25 @@ impl Default for Admin {
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub struct Control {
+    pub socket: String,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control { socket: "auto".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Relay {
     pub realm: String,
     pub secrets: Vec<Secret>,
     pub strict_expiry: bool,
     pub expiry_grace_s: u32,
     pub alternate_server: String,
+    pub drain_deadline_s: u32,
     pub ports: String,
     pub tcp_allocations: bool,
     pub allowed_peers: Vec<String>,
@@ -229,6 +244,7 @@ impl Default for Relay {
             strict_expiry: false,
             expiry_grace_s: 0,
             alternate_server: String::new(),
+            drain_deadline_s: 0,
             ports: "49152-65535".into(),
             tcp_allocations: false,
             allowed_peers: Vec::new(),

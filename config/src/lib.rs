@@ -41,6 +41,7 @@ pub struct Config {
     pub matrix: Option<Matrix>,
     /// Opens the operator's page; `None` without `admin.token`.
     pub admin_token: Option<Secret>,
+    pub control_socket: ControlSocket,
     pub relay: Relay,
     pub media: Media,
     pub limits: Limits,
@@ -84,6 +85,16 @@ pub struct Rooms {
     pub max_participants: u32,
 }
 
+/// Where the program takes the operator's commands while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// In the directory that systemd makes for the service; nowhere if there is none.
+    Auto,
+    Nowhere,
+    /// An absolute path.
+    At(PathBuf),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
     /// At most 16 octets.
@@ -95,6 +106,8 @@ pub struct Relay {
     pub expiry_grace: Duration,
     /// Where clients are sent while this server drains.
     pub alternate_server: Option<SocketAddr>,
+    /// How long the end of the program may wait for the last allocation to go.
+    pub drain_deadline: Duration,
     pub ports: RangeInclusive<u16>,
     /// Whether clients may connect to peers over TCP (RFC 6062).
     pub tcp_allocations: bool,
@@ -135,6 +148,7 @@ impl Config {
             },
             matrix: problems.matrix(file.matrix),
             admin_token: problems.admin(file.admin),
+            control_socket: problems.control(file.control),
             relay: problems.relay(file.relay),
             media: file.media,
             limits: file.limits,
@@ -174,6 +188,9 @@ const SECRET_LEN_MIN: usize = 32;
 
 /// More would spend more memory on what leads from each to each than they could save.
 const WORKERS_MAX: u8 = 32;
+
+/// unix(7): the path stands in 108 octets, with a zero behind it.
+const SOCKET_PATH_LEN_MAX: usize = 107;
 
 impl Problems {
     fn add(&mut self, key: impl Into<String>, value: impl Into<String>, fix: impl Into<String>) {
@@ -331,6 +348,23 @@ impl Problems {
         Some(admin.token)
     }
 
+    fn control(&mut self, control: file::Control) -> ControlSocket {
+        let socket = control.socket;
+        let fix = match socket.as_str() {
+            "auto" => return ControlSocket::Auto,
+            "none" => return ControlSocket::Nowhere,
+            path if !path.starts_with('/') || path.ends_with('/') => {
+                r#"write "auto", "none" or an absolute path such as "/run/hausruf/control.sock""#.to_owned()
+            }
+            path if path.len() > SOCKET_PATH_LEN_MAX => {
+                format!("the system takes no path of more than {SOCKET_PATH_LEN_MAX} octets; write a shorter one")
+            }
+            _ => return ControlSocket::At(socket.into()),
+        };
+        self.add("control.socket", format!("{socket:?}"), fix);
+        ControlSocket::Nowhere
+    }
+
     fn secret(&mut self, key: &str, secret: &Secret) {
         let length = secret.reveal().chars().count();
         if length < SECRET_LEN_MIN {
@@ -374,6 +408,7 @@ impl Problems {
                 "" => None,
                 text => self.address("relay.alternate_server", text, "203.0.113.6:3478"),
             },
+            drain_deadline: Duration::from_secs(relay.drain_deadline_s.into()),
             users: relay.users,
             limits: relay.limits,
         }

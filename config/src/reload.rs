@@ -6,8 +6,21 @@ impl Config {
     /// What holds once `file` has been read again, and the keys of what it says otherwise but only a restart can change.
     pub fn reloaded(&self, file: Config) -> (Config, Vec<&'static str>) {
         // Every field by its name: whoever adds one decides.
-        let Config { log, advertise, workers, listen, tls, api_keys, rooms, matrix, admin_token, relay, media, limits } =
-            file;
+        let Config {
+            log,
+            advertise,
+            workers,
+            listen,
+            tls,
+            api_keys,
+            rooms,
+            matrix,
+            admin_token,
+            control_socket,
+            relay,
+            media,
+            limits,
+        } = file;
         let Listen { udp, tcp, http, proxies } = listen;
         let Relay {
             realm,
@@ -15,6 +28,7 @@ impl Config {
             strict_expiry,
             expiry_grace,
             alternate_server,
+            drain_deadline,
             ports,
             tcp_allocations,
             allowed_peers,
@@ -34,6 +48,7 @@ impl Config {
             ("[rooms]", rooms == self.rooms),
             ("[matrix]", matrix == self.matrix),
             ("admin.token", admin_token == self.admin_token),
+            ("control.socket", control_socket == self.control_socket),
             ("relay.realm", realm == self.relay.realm),
             ("relay.ports", ports == self.relay.ports),
             ("[media]", media == self.media),
@@ -45,6 +60,7 @@ impl Config {
             expiry_grace,
             alternate_server,
             tcp_allocations,
+            drain_deadline,
             allowed_peers,
             denied_peers,
             users,
@@ -66,11 +82,11 @@ mod tests {
         let file = Config::parse(
             "log = \"debug\"\nworkers = 2\nlisten.http = \"127.0.0.1:1\"\nrelay.realm = \"other\"\n\
              relay.denied_peers = [\"9.9.9.9/32\"]\nrelay.limits.permissions = 3\n\
-             relay.tcp_allocations = true",
+             relay.tcp_allocations = true\ncontrol.socket = \"none\"\nrelay.drain_deadline_s = 5",
         );
         let file = file.unwrap();
         let (now, restart) = running.reloaded(file.clone());
-        assert_eq!(restart, ["workers", "listen.http", "relay.realm"]);
+        assert_eq!(restart, ["workers", "listen.http", "control.socket", "relay.realm"]);
         let relay = Relay { realm: running.relay.realm.clone(), ..file.relay };
         assert_eq!(now, Config { log: "debug".into(), relay, ..running.clone() });
         assert_eq!(running.reloaded(running.clone()), (running, vec![]));

@@ -45,6 +45,8 @@ fn what_the_example_suggests_is_valid() {
     assert_eq!(matrix.federation.allowed_addresses.len(), 1);
     assert_eq!(config.relay.allowed_peers[0].to_string(), "192.168.7.0/24");
     assert_eq!(config.relay.denied_peers.len(), 2);
+    assert_eq!(config.control_socket, ControlSocket::At("/run/hausruf/control.sock".into()));
+    assert_eq!(config.relay.drain_deadline, Duration::from_secs(600));
 }
 
 #[test]
@@ -98,6 +100,8 @@ fn every_wrong_value_is_named_with_its_fix() {
         (r#"relay.limits.channels = 0"#, "relay.limits.channels", "0", "1 to"),
         (r#"relay.limits.channels_total = 100000001"#, "relay.limits.channels_total", "100000001", "0 for no limit"),
         (r#"relay.limits.user_mbps = 1000001"#, "relay.limits.user_mbps", "1000001", "0 for no limit"),
+        (r#"control.socket = "control.sock""#, "control.socket", "control.sock", "/run/hausruf/control.sock"),
+        (r#"control.socket = """#, "control.socket", r#""""#, r#""none""#),
         (r#"limits.rooms = 0"#, "limits.rooms", "0", "1 to"),
     ] {
         // `3000-4000` holds both listeners: one of them is enough here.
@@ -110,6 +114,15 @@ fn every_wrong_value_is_named_with_its_fix() {
         assert!(problem.value.contains(value), "{text}: {problem}");
         assert!(problem.fix.contains(fix), "{text}: {problem}");
     }
+}
+
+#[test]
+fn the_control_socket_is_where_it_says_and_its_path_fits() {
+    let socket = |text: &str| Config::parse(&format!("control.socket = {text:?}")).map(|config| config.control_socket);
+    assert_eq!(socket("none").unwrap(), ControlSocket::Nowhere);
+    let longest = format!("/{}", "x".repeat(106));
+    assert_eq!(socket(&longest).unwrap(), ControlSocket::At(longest.clone().into()));
+    assert!(socket(&format!("{longest}x")).unwrap_err().to_string().contains("107 octets"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::datagram::recycled;
 use crate::shared_counters::{LoopLag, SharedCounters, Snapshot};
 use crate::sockets::{Payloads, ReceiveBatch, SendBatch, Waker};
 use crate::trains::Trains;
-use crate::{Counters, Datagram, Discard, Node, Now, Outbox, SocketEvent};
+use crate::{Counters, Datagram, Discard, Endpoint, Node, Now, Outbox, SocketEvent};
 
 pub use clock::Clock;
 use ports::{Lost, Ports};
@@ -271,6 +271,11 @@ impl Driver {
     /// Takes over a client's TCP connection, between turns.
     pub fn add_stream(&mut self, stream: Stream) -> io::Result<()> {
         self.ports.add_stream(stream, self.clock.instant())
+    }
+
+    /// Whether this is a TCP connection with TLS.
+    pub fn is_encrypted(&self, local: Endpoint) -> bool {
+        self.ports.streams.is_encrypted(local)
     }
 
     /// Carries out the orders, then sends.

@@ -240,6 +240,11 @@ impl Streams {
         (u64::from(connection.generation) == id >> 32).then_some(slot)
     }
 
+    pub fn is_encrypted(&self, local: Endpoint) -> bool {
+        let connection = self.slot_of(local).and_then(|slot| self.slots[slot as usize].as_ref());
+        connection.is_some_and(|connection| connection.stream.tls.is_some())
+    }
+
     /// Queues a datagram, and returns how many were given up.
     pub fn enqueue(&mut self, local: Endpoint, parts: [&[u8]; 2]) -> u64 {
         let Some(slot) = self.slot_of(local) else {

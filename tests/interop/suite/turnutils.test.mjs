@@ -19,6 +19,7 @@ const ALLOCATION = fileURLToPath(new URL('../harness/tcp-allocation.mjs', import
 const configuration = (allowed, folder, { workers = 1, tcpAllocations = false }) => `
 advertise = ["127.0.0.1", "::1"]
 workers = ${workers}
+control.socket = "${folder}/control.sock"
 [listen]
 http = "127.0.0.1:7880"
 tcp = ["[::]:3478", "[::]:5349"]
@@ -271,6 +272,38 @@ describe('turnutils', { skip: process.env.PEER === 'livekit' || missing }, () =>
     await serving([], async () => passes('forbidden'), { tcpAllocations: true });
     await serving(['127.0.0.1'], async () => {
       assert.doesNotMatch(uclient('127.0.0.1', '-T', '-c', '-u', 'alice', '-w', 'wonderland') ?? '', /tot_recv_msgs=[1-9]/);
+    });
+  });
+
+  test('sessions are shown while their clients relay, and a drain waits for the last of them', async () => {
+    await serving(['127.0.0.1'], async () => {
+      const words = ['-c', '-u', 'alice', '-w', 'wonderland', '-e', '127.0.0.1', '-r', `${PEER_PORT}`, '-p', '3478'];
+      // Without an end of their own: their allocations go with their connections.
+      const client = start('turnutils_uclient', '-t', '-S', '-m', '2', '-n', '1000000', ...words, '127.0.0.1');
+      const socket = ['--socket', join(folder, 'control.sock')];
+      const sessions = () => {
+        const { stdout } = spawnSync(BINARY, ['sessions', '--json', '--user', 'alice', ...socket], { encoding: 'utf8' });
+        return JSON.parse(stdout).sessions;
+      };
+      const relays = ({ transport, to_peers, to_client }) => transport === 'tls' && to_peers.packets > 0 && to_client.packets > 0;
+      await until('both clients have relayed', () => sessions().filter(relays).length === 2);
+
+      const drain = spawn(BINARY, ['drain', '--wait', ...socket], { stdio: ['ignore', 'pipe', 'inherit'] });
+      running.push(drain);
+      const drained = new Promise((resolve) => drain.once('exit', resolve));
+      let said = '';
+      drain.stdout.on('data', (text) => {
+        said += text;
+      });
+      // Over TLS each client of Debian's also keeps the connection of its first try, with an allocation.
+      await until('the drain has begun', () => said.includes(`draining: ${sessions().length} allocations left`), { show: () => said });
+      const late = exchange('127.0.0.1');
+      assert.doesNotMatch(late, /tot_recv_msgs=[1-9]/, late);
+      assert.equal(sessions().filter(relays).length, 2);
+      client.kill('SIGKILL');
+      assert.equal(await drained, 0);
+      assert.match(said, /drained: the last allocation has gone/);
+      assert.deepEqual(sessions(), []);
     });
   });
 
