@@ -101,6 +101,8 @@ pub struct Meeting {
     pub first_sequence: u16,
     /// Octets that end-to-end encryption adds to each frame.
     pub encryption: usize,
+    /// The track that is published next is that of a screen.
+    pub next_is_screen: bool,
     /// Whether the transport-wide extension is negotiated for what is subscribed to.
     pub transport_cc: bool,
     entropy: Entropy,
@@ -189,6 +191,7 @@ impl Meeting {
             events: Vec::new(),
             first_sequence: 65_100,
             encryption: 0,
+            next_is_screen: false,
             transport_cc: true,
             entropy,
             members: Vec::new(),
@@ -351,6 +354,7 @@ impl Meeting {
             extensions,
             nack: video,
             muted: false,
+            screen: std::mem::take(&mut self.next_is_screen),
         };
         self.command(Command::Publish { participant: member.id, track, spec });
         // Else all cameras would take their pictures at one moment, and a seed without loss would be as every other.

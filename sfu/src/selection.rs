@@ -109,8 +109,17 @@ impl Sfu {
             let highest = subscription.wish.spatial_max.min(track.top());
             let shares = layers::shares(&track.activity);
             let (current, publisher) = (subscription.allocated, track.publisher);
-            let importance = self.importance(now, publisher, highest);
-            demands.push(VideoDemand { cost_bps, shares, highest, importance, current, chosen: None });
+            let keeps_resolution = track.spec.screen;
+            let importance = self.importance(now, publisher, highest, keeps_resolution);
+            demands.push(VideoDemand {
+                cost_bps,
+                shares,
+                keeps_resolution,
+                highest,
+                importance,
+                current,
+                chosen: None,
+            });
             videos.push(sink.subscription);
         }
         let available = self.consider_link(now, key, &voices, &demands);
@@ -153,12 +162,12 @@ impl Sfu {
         self.schedule_departures(key);
     }
 
-    /// What a subscriber shows large comes first, and whose publisher spoke lately before who did not.
-    fn importance(&self, now: Now, publisher: usize, shown: u8) -> u8 {
+    /// What a subscriber shows large comes first; of what it shows alike a screen, and then whose publisher spoke lately.
+    fn importance(&self, now: Now, publisher: usize, shown: u8, is_screen: bool) -> u8 {
         let mut tracks = self.participants[publisher].tracks.iter();
         let speaks =
             tracks.any(|&track| self.tracks[track].audio.as_ref().is_some_and(|audio| audio.spoke(now.instant)));
-        2 * shown.min(2) + u8::from(speaks)
+        4 * shown.min(2) + 2 * u8::from(is_screen) + u8::from(speaks)
     }
 
     /// What may be sent now, in bit/s. The estimate is told what to look for.

@@ -271,6 +271,7 @@ mod tests {
             extensions: ExtensionIds::default(),
             nack: false,
             muted: false,
+            screen: false,
         };
         let spec = SubscriptionSpec {
             mid: "1".into(),

@@ -82,6 +82,9 @@ pub struct TrackSpec {
     /// Generic NACK was negotiated for this section.
     pub nack: bool,
     pub muted: bool,
+    /// It shows a screen: in a narrow link it comes before a camera that is shown as large, and its sharpness before its
+    /// motion.
+    pub screen: bool,
 }
 
 /// How a track is sent to one subscriber: the numbers of the subscriber's own section.

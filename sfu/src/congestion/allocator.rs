@@ -24,6 +24,8 @@ pub struct VideoDemand {
     pub cost_bps: [Option<u64>; 3],
     /// The parts of each encoding's bits up to its temporal layers 0, 1 and 2.
     pub shares: [Option<[f64; 3]>; 3],
+    /// Temporal layers are left out of any encoding before a lower one is taken: a screen is read, not watched.
+    pub keeps_resolution: bool,
     /// The highest encoding that is wanted.
     pub highest: u8,
     /// Higher comes first.
@@ -51,32 +53,34 @@ impl VideoDemand {
         }
     }
 
-    /// The choice one step above another (or the least one above a pause): the temporal layers of the lowest encoding one
-    /// by one, then each higher encoding, with half of its frames (its base layer alone would look worse than what is
-    /// below it) and whole.
-    fn above(&self, choice: Option<Choice>) -> Option<Choice> {
-        let lowest = self.lowest()?;
-        let least = |encoding: u8, temporal: u8| {
-            let has_layers = self.shares[usize::from(encoding)].is_some();
-            Choice { encoding, temporal: if has_layers { temporal } else { Choice::WHOLE } }
-        };
-        let Some(choice) = choice else { return Some(least(lowest, 0)) };
-        if choice.temporal < Choice::WHOLE {
-            let temporal = if choice.temporal == 0 { 1 } else { Choice::WHOLE };
-            return Some(Choice { temporal, ..choice });
-        }
+    /// An encoding up to a temporal layer, or whole where it has none.
+    fn part(&self, encoding: u8, temporal: u8) -> Choice {
+        let has_layers = self.shares[usize::from(encoding)].is_some();
+        Choice { encoding, temporal: if has_layers { temporal } else { Choice::WHOLE } }
+    }
+
+    /// The least of it.
+    fn least(&self) -> Option<Choice> {
+        self.lowest().map(|lowest| self.part(lowest, 0))
+    }
+
+    /// The choices one step above another, the better one first: the temporal layers of the lowest encoding one by one,
+    /// then each higher encoding, with half of its frames (its base layer alone would look worse than what is below it)
+    /// and whole. Where resolution counts for more, each higher encoding comes first.
+    fn above(&self, choice: Choice) -> impl Iterator<Item = Choice> + use<> {
+        let temporal = if choice.temporal == 0 { 1 } else { Choice::WHOLE };
+        let smoother = (choice.temporal < Choice::WHOLE).then_some(Choice { temporal, ..choice });
         let top = 3.min(self.highest.saturating_add(1));
-        let next = (choice.encoding + 1..top).find(|next| self.cost_bps[usize::from(*next)].is_some())?;
-        Some(least(next, 1))
+        let next = (choice.encoding + 1..top).find(|next| self.cost_bps[usize::from(*next)].is_some());
+        let sharper = next.map(|encoding| self.part(encoding, if self.keeps_resolution { 0 } else { 1 }));
+        let sharper = sharper.filter(|_| self.keeps_resolution || smoother.is_none());
+        [sharper, smoother].into_iter().flatten()
     }
 
     /// What it costs at its best.
     pub fn wanted_bps(&self) -> u64 {
-        let mut best = None;
-        while let Some(next) = self.above(best) {
-            best = Some(next);
-        }
-        best.map_or(0, |best| self.cost(best))
+        let best = (0..=self.highest.min(2)).rev().find_map(|encoding| self.cost_bps[usize::from(encoding)]);
+        best.or(self.lowest().and_then(|lowest| self.cost_bps[usize::from(lowest)])).unwrap_or(0)
     }
 }
 
@@ -114,7 +118,7 @@ pub fn allocate(room: Room, demands: &mut [VideoDemand]) {
     for (rank, &index) in order.iter().enumerate() {
         let demand = &mut demands[index];
         demand.chosen = None;
-        let Some(least) = demand.above(None) else { continue };
+        let Some(least) = demand.least() else { continue };
         if !room.may_pause {
             demand.chosen = Some(Choice { temporal: Choice::WHOLE, ..least });
         } else if room.holds(demand, least, used) || rank == 0 && demand.cost(least) <= room.last_bps {
@@ -129,8 +133,8 @@ pub fn allocate(room: Room, demands: &mut [VideoDemand]) {
             goes_up = false;
             for &index in group {
                 let demand = &mut demands[index];
-                let Some(next) = demand.chosen.and_then(|_| demand.above(demand.chosen)) else { continue };
-                if room.holds(demand, next, used) {
+                let Some(chosen) = demand.chosen else { continue };
+                if let Some(next) = demand.above(chosen).find(|next| room.holds(demand, *next, used)) {
                     used = used - demand.chosen.map_or(0, |chosen| demand.cost(chosen)) + demand.cost(next);
                     demand.chosen = Some(next);
                     goes_up = true;
@@ -148,12 +152,15 @@ mod tests {
     const CAMERA: VideoDemand = VideoDemand {
         cost_bps: [Some(160_000), Some(450_000), Some(1_700_000)],
         shares: [None; 3],
+        keeps_resolution: false,
         highest: 2,
         importance: 0,
         current: None,
         chosen: None,
     };
     const LAYERED: VideoDemand = VideoDemand { shares: [Some([0.4, 0.7, 1.0]); 3], ..CAMERA };
+
+    const SCREEN: VideoDemand = VideoDemand { keeps_resolution: true, ..LAYERED };
 
     fn room(bps: u64) -> Room {
         Room { now_bps: bps, steady_bps: bps, last_bps: bps, may_pause: true }
@@ -172,6 +179,25 @@ mod tests {
 
     fn whole(encoding: u8) -> Option<Choice> {
         Some(Choice { encoding, temporal: Choice::WHOLE })
+    }
+
+    #[test]
+    fn a_screen_is_sharp_before_it_is_smooth() {
+        let of = |bps: u64| chosen(room(bps), &[SCREEN])[0].map(|chosen| (chosen.encoding, chosen.temporal));
+        assert_eq!(of(60_000), None);
+        assert_eq!(of(100_000), Some((0, 0)));
+        assert_eq!(of(185_000), Some((0, Choice::WHOLE)), "nothing sharper fits");
+        assert_eq!(of(210_000), Some((1, 0)));
+        assert_eq!(of(800_000), Some((2, 0)));
+        assert_eq!(of(1_400_000), Some((2, 1)));
+        assert_eq!(of(2_000_000), Some((2, Choice::WHOLE)));
+        // What is sent goes down by its temporal layers.
+        let sent = VideoDemand { current: Some(Choice { encoding: 2, temporal: Choice::WHOLE }), ..SCREEN };
+        assert_eq!(chosen(room(1_300_000), &[sent]), [Some(Choice { encoding: 2, temporal: 1 })]);
+        assert_eq!(SCREEN.wanted_bps(), 1_700_000);
+        assert_eq!(VideoDemand { highest: 1, ..SCREEN }.wanted_bps(), 450_000);
+        let without_layers = VideoDemand { shares: [None; 3], ..SCREEN };
+        assert_eq!(encodings(room(600_000), &[without_layers]), [Some(1)]);
     }
 
     #[test]
@@ -242,6 +268,7 @@ mod tests {
             let mut demands: Vec<_> = demands
                 .into_iter()
                 .map(|(cost_bps, highest, current, importance, layered)| VideoDemand {
+                    keeps_resolution: importance % 2 == 0,
                     cost_bps,
                     highest,
                     importance,

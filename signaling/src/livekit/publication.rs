@@ -121,6 +121,7 @@ impl Publication {
             extensions: extension::ids(section, Role::Publish, self.kind),
             nack: format.feedback.iter().any(|feedback| feedback == "nack"),
             muted: self.info.muted,
+            screen: self.info.source == TrackSource::ScreenShare as i32,
             encodings,
         };
         self.live = Some(Live {
