@@ -8,7 +8,6 @@ use crate::deadlines::Due;
 use crate::layers::EncodingActivity;
 use crate::loudest::Trial;
 use crate::pacing::Departure;
-use crate::reach::Cap;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
@@ -92,8 +91,6 @@ pub struct Participant {
     pub wanted: Need,
     /// Its share of the server's uplink, in bit/s, while that is too small for all.
     pub uplink_share_bps: Option<u64>,
-    /// Of what it publishes.
-    pub cap: Cap,
     /// What it is sent.
     pub sent: EncodingActivity,
     /// What it asked us to send again, and what we asked it.
@@ -141,7 +138,6 @@ impl Participant {
             bandwidth_limit_bps: None,
             wanted: Need::default(),
             uplink_share_bps: None,
-            cap: Cap::default(),
             sent: EncodingActivity::new(0),
             asked: RepairRequests::default(),
             requested: RepairRequests::default(),
