@@ -10,6 +10,8 @@
 //! - RFC 3711 §3.3.2: the replay window is 1024 packets; RFC 7714 §9.3: SRTCP that is not encrypted is refused.
 //! - RFC 4585 §6.2.1: where a subscriber negotiated no retransmission stream, a packet is repeated only when its header
 //!   cannot differ from the first time, since AES-GCM must not see a nonce twice (RFC 7714 §8.2).
+//! - RFC 3550 §5.1: numbers go up by one for each packet that is sent; those of what has waited for a second for a
+//!   subscriber's link, or is of an encoding that was left meanwhile, stay empty.
 //! - RFC 8832 §6: data channels are opened by the peer; none is opened towards it.
 
 mod backlog;
