@@ -135,7 +135,7 @@ pub fn allocate(room: Room, demands: &mut [VideoDemand]) {
                 let demand = &mut demands[index];
                 let Some(chosen) = demand.chosen else { continue };
                 if let Some(next) = demand.above(chosen).find(|next| room.holds(demand, *next, used)) {
-                    used = used - demand.chosen.map_or(0, |chosen| demand.cost(chosen)) + demand.cost(next);
+                    used = used - demand.cost(chosen) + demand.cost(next);
                     demand.chosen = Some(next);
                     goes_up = true;
                 }
