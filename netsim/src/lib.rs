@@ -31,6 +31,8 @@ pub mod sent_stream;
 pub mod suite;
 pub mod swarm;
 pub mod tcp;
+#[cfg(test)]
+mod test_clock;
 pub mod turn_client;
 pub mod workers;
 pub mod world;

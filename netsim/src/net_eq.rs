@@ -291,11 +291,7 @@ impl NetEq {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     /// Packets every 20 ms for a minute; `arrivals` says how late each copy of a packet comes.
     fn concealed(arrivals: impl Fn(u64) -> Vec<u64>) -> f64 {

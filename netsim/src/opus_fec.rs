@@ -40,11 +40,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     #[test]
     fn a_second_of_loss_turns_it_on_and_half_a_minute_without_turns_it_off() {

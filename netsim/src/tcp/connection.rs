@@ -55,11 +55,7 @@ mod tests {
     use super::*;
     use crate::link::{Link, LinkCounters, Settings};
     use crate::loss::Loss;
-
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     struct Transfer {
         /// Octets that arrived in each second.

@@ -113,11 +113,7 @@ impl Cubic {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     fn ack(now: Instant, segments: f64) -> Acknowledgement {
         let rtt = Duration::from_millis(100);

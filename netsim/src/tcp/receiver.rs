@@ -93,11 +93,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     #[test]
     fn octets_come_out_in_order_and_gaps_are_told() {
