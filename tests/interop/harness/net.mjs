@@ -26,7 +26,9 @@ export class Net {
   constructor() {
     removeLeftovers();
     this.server = this.#add('s');
-    ip('-n', this.server, 'link', 'add', 'br0', 'type', 'bridge');
+    // Left alone, a bridge takes the lowest address among its cables: each further client may change it, and whoever
+    // has resolved the old one is not answered for a minute.
+    ip('-n', this.server, 'link', 'add', 'br0', 'address', '02:00:0a:58:00:01', 'type', 'bridge');
     ip('-n', this.server, 'addr', 'add', `${SERVER_ADDRESS}/24`, 'dev', 'br0');
     ip('-n', this.server, 'link', 'set', 'br0', 'up');
     process.once('exit', () => this.close());
