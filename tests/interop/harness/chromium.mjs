@@ -34,9 +34,10 @@ const FLAGS = [
 
 /**
  * `devices`: 'fake' (camera with a moving picture, microphone that speaks now and then), 'none', or 'blocked' (the
- * person says no). `camera`: `{width, height}` of a small camera, where sizes do not matter; default: 720p and more.
+ * person says no). `person` is a number for whose voice it is. `camera`: `{width, height}` of a small camera, where sizes
+ * do not matter; default: 720p and more.
  */
-export async function launchChromium(namespace, { devices = 'fake', camera, fps = 15, flags = [] } = {}) {
+export async function launchChromium(namespace, { devices = 'fake', person = 0, camera, fps = 15, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'hr-chromium-'));
   const wrapper = join(folder, 'chromium.sh');
   writeFileSync(wrapper, `#!/bin/sh\necho $$ > ${folder}/pid\nexec ip netns exec ${namespace} ${EXECUTABLE} "$@"\n`);
@@ -44,7 +45,7 @@ export async function launchChromium(namespace, { devices = 'fake', camera, fps 
   const all = [...FLAGS, ...flags];
   if (devices === 'fake') {
     const voice = join(folder, 'voice.wav');
-    writeFileSync(voice, speechLike());
+    writeFileSync(voice, speechLike({ person }));
     all.push(`--use-fake-device-for-media-stream=fps=${fps}`, `--use-file-for-fake-audio-capture=${voice}`);
     if (camera) {
       const picture = join(folder, 'picture.y4m');

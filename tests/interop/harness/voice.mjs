@@ -3,16 +3,21 @@
 
 const RATE = 48_000;
 
-/** A WAV file: syllables of a buzzing voice for so many seconds, then a pause; Chromium repeats it. */
-export function speechLike({ speaks = 3, pauses = 1.5 } = {}) {
+/**
+ * A WAV file: syllables of a buzzing voice for so many seconds, then a pause; Chromium repeats it. Each `person` (0, 1…)
+ * has a pitch, syllables and pauses of its own: two who say the same are each other's echo, and an echo canceller
+ * silences one of them for as long as they stay in step.
+ */
+export function speechLike({ person = 0, speaks = 3, pauses = 1.5 + 0.17 * person } = {}) {
   const samples = Math.round(RATE * (speaks + pauses));
   const data = Buffer.alloc(samples * 2);
   for (let index = 0; index < RATE * speaks; index++) {
     const t = index / RATE;
-    // Five syllables a second, each on a pitch of its own; formants move with them.
-    const syllable = Math.floor(t * 5);
-    const envelope = Math.sin(Math.PI * ((t * 5) % 1)) ** 0.5;
-    const pitch = 110 + ((syllable * 37) % 50);
+    // Syllables, five and more a second, each on a pitch of its own; formants move with them.
+    const beat = t * (5 + 0.3 * person);
+    const syllable = Math.floor(beat) + 7 * person;
+    const envelope = Math.sin(Math.PI * (beat % 1)) ** 0.5;
+    const pitch = 110 + 13 * person + ((syllable * 37) % 50);
     let value = 0;
     for (let harmonic = 1; harmonic <= 24; harmonic++) {
       const frequency = pitch * harmonic;

@@ -40,7 +40,7 @@ export class World {
   async browser(index, options) {
     const known = this.#browsers.get(index);
     if (known?.isConnected()) return known;
-    const browser = await launchChromium(this.net.client(index), options);
+    const browser = await launchChromium(this.net.client(index), { person: index, ...options });
     this.#browsers.set(index, browser);
     return browser;
   }
