@@ -1,4 +1,4 @@
-//! What an operator does while the program runs: by signal, and over the control socket.
+//! What an operator does while the program runs (by signal, and over the control socket), and what its clients do meanwhile.
 
 mod client;
 mod control_socket;
@@ -6,3 +6,4 @@ mod drain;
 mod reload;
 mod server;
 mod sessions;
+mod turn_crate;
