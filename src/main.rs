@@ -14,6 +14,7 @@ mod reload;
 mod server;
 mod settings;
 mod signals;
+mod stdout;
 mod worker;
 
 use std::path::Path;
@@ -52,9 +53,9 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
     let path = serve.config.as_deref().context("name the configuration with --config FILE")?;
     let config = load(path)?;
     if serve.check_config {
-        println!("{} is valid.", path.display());
+        stdout::print(&format!("{} is valid.\n", path.display()))?;
         if config.api_keys.is_empty() && config.matrix.is_none() {
-            println!("There are no [api_keys] and no [matrix]: nobody can join a call.");
+            stdout::print("There are no [api_keys] and no [matrix]: nobody can join a call.\n")?;
         }
         return Ok(());
     }
@@ -66,8 +67,7 @@ fn run_credentials(wanted: &Credentials) -> anyhow::Result<()> {
     let path = wanted.config.as_deref().context("name the configuration with --config FILE")?;
     let unix = datapath::driver::Clock::new().read().unix;
     let minted = credentials::mint(&load(path)?, wanted, unix)?;
-    println!("username: {}\npassword: {}", minted.username, minted.password);
-    Ok(())
+    stdout::print(&format!("username: {}\npassword: {}\n", minted.username, minted.password))
 }
 
 fn load(path: &Path) -> anyhow::Result<Config> {
@@ -82,5 +82,5 @@ fn run_demo(demo: &Demo) -> anyhow::Result<()> {
     let config = demo::config(demo);
     let _ = logging::start(&config.log)?;
     let url = addresses::page_url(demo.listen, &demo.advertise);
-    server::run(&config, None, true, || println!("{url}"))
+    server::run(&config, None, true, || drop(stdout::print(&format!("{url}\n"))))
 }

@@ -104,6 +104,18 @@ fn a_right_configuration_is_checked_and_nothing_started() {
 }
 
 #[test]
+fn a_reader_that_is_gone_is_no_error() {
+    let path = configuration("unread", "relay.secrets = [\"a secret shared with the homeserver\"]");
+    for arguments in [&["--config", &path, "--check-config"][..], &["credentials", "--config", &path, "--user", "anna"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(PROGRAM).args(arguments).env_remove("RUST_LOG").stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn the_demonstration_answers_and_ends_when_told() {
     let demo = Demo::start();
     assert!(demo.get("/").starts_with("HTTP/1.1 200"));

@@ -14,6 +14,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::cli::Import;
+use crate::stdout;
 
 pub fn run(options: &Import) -> anyhow::Result<()> {
     let path = options.file.display();
@@ -26,7 +27,7 @@ pub fn run(options: &Import) -> anyhow::Result<()> {
     }
     match &options.output {
         Some(output) => write(output, &toml, options.force)?,
-        None => print!("{toml}"),
+        None => stdout::print(&toml)?,
     }
     for note in notes {
         eprintln!("{path}:{note}");

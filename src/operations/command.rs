@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::protocol::{Answer, Request};
 use super::table;
-use crate::cli;
+use crate::{cli, stdout};
 
 /// An answer comes long before this, unless a drain is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ pub fn sessions(options: &cli::Sessions) -> anyhow::Result<()> {
     } else {
         table::sessions(&sessions, &census)
     };
-    print(&text)
+    stdout::print(&text)
 }
 
 pub fn reload(options: &cli::Socket) -> anyhow::Result<()> {
@@ -72,7 +72,7 @@ pub fn reload(options: &cli::Socket) -> anyhow::Result<()> {
     match connection.next().context("nothing is reloaded")? {
         Some(Answer::Reloaded { restart }) => {
             let needs = |key| format!("{key} needs a restart: it stays as it was\n");
-            print(&format!("reloaded\n{}", restart.into_iter().map(needs).collect::<String>()))
+            stdout::print(&format!("reloaded\n{}", restart.into_iter().map(needs).collect::<String>()))
         }
         other => bail!("unexpected: {other:?}"),
     }
@@ -90,33 +90,25 @@ pub fn drain(options: &cli::Drain) -> anyhow::Result<()> {
         match connection.next()? {
             Some(Answer::Draining { allocations, ends_in_s }) => {
                 ends = ends_in_s.is_some();
-                print(&table::draining(allocations, ends_in_s))?;
+                stdout::print(&table::draining(allocations, ends_in_s))?;
                 if !options.wait {
                     return Ok(());
                 }
             }
-            Some(Answer::Drained) => return print("drained: the last allocation has gone\n"),
+            Some(Answer::Drained) => return stdout::print("drained: the last allocation has gone\n"),
             Some(Answer::Ending { allocations: 0 }) => {
-                print("drained: the last allocation has gone, the program ends\n")?
+                stdout::print("drained: the last allocation has gone, the program ends\n")?
             }
             Some(Answer::Ending { allocations }) => {
-                print(&format!(
+                stdout::print(&format!(
                     "the deadline is over: the program ends, and {} with it\n",
                     table::allocations(allocations)
                 ))?;
             }
             // Its connections end with it.
-            None if ends => return print("ended\n"),
+            None if ends => return stdout::print("ended\n"),
             None => bail!("the program ended before the last allocation had gone"),
             other => bail!("unexpected: {other:?}"),
         }
-    }
-}
-
-/// A reader that has seen enough (`| head`) is none of our errors.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
     }
 }
