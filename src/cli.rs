@@ -33,6 +33,8 @@ pub enum Command {
     Reload(Socket),
     /// Let the running program make no more TURN allocations; with a deadline, let it end when those that there are have gone.
     Drain(Drain),
+    /// End the TURN allocations of a user, and make no more for it for a time, whatever credential it shows.
+    Revoke(Revoke),
     /// Translate coturn's turnserver.conf into a configuration, and name every option that cannot be carried over.
     Import(Import),
 }
@@ -63,14 +65,27 @@ pub struct Drain {
     pub socket: Socket,
     /// The program ends when the last allocation has gone, and after this in any case: `90s`, `10m`, `2h`. Without it, it
     /// only makes no more of them.
-    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    #[arg(long, value_name = "TIME", value_parser = span)]
     pub deadline: Option<Duration>,
     /// Tell how many allocations are left, and wait until none is; with a deadline, until the program has ended.
     #[arg(long)]
     pub wait: bool,
 }
 
-fn deadline(text: &str) -> Result<Duration, String> {
+#[derive(Debug, Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    pub socket: Socket,
+    /// As `hausruf sessions` shows it.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// How long it gets no allocation: `10m`, `24h`; `0s` lets it in again. A restart lets everybody in.
+    #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = span)]
+    pub time: Duration,
+}
+
+/// A number of seconds, minutes or hours.
+fn span(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let seconds = match unit {
         "s" | "" => 1,
@@ -193,12 +208,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_have_units() {
+    fn times_have_units() {
         for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("45", 45), ("0s", 0)] {
-            assert_eq!(deadline(text), Ok(Duration::from_secs(seconds)));
+            assert_eq!(span(text), Ok(Duration::from_secs(seconds)));
         }
         for text in ["", "m", "10 m", "-5s", "10min", "99999999999s"] {
-            assert!(deadline(text).unwrap_err().contains("10m"), "{text}");
+            assert!(span(text).unwrap_err().contains("10m"), "{text}");
         }
     }
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Some(Command::Sessions(options)) => operations::command::sessions(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Reload(socket)) => operations::command::reload(&socket).map(|()| ExitCode::SUCCESS),
         Some(Command::Drain(options)) => operations::command::drain(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Revoke(options)) => operations::command::revoke(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Import(options)) => import::run(&options).map(|()| ExitCode::SUCCESS),
         None => run_serve(&cli.serve).map(|()| ExitCode::SUCCESS),
         Some(Command::Credentials(wanted)) => run_credentials(&wanted).map(|()| ExitCode::SUCCESS),

@@ -36,6 +36,9 @@ pub struct Worker {
 pub enum Instruction {
     /// To make no more allocations.
     Drain,
+    /// To end a user's allocations, and to make no more for it for so long. The answer is how many there were; `None` when
+    /// too many users are shut out already.
+    Revoke { user: String, time: Duration, reply: oneshot::Sender<Option<usize>> },
     /// To serve on other terms.
     Reload(Box<relay::Terms>),
     /// How much it serves.
@@ -183,6 +186,12 @@ impl Round {
         // Who asked may have gone: then nobody hears the answer.
         match instruction {
             Instruction::Drain => self.plane.relay.drain(),
+            Instruction::Revoke { user, time, reply } => {
+                let ended = self.driver.act(&mut self.plane, |plane, now, out| {
+                    plane.relay.revoke(now, user.as_bytes(), now.instant + time, out)
+                });
+                let _ = reply.send(ended);
+            }
             Instruction::Reload(terms) => {
                 self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));
             }

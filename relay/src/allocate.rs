@@ -93,6 +93,9 @@ impl Server {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
+        if self.revocations.holds(now.instant, &who.user) {
+            return Err(Refusal::Forbidden);
+        }
         match message.requested_transport() {
             None => return Err(Refusal::BadRequest),
             Some(UDP) => (),

@@ -15,6 +15,7 @@ use crate::quota::Holding;
 use crate::rate::RateLimiter;
 use crate::refusal::Refusal;
 use crate::reply::traffic;
+use crate::revocations::Revocations;
 use crate::settings::{Settings, Terms};
 use crate::ticket::Tickets;
 
@@ -32,6 +33,7 @@ pub struct Server {
     pub(crate) tickets: Tickets,
     /// New allocations are refused, and their clients perhaps sent elsewhere.
     pub(crate) draining: bool,
+    pub(crate) revocations: Revocations,
     pub(crate) rate: RateLimiter,
     pub(crate) allocations: Allocations,
     pub(crate) connections: Connections,
@@ -64,6 +66,7 @@ impl Server {
             ),
             tickets: Tickets::new(&settings.nonce_key, settings.share.worker),
             draining: false,
+            revocations: Revocations::default(),
             rate: RateLimiter::new(
                 settings.limits.rate.clone().divided(settings.share.workers),
                 &mut entropy,
@@ -130,13 +133,21 @@ impl Server {
         }
     }
 
-    /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username).
-    pub fn revoke(&mut self, user: &[u8], out: &mut Outbox) {
+    /// Ends every allocation of a user (a static user's name, or what stands behind the expiry of a REST username), and makes
+    /// no more for it (403) until `until`, which may be now. Returns how many there were; `None` if [`REVOCATIONS_MAX`]
+    /// users are shut out already: then nothing has changed.
+    ///
+    /// [`REVOCATIONS_MAX`]: crate::REVOCATIONS_MAX
+    pub fn revoke(&mut self, now: Now, user: &[u8], until: Instant, out: &mut Outbox) -> Option<usize> {
+        if !self.revocations.set(now.instant, user, until) {
+            return None;
+        }
         let of_user: Vec<Id> =
             self.allocations.iter().filter(|(_, allocation)| *allocation.user == *user).map(|(id, _)| id).collect();
-        for id in of_user {
+        for &id in &of_user {
             self.remove(id, out);
         }
+        Some(of_user.len())
     }
 
     pub(crate) fn reach(&self, peer: SocketAddr) -> Option<Reach> {

@@ -1,4 +1,4 @@
-//! The commands that a running program carries out: `sessions`, `reload`, `drain`.
+//! The commands that a running program carries out: `sessions`, `reload`, `drain`, `revoke`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -110,5 +110,13 @@ pub fn drain(options: &cli::Drain) -> anyhow::Result<()> {
             None => bail!("the program ended before the last allocation had gone"),
             other => bail!("unexpected: {other:?}"),
         }
+    }
+}
+
+pub fn revoke(options: &cli::Revoke) -> anyhow::Result<()> {
+    let request = Request::Revoke { user: options.user.clone(), for_s: options.time.as_secs() };
+    match Connection::ask(&options.socket.path, &request)?.next()? {
+        Some(Answer::Revoked { allocations }) => stdout::print(&table::revoked(allocations, options.time.as_secs())),
+        other => bail!("unexpected: {other:?}"),
     }
 }

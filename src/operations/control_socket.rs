@@ -29,6 +29,9 @@ const REQUEST_LEN_MAX: u64 = 4096;
 /// How long a request may take to arrive, and an answer to be taken.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Ten years: no credential lasts as long.
+const REVOCATION_MAX_S: u64 = 10 * 365 * 86_400;
+
 /// After an error of accept (out of descriptors, mostly) there is no use in trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,6 +155,15 @@ impl Connection {
                 self.answer(&answer).await
             }
             Ok(Request::Sessions { user }) => self.tell_sessions(user.as_deref()).await,
+            Ok(Request::Revoke { user, for_s }) => {
+                // A worker takes it as a moment, which has an end.
+                let time = Duration::from_secs(for_s.min(REVOCATION_MAX_S));
+                let answer = match self.operations.revoke(&user, time).await {
+                    Ok(allocations) => Answer::Revoked { allocations },
+                    Err(error) => Answer::Error(format!("{error:#}")),
+                };
+                self.answer(&answer).await
+            }
             Ok(Request::Drain { deadline_s, wait }) => {
                 self.operations.drain(deadline_s.map(Duration::from_secs));
                 if wait { self.wait_for_drain().await } else { self.tell_draining().await }

@@ -9,6 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+use relay::REVOCATIONS_MAX;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -157,6 +159,20 @@ impl Operations {
             sum.participants += count.calls.participants;
         }
         Some(sum)
+    }
+
+    /// Ends a user's allocations, and makes no more for it for so long. Returns how many there were.
+    pub async fn revoke(&self, user: &str, time: Duration) -> anyhow::Result<usize> {
+        let mut ended = 0;
+        for worker in &self.workers {
+            let (reply, answer) = oneshot::channel();
+            worker.instruct(Instruction::Revoke { user: user.to_owned(), time, reply });
+            ended += answer.await.context("a worker has ended, and the program ends")?.with_context(|| {
+                format!("{REVOCATIONS_MAX} users are shut out already; `--for 0s` lets one of them in again")
+            })?;
+        }
+        info!("{ended} allocations of a user were ended; it gets no more for {} s", time.as_secs());
+        Ok(ended)
     }
 
     pub fn workers(&self) -> usize {

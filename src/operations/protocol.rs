@@ -18,6 +18,11 @@ pub enum Request {
         /// Further answers come until that has happened.
         wait: bool,
     },
+    Revoke {
+        user: String,
+        /// How long it gets no allocation.
+        for_s: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,10 @@ pub enum Answer {
     },
     /// The last allocation has gone.
     Drained,
+    Revoked {
+        /// As many were ended.
+        allocations: usize,
+    },
     /// The program ends, and these allocations with it. There is nothing more to come but the end of the connection.
     Ending { allocations: usize },
     /// Nothing has changed.

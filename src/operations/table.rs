@@ -39,6 +39,12 @@ pub fn draining(left: usize, ends_in_s: Option<u64>) -> String {
     }
 }
 
+pub fn revoked(ended: usize, seconds: u64) -> String {
+    let further =
+        if seconds == 0 { "it may make others".into() } else { format!("none is made for {}", span(seconds)) };
+    format!("revoked: {} ended, and {further}\n", allocations(ended))
+}
+
 pub fn allocations(count: usize) -> String {
     counted(count, "allocation")
 }

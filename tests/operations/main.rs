@@ -4,6 +4,7 @@ mod client;
 mod control_socket;
 mod drain;
 mod reload;
+mod revoke;
 mod server;
 mod sessions;
 mod turn_crate;

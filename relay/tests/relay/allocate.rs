@@ -412,12 +412,24 @@ fn an_allocation_belongs_to_its_user() {
 #[test]
 fn a_revoked_user_has_nothing_left() {
     let mut world = World::new();
-    let bob = Client::bob().permitted(&mut world);
-    let _alice = Client::rest("1900000000:alice", "7.7.7.7:2").allocated(&mut world);
-    assert_eq!(world.revoke(b"bob").orders, [Order::CloseRelay { relayed: bob.relayed }]);
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut bob = Client::bob().permitted(&mut world);
+    let mut alice = Client::rest("1900000000:alice", "7.7.7.7:2").allocated(&mut world);
+    assert_eq!(world.revoke(b"bob", HOUR).orders, [Order::CloseRelay { relayed: bob.relayed }]);
     assert_eq!(world.server.allocations(), 1);
-    assert!(world.revoke(b"alice").orders.is_empty());
+    assert!(world.revoke(b"alice", HOUR).orders.is_empty());
     assert_eq!(world.server.allocations(), 0);
+
+    // With a good credential, and with another one of the same user.
+    assert_error(&bob.allocate(&mut world), 403);
+    let mut elsewhere = Client::rest("1950000000:alice", "8.8.8.8:2").tap_challenge(&mut world);
+    for client in [&mut alice, &mut elsewhere] {
+        assert_error(&client.allocate(&mut world), 403);
+    }
+    world.revoke(b"alice", Duration::ZERO);
+    elsewhere.allocated(&mut world);
+    world.pass(HOUR);
+    bob.tap_challenge(&mut world).allocated(&mut world);
 }
 
 #[test]

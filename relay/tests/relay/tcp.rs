@@ -364,7 +364,7 @@ fn the_end_of_an_allocation_ends_its_connections() {
         |world, bob| bob.refresh(world, 0),
         |world, _| world.pass(Duration::from_secs(601)),
         |world, bob| world.event(SocketEvent::StreamClosed { local: bob.local, remote: bob.address }),
-        |world, _| world.revoke(b"bob"),
+        |world, _| world.revoke(b"bob", Duration::ZERO),
     ];
     for end in ends {
         let mut world = world();

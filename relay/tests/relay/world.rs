@@ -157,8 +157,9 @@ impl World {
         self.now.unix += time;
     }
 
-    pub fn revoke(&mut self, user: &[u8]) -> Turn {
-        self.server.revoke(user, &mut self.out);
+    /// For so long.
+    pub fn revoke(&mut self, user: &[u8], time: Duration) -> Turn {
+        self.server.revoke(self.now, user, self.now.instant + time, &mut self.out).unwrap();
         self.turn(&[])
     }
 

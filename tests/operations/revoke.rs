@@ -1,0 +1,28 @@
+//! A user is shut out, and let in again.
+
+use crate::client::{Client, Refused};
+use crate::server::Server;
+
+const SECRET: &str = "a secret shared with the homeserver";
+
+#[test]
+fn its_allocations_end_and_it_gets_no_other() {
+    let server = Server::start(&format!("relay.secrets = [\"{SECRET}\"]\nworkers = 2"));
+    // Each from a port of its own, so that both workers have some.
+    let mut of_anna: Vec<Client> = (0..8).map(|_| Client::allocated(server.turn, "anna", SECRET)).collect();
+    let mut ben = Client::allocated(server.turn, "ben", SECRET);
+
+    let told = server.told(&["revoke", "anna", "--for", "2h"]);
+    assert_eq!(told, "revoked: 8 allocations ended, and none is made for 2:00 h\n");
+    assert!(server.told(&["sessions"]).contains("1 allocation of 1 user."));
+    assert!(ben.refresh(600) && !of_anna[0].refresh(600));
+    let refused = Refused { code: 403, alternate_server: None };
+    for _ in 0..8 {
+        assert_eq!(Client::new(server.turn, "anna", SECRET).allocate().as_ref(), Err(&refused));
+    }
+
+    let told = server.told(&["revoke", "anna", "--for", "0s"]);
+    assert_eq!(told, "revoked: 0 allocations ended, and it may make others\n");
+    of_anna[0].allocate().unwrap();
+    assert!(server.told(&["revoke", "nobody"]).contains("0 allocations ended, and none is made for 24:00 h"));
+}
