@@ -1,5 +1,5 @@
 //! The floor: what moving the same packets costs when nothing is decided about them. It runs in the server's own driver,
-//! so that receiving, coalescing, trains and sending are the same, and what a server adds is the difference.
+//! so that receiving, trains and sending are the same, and what a server adds is the difference.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,18 +26,11 @@ pub const FIRST_RELAY_PORT: u16 = 50_000;
 pub struct Options {
     #[arg(long, default_value = "127.0.0.1:3478")]
     pub listen: SocketAddr,
-    /// Take every packet at once, also when it is busy
-    #[arg(long)]
-    pub eager: bool,
 }
 
 /// Serves until the process is killed.
 pub fn run(options: &Options) -> Result<()> {
-    let mut settings = Settings::new(vec![options.listen]);
-    if options.eager {
-        settings.busy_messages_per_second = f64::INFINITY;
-    }
-    let mut driver = Driver::bind(&settings)?;
+    let mut driver = Driver::bind(&Settings::new(vec![options.listen]))?;
     let mut forwarder = Forwarder { ip: options.listen.ip(), rooms: Vec::new(), relayed: Vec::new() };
     loop {
         driver.turn(&mut forwarder, Duration::from_secs(1))?;

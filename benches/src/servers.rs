@@ -14,16 +14,13 @@ use crate::suite::{Options, SERVER_CORE};
 #[serde(rename_all = "snake_case")]
 pub enum Server {
     Floor,
-    /// The floor without coalescing: it takes every packet at once.
-    EagerFloor,
     Hausruf,
     LiveKit,
     Coturn,
 }
 
-/// Where the floors listen: at addresses of their own, so that everybody's relay sockets find their ports free.
+/// Where the floor listens: at an address of its own, so that everybody's relay sockets find their ports free.
 pub const FLOOR: &str = "127.0.0.3:3490";
-const EAGER_FLOOR: &str = "127.0.0.2:3490";
 const COTURN_PORT: u16 = 3480;
 const HAUSRUF_PORT: u16 = 3478;
 const KEY: &str = "bench";
@@ -34,7 +31,6 @@ impl Server {
     pub fn name(self) -> &'static str {
         match self {
             Server::Floor => "bare forwarder",
-            Server::EagerFloor => "bare forwarder, eager",
             Server::Hausruf => "hausruf",
             Server::LiveKit => "LiveKit",
             Server::Coturn => "coturn",
@@ -45,7 +41,7 @@ impl Server {
         match self {
             Server::Hausruf => Some(7880),
             Server::LiveKit => Some(7980),
-            Server::Floor | Server::EagerFloor | Server::Coturn => None,
+            Server::Floor | Server::Coturn => None,
         }
     }
 }
@@ -77,9 +73,6 @@ impl Running {
             Server::Floor => {
                 command.arg(own).args(["forwarder", "--listen", FLOOR]);
             }
-            Server::EagerFloor => {
-                command.arg(own).args(["forwarder", "--eager", "--listen", EAGER_FLOOR]);
-            }
             Server::Hausruf => {
                 let file = directory.join("hausruf.toml");
                 std::fs::write(&file, hausruf_config())?;
@@ -106,7 +99,7 @@ impl Running {
     fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         let port = match self.server {
-            Server::Floor | Server::EagerFloor => return Ok(()), // its first command is repeated until it answers
+            Server::Floor => return Ok(()), // its first command is repeated until it answers
             Server::Coturn => COTURN_PORT,
             Server::Hausruf | Server::LiveKit => self.server.http_port().context("it serves HTTP")?,
         };
@@ -138,7 +131,6 @@ impl Running {
     pub fn turn_login(&self) -> String {
         let port = match self.server {
             Server::Floor => return format!("--server {FLOOR}"),
-            Server::EagerFloor => return format!("--server {EAGER_FLOOR}"),
             Server::Coturn => COTURN_PORT,
             Server::Hausruf | Server::LiveKit => HAUSRUF_PORT,
         };

@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(status.context("running ip (Debian: iproute2)")?.success(), "cannot bring lo up");
     // The generator's sockets keep out of the range from which relays take their ports.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 39999").context("reserving the relays' ports")?;
-    let mut servers = vec![Server::Floor, Server::EagerFloor, Server::Hausruf];
+    let mut servers = vec![Server::Floor, Server::Hausruf];
     servers.extend(options.livekit.iter().map(|_| Server::LiveKit));
     servers.extend(options.coturn.iter().map(|_| Server::Coturn));
     let running = servers.iter().map(|&server| Running::start(server, options)).collect::<Result<Vec<_>>>()?;

@@ -4,7 +4,6 @@
 //! exist: real sockets ([`sockets`]) and netsim's virtual world. A node holds no socket, no clock and no source of
 //! randomness, so what it does depends on its input and its seed alone.
 
-pub mod coalescing;
 pub mod counters;
 pub mod datagram;
 pub mod driver;

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::coalescing::Coalescing;
 use crate::datagram::recycled;
 use crate::shared_counters::{LoopLag, SharedCounters, Snapshot};
 use crate::sockets::{Payloads, ReceiveBatch, SendBatch, Waker};
@@ -35,19 +34,11 @@ pub struct Settings {
     pub listener_buffer_bytes: usize,
     /// Socket buffers of a relay socket, in octets, each way.
     pub relay_buffer_bytes: usize,
-    /// While more messages than this come in a second, the loop lets them gather; infinite: never.
-    pub busy_messages_per_second: f64,
 }
 
 impl Settings {
     pub fn new(listeners: Vec<SocketAddr>) -> Settings {
-        Settings {
-            listeners,
-            shared: false,
-            listener_buffer_bytes: 8 << 20,
-            relay_buffer_bytes: 512 << 10,
-            busy_messages_per_second: Coalescing::BUSY_MESSAGES_PER_SECOND,
-        }
+        Settings { listeners, shared: false, listener_buffer_bytes: 8 << 20, relay_buffer_bytes: 512 << 10 }
     }
 }
 
@@ -62,7 +53,6 @@ pub struct Driver {
     out: Outbox,
     trains: Trains,
     send: SendBatch,
-    coalescing: Coalescing,
     lag: LoopLag,
     /// When the turn before received: what arrives from then on waits until the next one polls.
     received_at: Option<Instant>,
@@ -93,7 +83,6 @@ impl Driver {
             out: Outbox::new(),
             trains: Trains::new(),
             send: SendBatch::new(),
-            coalescing: Coalescing::above(settings.busy_messages_per_second),
             lag: LoopLag::default(),
             received_at: None,
             published: Arc::new(SharedCounters::new()),
@@ -155,20 +144,12 @@ impl Driver {
         };
         let timeout = self.ports.patience().map_or(timeout, |patience| patience.min(timeout));
         let timeout = if self.events.is_empty() { timeout } else { Duration::ZERO };
-        let is_ready = self.ports.wait(timeout)?;
+        self.ports.wait(timeout)?;
         self.ports.waker().wake_up();
-        if is_ready {
-            let pause = self.coalescing.pause(polled_at, self.clock.instant());
-            if !pause.is_zero() {
-                std::thread::sleep(pause);
-                self.ports.wait(Duration::ZERO)?;
-            }
-        }
         self.receive.clear();
         self.ports.receive(&mut self.receive, &mut self.events);
         let now = self.clock.read();
         self.received_at = Some(now.instant);
-        let messages = self.receive.parts().0.len();
         let mut received = self.hand_in(node, now);
         received += self.hand_in_streams(node, now);
         self.ports.streams.take_closed(&mut self.events);
@@ -183,7 +164,6 @@ impl Driver {
         }
         self.flush(node, now);
         self.ports.peers.carry(&mut self.out.counters, now.instant);
-        self.coalescing.record(now.instant, messages);
         if self.publish_at <= now.instant {
             self.publish();
             self.publish_at = now.instant + PUBLISH_INTERVAL;

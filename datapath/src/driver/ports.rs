@@ -259,8 +259,8 @@ impl Ports {
         Ok(slot)
     }
 
-    /// Waits until a socket has something, the waker was used or the time is over. Says whether a socket has.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+    /// Waits until a socket has something, the waker was used or the time is over.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         self.poll.wait(timeout, &mut self.ready)?;
         let before = self.ready.len();
         self.ready.retain(|ready| ready.token != WAKER_TOKEN);
@@ -269,7 +269,7 @@ impl Ports {
         }
         self.streams.take_ready(&mut self.ready);
         self.peers.take_ready(&mut self.ready);
-        Ok(!self.ready.is_empty())
+        Ok(())
     }
 
     /// Receives from the sockets that the last [`Ports::wait`] found ready.
