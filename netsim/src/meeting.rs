@@ -95,6 +95,8 @@ pub struct Meeting {
     pub server: HostId,
     /// Everything that the SFU told the control plane, and when.
     pub events: Vec<(Duration, Event)>,
+    /// How many of them [`Meeting::follow_wishes`] has seen.
+    followed: usize,
     /// Where published streams begin: close to the top, so that every run wraps around. A stream whose first rollover
     /// the receiver does not see cannot be unprotected any more (RFC 3711 §3.3.1), so where a link may be cut from the
     /// start it begins below 2¹⁵, as in browsers.
@@ -189,6 +191,7 @@ impl Meeting {
             world,
             server,
             events: Vec::new(),
+            followed: 0,
             first_sequence: 65_100,
             encryption: 0,
             next_is_screen: false,
@@ -445,6 +448,18 @@ impl Meeting {
         self.command(Command::Leave { participant: member.id });
         self.caller(member).dead = true;
         self.members.retain(|known| *known != member);
+    }
+
+    /// Lets publishers rest what the server has said that nobody wants, and send what it wants again.
+    pub fn follow_wishes(&mut self) {
+        self.poll_events();
+        for at in std::mem::replace(&mut self.followed, self.events.len())..self.events.len() {
+            let (_, Event::EncodingsWanted { track, highest }) = self.events[at] else { continue };
+            let Some(&(_, publisher, _)) = self.published.iter().find(|(known, ..)| *known == track) else { continue };
+            for stream in self.caller(publisher).sent.iter_mut().filter(|stream| stream.spec.track == track.0) {
+                stream.paused = highest.is_none_or(|highest| stream.spec.encoding > highest);
+            }
+        }
     }
 
     /// Another network: another address, with a port of its own on the way. ICE goes on from there.

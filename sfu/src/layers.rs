@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 /// An encoding that is silent for this long while others of its track are not is no longer sent.
 const SILENCE: Duration = Duration::from_millis(700);
+/// Packets of a stream that goes on are closer together than this.
+const FLOWING: Duration = Duration::from_millis(200);
+/// What an encoding costs at most is forgotten so slowly while it is sent with less.
+const MEMORY: Duration = Duration::from_secs(60);
 /// The window of the meter is this many buckets of this length.
 const BUCKETS: usize = 10;
 const BUCKET: Duration = Duration::from_millis(100);
@@ -24,6 +28,8 @@ pub struct EncodingActivity {
     first_packet: Option<Instant>,
     last_packet: Option<Instant>,
     nominal_bps: u32,
+    /// The most that it had when nothing held it back, and when that was.
+    usual: Option<(u64, Instant)>,
     /// Octets of the temporal layers 0 and 1 and all above, aged.
     by_layer: [f32; 3],
 }
@@ -38,6 +44,7 @@ impl EncodingActivity {
             first_packet: None,
             last_packet: None,
             nominal_bps,
+            usual: None,
             by_layer: [0.0; 3],
         }
     }
@@ -86,9 +93,39 @@ impl EncodingActivity {
     pub fn bitrate_bps(&mut self, now: Instant) -> u64 {
         self.advance(now);
         let octets: u64 = self.buckets.iter().copied().map(u64::from).sum();
-        let is_young =
-            self.first_packet.is_some_and(|first| now.saturating_duration_since(first) < BUCKET * BUCKETS as u32);
-        if is_young { (octets * 8).max(u64::from(self.nominal_bps)) } else { octets * 8 }
+        if self.is_young(now) { (octets * 8).max(u64::from(self.nominal_bps)) } else { octets * 8 }
+    }
+
+    /// It has had a packet lately. Else it may be ending, and its meter runs down.
+    pub fn is_flowing(&self, now: Instant) -> bool {
+        self.last_packet.is_some_and(|last| now.saturating_duration_since(last) <= FLOWING)
+    }
+
+    /// It began less than the window ago.
+    fn is_young(&self, now: Instant) -> bool {
+        self.first_packet.is_some_and(|first| now.saturating_duration_since(first) < BUCKET * BUCKETS as u32)
+    }
+
+    /// Takes note that `bps` were sent lately, and that nothing but the publisher itself held them back.
+    pub fn note_usual(&mut self, now: Instant, bps: u64) {
+        if self.is_flowing(now) && !self.is_young(now) {
+            // What begins, or comes back, is sent at less than it will be.
+            self.usual = Some((bps.max(self.usual_bps(now)), now));
+        }
+    }
+
+    /// Something else holds it back: what it would cost cannot be seen, and is not forgotten meanwhile.
+    pub fn keep_usual(&mut self, now: Instant) {
+        if let Some((_, at)) = &mut self.usual {
+            *at = now;
+        }
+    }
+
+    /// What it costs when it is sent, as far as that is known; 0 when it is not.
+    pub fn usual_bps(&self, now: Instant) -> u64 {
+        let Some((bps, at)) = self.usual else { return u64::from(self.nominal_bps) };
+        let flowed = self.last_packet.map_or(at, |last| last.min(now)).saturating_duration_since(at);
+        (bps as f64 * (-flowed.as_secs_f64() / MEMORY.as_secs_f64()).exp()) as u64
     }
 
     fn advance(&mut self, now: Instant) {
@@ -166,6 +203,38 @@ mod tests {
         assert_eq!(encoding.bitrate_bps(now + ms(3450)), 80_000);
         assert_eq!(encoding.bitrate_bps(now + ms(9000)), 0);
         assert_eq!(encoding.bitrate_bps(now + Duration::from_secs(1 << 40)), 0);
+    }
+
+    #[test]
+    fn what_an_encoding_costs_is_remembered() {
+        let now = start();
+        let mut encoding = EncodingActivity::new(500_000);
+        assert_eq!(encoding.usual_bps(now), 500_000);
+        let mut at = now;
+        let mut send = |encoding: &mut EncodingActivity, octets: usize, seconds: u64| {
+            for _ in 0..20 * seconds {
+                encoding.receive(at, octets);
+                let bps = encoding.bitrate_bps(at);
+                encoding.note_usual(at, bps);
+                at += ms(50);
+            }
+            encoding.usual_bps(at)
+        };
+        assert!((590_000..=600_000).contains(&send(&mut encoding, 3750, 3)));
+        // It ends: its meter runs down, and is not believed.
+        let (later, bps) = (now + ms(3_500), encoding.bitrate_bps(now + ms(3_500)));
+        assert!(bps < 400_000);
+        encoding.note_usual(later, bps);
+        assert!(encoding.usual_bps(now + Duration::from_secs(500)) >= 590_000);
+        // It is held back for long.
+        let mut held = encoding.clone();
+        for second in 3..500 {
+            held.receive(now + Duration::from_secs(second), 625);
+            held.keep_usual(now + Duration::from_secs(second));
+        }
+        assert!(held.usual_bps(now + Duration::from_secs(500)) >= 590_000);
+        // It is sent with less for long.
+        assert!((130_000..300_000).contains(&send(&mut encoding, 625, 60)));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub mod nack;
 mod pacing;
 mod participant;
 mod published_track;
+mod reach;
 mod reports;
 mod room;
 mod routes;

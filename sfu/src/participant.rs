@@ -8,6 +8,7 @@ use crate::deadlines::Due;
 use crate::layers::EncodingActivity;
 use crate::loudest::Trial;
 use crate::pacing::Departure;
+use crate::reach::Cap;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
@@ -91,6 +92,8 @@ pub struct Participant {
     pub wanted: Need,
     /// Its share of the server's uplink, in bit/s, while that is too small for all.
     pub uplink_share_bps: Option<u64>,
+    /// Of what it publishes.
+    pub cap: Cap,
     /// What it is sent.
     pub sent: EncodingActivity,
     /// What it asked us to send again, and what we asked it.
@@ -138,6 +141,7 @@ impl Participant {
             bandwidth_limit_bps: None,
             wanted: Need::default(),
             uplink_share_bps: None,
+            cap: Cap::default(),
             sent: EncodingActivity::new(0),
             asked: RepairRequests::default(),
             requested: RepairRequests::default(),

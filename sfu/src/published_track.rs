@@ -65,6 +65,30 @@ impl PublishedTrack {
         Some(if waits { due.max(keyframes.wanted_since().unwrap_or(now) + COMES_ALONG) } else { due })
     }
 
+    /// What each encoding of a video costs that is being sent; and what each does or, where it rests because we said so,
+    /// would cost. `is_capped`: what is sent is less than it would be.
+    pub fn costs(&mut self, now: Instant, is_capped: bool) -> [[Option<u64>; 3]; 2] {
+        let mut costs = layers::costs(&mut self.activity, now);
+        let mut prospects = [None; 3];
+        for (index, encoding) in self.activity.iter_mut().enumerate().take(3) {
+            let usual = encoding.usual_bps(now);
+            let rests = self.wanted.is_none_or(|wanted| index > usize::from(wanted));
+            if let Some(bps) = &mut costs[index] {
+                if !encoding.is_flowing(now) {
+                    *bps = usual.max(*bps);
+                } else if is_capped {
+                    encoding.keep_usual(now);
+                } else {
+                    encoding.note_usual(now, *bps);
+                }
+                prospects[index] = Some(if is_capped { usual.max(*bps) } else { *bps });
+            } else if rests && usual > 0 {
+                prospects[index] = Some(usual);
+            }
+        }
+        [costs, prospects]
+    }
+
     /// Index of the highest encoding.
     pub fn top(&self) -> u8 {
         self.encodings.len() as u8 - 1

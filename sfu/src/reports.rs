@@ -198,11 +198,17 @@ impl Sfu {
         if count == 0 {
             return;
         }
+        let remb = self.publisher_cap(now, key);
+        let participant = &mut self.participants[key];
         let mut buffer = [0; COMPOUND_MAX];
         let mut writer = Writer::new(&mut buffer);
         writer.receiver_report(participant.feedback_ssrc, &blocks[..count]);
+        if let Some(bitrate_bps) = remb {
+            // It bounds a browser's own estimate, beside transport-wide feedback too.
+            writer.remb(participant.feedback_ssrc, bitrate_bps, &blocks.map(|block| block.ssrc)[..count]);
+        }
         let length = writer.len();
-        send_rtcp(&mut self.participants[key], &buffer[..length], out);
+        send_rtcp(participant, &buffer[..length], out);
     }
 }
 

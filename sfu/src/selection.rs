@@ -82,6 +82,8 @@ impl Sfu {
         let participant = &self.participants[key];
         let mut demands = std::mem::take(&mut self.demands);
         demands.clear();
+        let mut prospects = std::mem::take(&mut self.prospects);
+        prospects.clear();
         let mut videos = std::mem::take(&mut self.videos);
         videos.clear();
         let mut voices = std::mem::take(&mut self.voices);
@@ -92,8 +94,8 @@ impl Sfu {
             if subscription.wish.paused || track.muted {
                 continue;
             }
-            let cost_bps = layers::costs(&mut track.activity, now.instant);
             if !track.is_video() {
+                let cost_bps = layers::costs(&mut track.activity, now.instant);
                 let audio = track.audio.as_ref();
                 let voice = Voice {
                     key: sink.subscription,
@@ -106,23 +108,21 @@ impl Sfu {
                 voices.push(voice);
                 continue;
             }
+            let is_capped = self.participants[track.publisher].cap.is_on();
+            let [cost_bps, prospect_bps] = track.costs(now.instant, is_capped);
             let highest = subscription.wish.spatial_max.min(track.top());
             let shares = layers::shares(&track.activity);
             let (current, publisher) = (subscription.allocated, track.publisher);
             let keeps_resolution = track.spec.screen;
             let importance = self.importance(now, publisher, highest, keeps_resolution);
-            demands.push(VideoDemand {
-                cost_bps,
-                shares,
-                keeps_resolution,
-                highest,
-                importance,
-                current,
-                chosen: None,
-            });
+            let demand = VideoDemand { cost_bps, shares, keeps_resolution, highest, importance, current, chosen: None };
+            demands.push(demand);
+            // What is forwarded of a capped video is not what it would be: all of that would be new.
+            let current = current.filter(|_| !is_capped);
+            prospects.push(VideoDemand { cost_bps: prospect_bps, current, ..demand });
             videos.push(sink.subscription);
         }
-        let available = self.consider_link(now, key, &voices, &demands);
+        let available = self.consider_link(now, key, &voices, &prospects);
         let audio_bps = self.choose_voices(now, key, available, &mut voices);
         self.voices = voices;
         let room = self.room_for_video(now, key, available, audio_bps, &demands);
@@ -157,6 +157,8 @@ impl Sfu {
             }
             self.tell_paused(video, is_paused);
         }
+        self.consider_reach(now, room, &videos, &demands, &mut prospects);
+        self.prospects = prospects;
         self.demands = demands;
         self.videos = videos;
         self.schedule_departures(key);
@@ -263,21 +265,6 @@ impl Sfu {
             let participant = self.participants[subscription.subscriber].id;
             let track = self.tracks[subscription.track].id;
             self.events.push_back(Event::SubscriptionPaused { participant, track, paused: is_paused });
-        }
-    }
-
-    /// Tells the control plane when the highest encoding that anybody wants has changed (dynacast).
-    pub(crate) fn report_wanted_encodings(&mut self, key: usize) {
-        let track = &mut self.tracks[key];
-        if !track.is_video() {
-            return;
-        }
-        let top = track.top();
-        let wishes = track.subscriptions.iter().map(|&subscription| self.subscriptions[subscription].wish);
-        let highest = wishes.filter(|wish| !wish.paused).map(|wish| wish.spatial_max.min(top)).max();
-        if highest != track.wanted {
-            track.wanted = highest;
-            self.events.push_back(Event::EncodingsWanted { track: track.id, highest });
         }
     }
 }

@@ -62,10 +62,12 @@ pub struct Sfu {
     pub(crate) fan_out: FanOut,
     /// Memory for DTLS records.
     scratch: Vec<u8>,
-    /// Memory of an allocation: the voices and videos of one subscriber, and what each demands.
+    /// Memory of an allocation: the voices and videos of one subscriber, what each demands, and what it
+    /// would if its publisher sent everything.
     pub(crate) voices: Vec<Voice>,
     pub(crate) videos: Vec<usize>,
     pub(crate) demands: Vec<VideoDemand>,
+    pub(crate) prospects: Vec<VideoDemand>,
 }
 
 impl Sfu {
@@ -91,6 +93,7 @@ impl Sfu {
             voices: Vec::new(),
             videos: Vec::new(),
             demands: Vec::new(),
+            prospects: Vec::new(),
         }
     }
 

@@ -126,6 +126,7 @@ impl Sfu {
             ..LinkStatistics::default()
         };
         let mut reported = false;
+        let participant = &self.participants[key];
         link.sent.reserve_exact(participant.sinks.iter().filter(|sink| !sink.is_repair).count());
         for sink in participant.sinks.iter().filter(|sink| !sink.is_repair) {
             let subscription = &self.subscriptions[sink.subscription];
@@ -136,7 +137,7 @@ impl Sfu {
                 track: track.id,
                 kind: track.spec.codec.kind(),
                 encoding: subscription.forwarder.current(),
-                portion: portion(subscription, track),
+                portion: portion(subscription, track, self.participants[track.publisher].cap.is_on()),
                 tally,
             });
         }
@@ -162,7 +163,7 @@ impl Sfu {
     }
 }
 
-fn portion(subscription: &Subscription, track: &PublishedTrack) -> Portion {
+fn portion(subscription: &Subscription, track: &PublishedTrack, is_capped: bool) -> Portion {
     let is_silent = !(0..track.encodings.len()).any(|encoding| layers::is_alive(&track.activity, encoding));
     if subscription.wish.paused || track.muted || is_silent {
         return Portion::Idle;
@@ -173,7 +174,12 @@ fn portion(subscription: &Subscription, track: &PublishedTrack) -> Portion {
     if !track.is_video() {
         return Portion::Whole;
     }
-    let best = layers::choose(&track.activity, subscription.wish.spatial_max.min(track.top()));
+    let wish = subscription.wish.spatial_max.min(track.top());
+    // What rests because this link does not reach it is missed all the same.
+    if is_capped || subscription.reach.limit() < wish {
+        return Portion::Lowered;
+    }
+    let best = layers::choose(&track.activity, wish);
     let is_lowered = |choice: Choice| choice.encoding < best || choice.temporal < subscription.wish.temporal_max;
     match subscription.allocated {
         Some(choice) if is_lowered(choice) => Portion::Lowered,

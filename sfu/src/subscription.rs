@@ -8,6 +8,7 @@ use crate::forwarder::{Forwarder, Rewrite};
 use crate::history::ResendLimit;
 use crate::pacing::IP_AND_UDP;
 use crate::participant::Participant;
+use crate::reach::Reach;
 use crate::rtcp::ReportBlock;
 use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
 use crate::sender_report::SenderReports;
@@ -30,6 +31,8 @@ pub struct Subscription {
     pub resends: ResendLimit,
     /// Of a video: what it was given last; `None` while it is paused because it does not fit.
     pub allocated: Option<Choice>,
+    /// Of a video: how far its link reaches.
+    pub reach: Reach,
     /// Whether the control plane was told that it is paused.
     pub told_paused: bool,
     /// Of its video among what waits for the subscriber's link.
@@ -59,6 +62,7 @@ impl Subscription {
             reports: SenderReports::default(),
             resends: ResendLimit::default(),
             allocated: None,
+            reach: Reach::default(),
             told_paused: false,
             priority: Priority::Rest,
             rtx_sequence: u64::from(first_sequence()),
