@@ -94,6 +94,7 @@ function digest(report) {
         plis: stat.pliCount,
         repaired: stat.retransmittedPacketsReceived ?? stat.retransmittedPacketsSent,
         limitation: stat.qualityLimitationReason,
+        targetBps: stat.targetBitrate,
       });
     }
   }
@@ -161,7 +162,7 @@ const hr = {
     return streams.filter((stream) => stream.direction === 'out');
   },
 
-  /** The candidate pair in use: `{local: {type, protocol, port}, remote, rttMs}`. */
+  /** The candidate pair in use: `{local: {type, protocol, port}, remote, rttMs, availableBps}`; the last is what the publisher estimates. */
   async pair() {
     const report = await hr.room.engine.pcManager.publisher.getStats();
     const transport = [...report.values()].find((stat) => stat.type === 'transport');
@@ -175,6 +176,7 @@ const hr = {
       local: describe(pair.localCandidateId),
       remote: describe(pair.remoteCandidateId),
       rttMs: (pair.currentRoundTripTime ?? 0) * 1000,
+      availableBps: pair.availableOutgoingBitrate,
       srtp: transport.srtpCipher,
       dtls: transport.dtlsCipher,
       dtlsRole: transport.dtlsRole,

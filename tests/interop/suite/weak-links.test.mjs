@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { OUT, PEER } from '../harness/server.mjs';
 import { until } from '../harness/until.mjs';
-import { hears, sees } from '../harness/world.mjs';
+import { hears, remote, sees } from '../harness/world.mjs';
 import { suite } from './scenario.mjs';
 
 const scenario = suite('weak-links', undefined, { skip: PEER !== 'hausruf' });
@@ -67,4 +67,66 @@ scenario('the page says in words that a connection is weak', async (world, room)
   link.change(GOOD);
   await ben.waitForSelector('[data-notice=weak]', { state: 'detached', timeout: 60_000 });
   await anna.waitForSelector('.weak:has-text("Ben’s")', { state: 'hidden', timeout: 60_000 });
+}, { seconds: 240 });
+
+/** What fits of a camera is its lowest layer, and of the next one a part. */
+const NARROW = 'seed = 7\n[[both]]\nrate_kbps = 250\ndelay_ms = 20\nqueue_ms = 300\n';
+const HD = { width: 1280, height: 720, frameRate: 10 };
+
+const layers = (page) => page.evaluate(() => hr.local());
+
+scenario('a publisher rests what no link of a viewer reaches, and sends it again when one does', async (world, room) => {
+  const link = await world.poorLink(2, GOOD);
+  const [anna, ben] = await Promise.all([
+    world.join(1, room, 'anna', { publish: { video: HD, simulcast: true }, options: { dynacast: true } }),
+    world.join(2, room, 'ben', { publish: false }),
+  ]);
+  const top = async () => (await layers(anna)).find(({ rid }) => rid === 'f');
+  await sees(ben, 'anna', { width: 1280, seconds: 45 });
+  assert.ok((await top()).active);
+  const narrow = link.change(NARROW);
+  let sent;
+  const rested = () => until(
+    'anna rests her top layer',
+    async () => {
+      const before = sent;
+      sent = await top();
+      return !sent.active && sent.bytes === before?.bytes;
+    },
+    { seconds: 60, show: () => layers(anna) },
+  );
+  await rested();
+  console.log(`# the top layer rests after ${((Date.now() - narrow) / 1000).toFixed(1)} s`);
+  await sees(ben, 'anna', { frames: 30, seconds: 60 });
+  await hears(ben, 'anna');
+  assert.equal((await top()).bytes, sent.bytes, 'nothing was sent of what rests');
+  const wide = link.change(GOOD);
+  await sees(ben, 'anna', { width: 1280, seconds: 30 });
+  console.log(`# it is seen again after ${((Date.now() - wide) / 1000).toFixed(1)} s`);
+  const { width } = await sees(ben, 'anna', { frames: 100, seconds: 60 });
+  assert.equal(width, 1280, 'and stays');
+}, { seconds: 240 });
+
+scenario('who publishes one encoding is held to what its viewer has room for', async (world, room) => {
+  const link = await world.poorLink(2, GOOD);
+  const [anna, ben] = await Promise.all([
+    world.join(1, room, 'anna', { publish: { video: HD } }),
+    world.join(2, room, 'ben', { publish: false }),
+  ]);
+  await sees(ben, 'anna', { width: 1280, seconds: 45 });
+  const estimate = async () => (await anna.evaluate(() => hr.pair())).availableBps;
+  const is = (what, check, seconds) => until(`anna is ${what}`, async () => check(await estimate()), { seconds, show: estimate });
+  await is('free', (bps) => bps > 1_000_000, 30);
+  const narrow = link.change(NARROW);
+  await is('capped', (bps) => bps < 300_000, 30);
+  await sees(ben, 'anna', { frames: 5, seconds: 30 });
+  console.log(`# ben sees anna again after ${((Date.now() - narrow) / 1000).toFixed(1)} s`);
+  const frozen = (await remote(ben, 'anna')).frozenMs;
+  const { frozenMs } = await sees(ben, 'anna', { frames: 200, seconds: 90 });
+  assert.ok(frozenMs - frozen < 5000, `frozen for ${frozenMs - frozen} ms`);
+  const held = await estimate();
+  assert.ok(held < 300_000, `she is still held back: ${held}`);
+  const wide = link.change(GOOD);
+  await is('free again', (bps) => bps > 1_000_000, 30);
+  console.log(`# free again after ${((Date.now() - wide) / 1000).toFixed(1)} s`);
 }, { seconds: 240 });
