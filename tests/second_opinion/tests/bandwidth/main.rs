@@ -58,6 +58,27 @@ fn a_link_that_becomes_better_at_once() {
     });
 }
 
+/// Ours alone, for the reason above: down by steps over a queue that loses nothing, and up again.
+#[test]
+fn a_link_that_becomes_worse_and_worse_and_then_better() {
+    let course = Course {
+        rates: vec![(0.0, 2_500), (30.0, 1_500), (60.0, 1_000), (90.0, 600), (120.0, 1_500)],
+        one_way: ONE_WAY,
+        cross: None,
+        steady: vec![20.0..30.0, 50.0..60.0, 80.0..90.0, 110.0..120.0, 150.0..165.0],
+    };
+    #[allow(clippy::disallowed_methods)] // Tests need some instant to count from.
+    let ours = our_call::run(&course, Instant::now(), WANTED_BPS);
+    for stretch in &course.steady {
+        let (ours, capacity) = (ours.mean(stretch), course.capacity_bps(stretch.end - 0.01));
+        println!("{stretch:?} s: ours {ours:.0}, the link has {capacity:.0} bit/s");
+        assert!(
+            (0.85..1.1).contains(&(ours / capacity)),
+            "{stretch:?} s: ours {ours:.0}, the link has {capacity:.0} bit/s"
+        );
+    }
+}
+
 #[test]
 fn a_link_that_others_use_as_well() {
     judge(&Course {
