@@ -32,6 +32,7 @@ use anyhow::{Context as _, bail};
 use hyper::Uri;
 
 use crate::cli::Doctor;
+use crate::stdout;
 use connection::{Dialer, Origin};
 use examination::Patient;
 
@@ -44,7 +45,7 @@ pub fn run(options: &Doctor) -> anyhow::Result<ExitCode> {
     let dialer = Dialer::new(ca_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let report = runtime.block_on(Patient { dialer, site, config, as_user }.examine());
-    print!("{}", if options.json { report.json() } else { report.text() });
+    stdout::print(&if options.json { report.json() } else { report.text() })?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

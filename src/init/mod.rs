@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::cli::Init;
+use crate::stdout;
 use answers::Answers;
 use homeserver_config::HomeserverConfig;
 
@@ -59,8 +60,7 @@ pub fn run(options: &Init) -> anyhow::Result<()> {
     let existing = HomeserverConfig::find(options.homeserver_config.as_deref())?;
     let files = files(&answers, &existing, &Secrets::generate()?)?;
     write(&answers.directory, &files, options.force)?;
-    print!("{}", told(&answers, &existing, &files));
-    Ok(())
+    stdout::print(&told(&answers, &existing, &files))
 }
 
 fn files(answers: &Answers, existing: &HomeserverConfig, secrets: &Secrets) -> anyhow::Result<Vec<File>> {
