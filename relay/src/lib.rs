@@ -52,6 +52,8 @@ mod revocations;
 mod server;
 mod settings;
 mod tcp_quota;
+#[cfg(test)]
+mod test_clock;
 mod ticket;
 mod usage;
 mod wish;

@@ -66,12 +66,12 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_clock::start;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
     fn what_has_ended_takes_no_room() {
         let mut permissions = Permissions::default();
-        let mut now = Instant::now();
+        let mut now = start();
         let peer = |host: u8| IpAddr::from([9, 9, 9, host]);
         for host in 0..200 {
             permissions.prune(now);

@@ -274,6 +274,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::test_clock::start;
 
     fn limits() -> Limits {
         Limits {
@@ -288,11 +289,6 @@ mod tests {
             channels_in_total: 3,
             ..Limits::default()
         }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
-    fn start() -> Instant {
-        Instant::now()
     }
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));

@@ -92,12 +92,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::test_clock::start;
 
     const LIMITS: RateLimits = RateLimits { per_prefix: 10, per_prefix_burst: 3, total: 1000, total_burst: 5 };
 
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
     fn limiter() -> (RateLimiter, Instant) {
-        let start = Instant::now();
+        let start = start();
         (RateLimiter::new(LIMITS, &mut Entropy::from_seed([1; 32]), start), start)
     }
 

@@ -35,11 +35,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "a monotonic time to start from")]
-    fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::test_clock::start;
 
     #[test]
     fn a_time_that_passes_and_makes_room() {
