@@ -4,6 +4,9 @@ use std::time::Duration;
 use datapath::stun::{Class, ErrorCode, Key, Message, Method, TransactionId, Writer};
 use md5::{Digest, Md5};
 
+/// Makes the credentials.
+pub const SECRET: &str = "a secret shared with the homeserver";
+
 /// An answer comes long before this.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

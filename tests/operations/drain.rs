@@ -3,10 +3,8 @@
 use std::process::{Child, Stdio};
 use std::sync::mpsc::Receiver;
 
-use crate::client::{Client, Refused};
+use crate::client::{Client, Refused, SECRET};
 use crate::server::{Server, lines, lines_until};
-
-const SECRET: &str = "a secret shared with the homeserver";
 
 fn start(rest: &str) -> Server {
     Server::start(&format!("relay.secrets = [\"{SECRET}\"]\n{rest}"))

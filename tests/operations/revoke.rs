@@ -1,9 +1,7 @@
 //! A user is shut out, and let in again.
 
-use crate::client::{Client, Refused};
+use crate::client::{Client, Refused, SECRET};
 use crate::server::Server;
-
-const SECRET: &str = "a secret shared with the homeserver";
 
 #[test]
 fn its_allocations_end_and_it_gets_no_other() {

@@ -1,9 +1,7 @@
 //! Who relays, and how much.
 
-use crate::client::Client;
+use crate::client::{Client, SECRET};
 use crate::server::Server;
-
-const SECRET: &str = "a secret shared with the homeserver";
 
 #[test]
 fn each_allocation_is_shown_with_what_passed() {

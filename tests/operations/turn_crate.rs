@@ -8,10 +8,9 @@ use tokio::time::timeout;
 use turn::client::{Client, ClientConfig};
 use webrtc_util::Conn;
 
-use crate::client::PATIENCE;
+use crate::client::{PATIENCE, SECRET};
 use crate::server::Server;
 
-const SECRET: &str = "a secret shared with the homeserver";
 /// The client binds its channel beside what it sends; so many round trips are enough by far.
 const ROUND_TRIPS_MAX: usize = 1000;
 
