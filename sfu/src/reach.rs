@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use datapath::Now;
 
-use crate::command::TrackId;
+use crate::command::Event;
 use crate::congestion::{self, Choice, Room, VideoDemand};
 use crate::layers::is_alive;
-use crate::participant::Participant;
 use crate::published_track::PublishedTrack;
 use crate::sfu::Sfu;
 
@@ -146,8 +145,7 @@ impl Sfu {
     /// The REMB that a publisher is to be sent now, if any.
     pub(crate) fn publisher_cap(&mut self, now: Now, key: usize) -> Option<u64> {
         let room = self.room_for_publisher(now, key);
-        let Participant { cap, .. } = &mut self.participants[key];
-        cap.update(now.instant, room)
+        self.participants[key].cap.update(now.instant, room)
     }
 
     /// What all that a participant publishes has room for at those who take it, in bit/s; `None` when one of its videos
@@ -193,8 +191,7 @@ impl Sfu {
         let highest = wanted.max();
         if highest != track.wanted {
             track.wanted = highest;
-            let track: TrackId = track.id;
-            self.events.push_back(crate::command::Event::EncodingsWanted { track, highest });
+            self.events.push_back(Event::EncodingsWanted { track: track.id, highest });
         }
     }
 }
