@@ -26,5 +26,5 @@ pub mod trains;
 pub use counters::{Counters, Discard, Quota, Traffic};
 pub use datagram::{Datagram, Endpoint};
 pub use entropy::Entropy;
-pub use node::{Deadline, Node, Now, PeerChange, SocketEvent};
+pub use node::{Carried, Deadline, Node, Now, PeerChange, SocketEvent};
 pub use outbox::{Entry, Order, Outbox};

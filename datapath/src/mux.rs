@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::datagram::recycled;
 use crate::neighbours::{Inbox, Neighbours, Owner, Side};
-use crate::{Datagram, Deadline, Discard, Endpoint, Entry, Node, Now, Outbox, SocketEvent};
+use crate::{Carried, Datagram, Deadline, Discard, Endpoint, Entry, Node, Now, Outbox, SocketEvent};
 
 /// How often one datagram may be handed over in memory within a turn: client → relay → SFU → relay → client is two.
 const HOPS_MAX: usize = 2;
@@ -328,6 +328,14 @@ impl<R: Node, S: Node> Node for Mux<R, S> {
         let passed = self.neighbours.as_ref().and_then(|neighbours| neighbours.poll_timeout());
         let own = Deadline::earlier(self.relay.poll_timeout(), self.sfu.poll_timeout());
         Deadline::earlier(passed, own)
+    }
+
+    fn allowance(&mut self, now: Now, relayed: SocketAddr, has_waited: bool) -> usize {
+        self.relay.allowance(now, relayed, has_waited)
+    }
+
+    fn handle_carried(&mut self, now: Now, relayed: SocketAddr, carried: Carried) {
+        self.relay.handle_carried(now, relayed, carried);
     }
 }
 

@@ -67,6 +67,13 @@ pub enum PeerChange {
     Closed,
 }
 
+/// Octets that have passed over a TCP connection that was joined to a client's ([`crate::Order::SplicePeer`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    pub to_peer: u64,
+    pub to_client: u64,
+}
+
 /// A thing that datagrams and time go into, and datagrams, socket orders and a deadline come out of.
 ///
 /// There is no `Result`: a bad packet is the peer's fault and becomes a counted [`crate::Discard`].
@@ -81,4 +88,17 @@ pub trait Node {
 
     /// The next deadline. O(1): it runs with every batch.
     fn poll_timeout(&self) -> Option<Deadline>;
+
+    /// How many octets may pass now over the joined TCP connections of a relayed address
+    /// ([`crate::Order::SplicePeer`]), both ways together. If it is none, they wait for a moment. The one that wants to
+    /// know `has_waited` if nothing has passed over it for a second. A node that joins none is not asked.
+    fn allowance(&mut self, now: Now, relayed: SocketAddr, has_waited: bool) -> usize {
+        let _ = (now, relayed, has_waited);
+        usize::MAX
+    }
+
+    /// So many have passed: as many as were allowed, and once what had come along with the request to join.
+    fn handle_carried(&mut self, now: Now, relayed: SocketAddr, carried: Carried) {
+        let _ = (now, relayed, carried);
+    }
 }

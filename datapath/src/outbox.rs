@@ -75,13 +75,12 @@ pub enum Order {
         peer: SocketAddr,
     },
     /// Join the connection to a client's ([`Endpoint::Stream`]), when what this turn has for the client is on its way: from
-    /// there on octets pass as they are. [`crate::PeerChange::Closed`] tells when both are over.
+    /// there on octets pass as they are, as many as [`crate::Node::allowance`] says. [`crate::PeerChange::Closed`]
+    /// tells when both are over.
     SplicePeer {
         relayed: SocketAddr,
         peer: SocketAddr,
         client: Endpoint,
-        /// Of all connections of the relayed address, both ways together.
-        octets_per_second: u64,
     },
 }
 

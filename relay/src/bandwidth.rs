@@ -14,6 +14,9 @@ const LEASE_MAX: u64 = 16 << 10;
 /// A lease is this part of a second's worth, or the bucket would be empty after a few of them.
 const LEASES_PER_SECOND: u64 = 64;
 
+/// Octets that a TCP connection takes like a datagram after it has waited long.
+const PATIENT_LEASE: u64 = 1200;
+
 /// Octets that may still be relayed: of an allocation, or of all that have something in common, on whichever workers.
 ///
 /// One number, so that no lock is needed: the time at which it will be full again, in nanoseconds of
@@ -21,30 +24,47 @@ const LEASES_PER_SECOND: u64 = 64;
 #[derive(Debug, Default)]
 pub struct Bucket(AtomicU64);
 
+/// Who gets something of a bucket, by what it would leave there, in nanoseconds of the bucket's rate: whoever leaves
+/// `certain_ns` does, whoever leaves no more than `reserve_ns` does not, and between the two the chance of it rises.
+#[derive(Clone, Copy, Debug)]
+struct Odds {
+    certain_ns: u64,
+    reserve_ns: u64,
+}
+
+impl Odds {
+    /// One who has the bucket to itself.
+    const ALONE: Odds = Odds { certain_ns: 0, reserve_ns: 0 };
+
+    /// Several lose alike. Else whoever's packets come a moment after another's would find the bucket empty each time.
+    const DATAGRAMS: Odds = Odds { certain_ns: BURST_NS / 2, reserve_ns: 0 };
+
+    /// TCP waits for what datagrams leave: where it takes all that it can get, none of them is dropped for it.
+    const STREAMS: Odds = Odds { certain_ns: BURST_NS, reserve_ns: BURST_NS / 2 };
+
+    fn win(self, left_ns: u64, draw: u32) -> bool {
+        let Odds { certain_ns, reserve_ns } = self;
+        left_ns >= certain_ns || u64::from(draw) * (certain_ns - reserve_ns) < left_ns.saturating_sub(reserve_ns) << 32
+    }
+}
+
 impl Bucket {
-    /// Takes so many octets, or says that there are not so many. A full bucket gives what is asked for, be it more than
+    /// Takes so many octets, or says that it does not get them. A full bucket gives what is asked for, be it more than
     /// it holds, and then is empty for longer.
-    pub fn take(&self, octets: u64, octets_per_second: u64, now_ns: u64) -> bool {
+    fn take(&self, octets: u64, octets_per_second: u64, now_ns: u64, odds: Odds, draw: u32) -> bool {
         let cost = cost_ns(octets, octets_per_second);
         let full_at = |full_at: u64| {
             let next = full_at.max(now_ns).saturating_add(cost);
-            (full_at <= now_ns || next <= now_ns + BURST_NS).then_some(next)
+            let wins = |left_ns| odds.win(left_ns, draw);
+            (full_at <= now_ns || (now_ns + BURST_NS).checked_sub(next).is_some_and(wins)).then_some(next)
         };
         self.0.fetch_update(Relaxed, Relaxed, full_at).is_ok()
     }
 
-    /// The same for a bucket that several use. While it is more than half full it gives what is asked for; below that the
-    /// chance of getting something falls with what is left, so that everybody loses alike. Else whoever's packets come a
-    /// moment after another's would find it empty each time.
-    fn take_fairly(&self, octets: u64, octets_per_second: u64, now_ns: u64, draw: u32) -> bool {
+    /// Takes so many octets whether they are there or not.
+    pub fn owe(&self, octets: u64, octets_per_second: u64, now_ns: u64) {
         let cost = cost_ns(octets, octets_per_second);
-        let full_at = |full_at: u64| {
-            let next = full_at.max(now_ns).saturating_add(cost);
-            let left = (now_ns + BURST_NS).saturating_sub(next);
-            let wins = left >= BURST_NS / 2 || u64::from(draw) * (BURST_NS / 2) < left << 32;
-            (full_at <= now_ns || wins).then_some(next)
-        };
-        self.0.fetch_update(Relaxed, Relaxed, full_at).is_ok()
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |full_at| Some(full_at.max(now_ns).saturating_add(cost)));
     }
 
     /// Whether it is more than half full, so that it can give more than is needed at the moment.
@@ -113,37 +133,70 @@ impl Bandwidth {
         self.leased = 0;
     }
 
+    /// How many octets may pass over TCP now. A connection that `has_waited` long takes a little like a datagram, so
+    /// that datagrams which take all there is do not keep it waiting for ever.
+    pub fn allowance(&mut self, has_waited: bool, settings: &Settings, now: Instant) -> usize {
+        if self.leased == 0 {
+            let part = self.part(settings).max(1);
+            let (octets, odds) =
+                if has_waited { (part.min(PATIENT_LEASE), Odds::DATAGRAMS) } else { (part, Odds::STREAMS) };
+            self.take_from_all(octets, [odds; 2], settings, settings.share.quotas.elapsed_ns(now));
+        }
+        usize::try_from(self.leased).unwrap_or(usize::MAX)
+    }
+
+    /// So many octets have passed over TCP. Where that is more than was allowed, it is owed.
+    pub fn spend(&mut self, octets: u64, settings: &Settings, now: Instant) {
+        let owed = octets.saturating_sub(self.leased);
+        self.leased -= octets - owed;
+        if owed > 0 {
+            let now_ns = settings.share.quotas.elapsed_ns(now);
+            self.buckets(settings).for_each(|(bucket, rate)| bucket.owe(owed, rate, now_ns));
+        }
+    }
+
     #[cold]
     fn lease(&mut self, missing: u64, settings: &Settings, now: Instant) -> bool {
+        let now_ns = settings.share.quotas.elapsed_ns(now);
+        let plenty = self.buckets(settings).all(|(bucket, _)| bucket.has_plenty(now_ns));
+        let octets = if plenty { self.part(settings).max(missing) } else { missing };
+        self.take_from_all(octets, [Odds::ALONE, Odds::DATAGRAMS], settings, now_ns)
+    }
+
+    /// The buckets whose limits hold, and their octets per second. The first is the allocation's own.
+    fn buckets<'a>(&'a self, settings: &'a Settings) -> impl Iterator<Item = (&'a Bucket, u64)> {
         let (limits, quotas) = (&settings.limits, &settings.share.quotas);
-        let now_ns = quotas.elapsed_ns(now);
-        let shared = [
-            (&*self.user, limits.octets_per_second_of_user),
-            (&*self.prefix, limits.octets_per_second_of_prefix),
+        let buckets = [
+            (&self.own, Some(limits.octets_per_second)),
+            (&self.user, limits.octets_per_second_of_user),
+            (&self.prefix, limits.octets_per_second_of_prefix),
             (quotas.bandwidth(), limits.octets_per_second_in_total),
         ];
-        let shared = shared.map(|(bucket, rate)| rate.map(|rate| (bucket, rate)));
-        let mut part = limits.octets_per_second / LEASES_PER_SECOND;
-        for (_, rate) in shared.iter().flatten() {
-            part = part.min(rate / LEASES_PER_SECOND).min(LEASE_MAX);
+        buckets.into_iter().filter_map(|(bucket, rate)| Some((bucket, rate?)))
+    }
+
+    /// How many octets are worth a lease.
+    fn part(&self, settings: &Settings) -> u64 {
+        let own = settings.limits.octets_per_second / LEASES_PER_SECOND;
+        let shared = self.buckets(settings).skip(1);
+        shared.fold(own, |part, (_, rate)| part.min(rate / LEASES_PER_SECOND).min(LEASE_MAX))
+    }
+
+    /// Leases so many octets of every bucket, or of none. The first odds are for the allocation's own one.
+    fn take_from_all(&mut self, octets: u64, odds: [Odds; 2], settings: &Settings, now_ns: u64) -> bool {
+        let mut chance = self.chance;
+        let refused = self
+            .buckets(settings)
+            .enumerate()
+            .position(|(at, (bucket, rate))| !bucket.take(octets, rate, now_ns, odds[at.min(1)], draw(&mut chance)));
+        self.chance = chance;
+        match refused {
+            Some(refused) => {
+                self.buckets(settings).take(refused).for_each(|(bucket, rate)| bucket.give_back(octets, rate));
+            }
+            None => self.leased += octets,
         }
-        let plenty =
-            [Some((&self.own, 0))].into_iter().chain(shared).flatten().all(|(bucket, _)| bucket.has_plenty(now_ns));
-        let octets = if plenty { part.max(missing) } else { missing };
-        if !self.own.take(octets, limits.octets_per_second, now_ns) {
-            return false;
-        }
-        let chance = &mut self.chance;
-        let mut shared_refuses =
-            |(bucket, rate): (&Bucket, u64)| !bucket.take_fairly(octets, rate, now_ns, draw(chance));
-        let buckets = || shared.into_iter().flatten();
-        if let Some(refused) = buckets().position(&mut shared_refuses) {
-            buckets().take(refused).for_each(|(bucket, rate)| bucket.give_back(octets, rate));
-            self.own.give_back(octets, limits.octets_per_second);
-            return false;
-        }
-        self.leased += octets;
-        true
+        refused.is_none()
     }
 }
 
@@ -153,19 +206,23 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn take(bucket: &Bucket, octets: u64, octets_per_second: u64, now_ns: u64) -> bool {
+        bucket.take(octets, octets_per_second, now_ns, Odds::ALONE, 0)
+    }
+
     #[test]
     fn a_bucket_gives_a_second_s_worth_and_then_its_rate() {
         let bucket = Bucket::default();
         let mut given = 0;
         for ms in 0..10_000 {
-            while bucket.take(100, 10_000, ms * 1_000_000) {
+            while take(&bucket, 100, 10_000, ms * 1_000_000) {
                 given += 100;
             }
         }
         assert_eq!(given, 10_000 + 99_900);
         assert!(!bucket.is_full(10 * SECOND) && bucket.is_full(11 * SECOND));
         assert!(
-            bucket.take(10_000, 10_000, 3600 * SECOND) && !bucket.take(1, 10_000, 3600 * SECOND),
+            take(&bucket, 10_000, 10_000, 3600 * SECOND) && !take(&bucket, 1, 10_000, 3600 * SECOND),
             "no more is saved"
         );
     }
@@ -173,9 +230,9 @@ mod tests {
     #[test]
     fn a_datagram_of_more_than_a_second_passes_once_the_bucket_is_full() {
         let bucket = Bucket::default();
-        assert!(bucket.take(1200, 100, 0));
-        assert!(!bucket.take(1200, 100, 12 * SECOND - 1));
-        assert!(bucket.take(1200, 100, 12 * SECOND));
+        assert!(take(&bucket, 1200, 100, 0));
+        assert!(!take(&bucket, 1200, 100, 12 * SECOND - 1));
+        assert!(take(&bucket, 1200, 100, 12 * SECOND));
     }
 
     /// Two who send at the same moments, the second always behind the first.
@@ -185,7 +242,8 @@ mod tests {
         let (mut chances, mut given) = ([1, 2], [0u64; 2]);
         for ms in (0..20_000).step_by(10) {
             for (chance, given) in chances.iter_mut().zip(&mut given) {
-                *given += 1000 * u64::from(bucket.take_fairly(1000, 100_000, ms * 1_000_000, draw(chance)));
+                let wins = bucket.take(1000, 100_000, ms * 1_000_000, Odds::DATAGRAMS, draw(chance));
+                *given += 1000 * u64::from(wins);
             }
         }
         let all = given[0] + given[1];
@@ -196,8 +254,8 @@ mod tests {
     #[test]
     fn what_is_given_back_is_there_again() {
         let bucket = Bucket::default();
-        assert!(bucket.take(600, 1000, SECOND) && !bucket.take(600, 1000, SECOND));
+        assert!(take(&bucket, 600, 1000, SECOND) && !take(&bucket, 600, 1000, SECOND));
         bucket.give_back(600, 1000);
-        assert!(bucket.take(600, 1000, SECOND));
+        assert!(take(&bucket, 600, 1000, SECOND));
     }
 }

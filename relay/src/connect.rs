@@ -55,6 +55,12 @@ impl Server {
         if self.connections.find(relayed, peer).is_some() {
             return Err(Refusal::ConnectionAlreadyExists);
         }
+        // A ConnectionBind needs no rate of its own: it names a connection that was counted here, or that a permitted peer
+        // made, or it is a guess.
+        if !self.connect_rate.admits(reply.client.remote.ip(), now.instant) {
+            out.counters.discard(Discard::RateLimited);
+            return Err(Refusal::AllocationQuotaReached);
+        }
         let state = State::Connecting { reply: Box::new(reply.clone()), until: now.instant + PATIENCE };
         if self.add_connection(id, peer, state).is_none() {
             return Err(Refusal::AllocationQuotaReached);
@@ -65,10 +71,10 @@ impl Server {
 
     /// A new connection and its name, or `None` if there may be no more.
     fn add_connection(&mut self, id: Id, peer: SocketAddr, state: State) -> Option<u32> {
-        let limits = self.settings.limits.tcp?;
+        let limits = self.settings.limits.tcp.as_ref()?;
         let allocation = self.allocations.get_mut(id)?;
         let names = allocation.tcp.as_mut().filter(|names| names.len() < limits.connections_per_allocation)?;
-        if !self.settings.share.tcp.take(&allocation.user, &limits) {
+        if !self.settings.share.tcp.take(&allocation.user, limits) {
             return None;
         }
         let connection = Connection { allocation: id, relayed: allocation.relayed, peer, state };
@@ -124,8 +130,7 @@ impl Server {
             return Err(Refusal::BadRequest);
         };
         self.connections.change(name, State::Bound);
-        let octets_per_second = self.settings.limits.octets_per_second;
-        out.order(Order::SplicePeer { relayed, peer, client: local, octets_per_second });
+        out.order(Order::SplicePeer { relayed, peer, client: local });
         reply.success(out, |_| ());
         Ok(())
     }

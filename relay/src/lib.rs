@@ -9,9 +9,8 @@
 //! - RFC 6062: off unless the limits say otherwise. A relayed address for TCP listens from its first permission on: before
 //!   that a peer's connection would be ended anyway. ADDITIONAL-ADDRESS-FAMILY and MOBILITY-TICKET are ignored in its
 //!   Allocate. A ConnectionBind for another user's connection, or for one that is bound, gets 400 like one that names none.
-//!   Of the limits of bandwidth only that of one allocation holds for what passes over TCP: a splice is the driver's, and
-//!   knows nothing of users. Behind 1:1 NAT two clients of ours reach each other over TCP only if the NAT leads the public
-//!   address back here. A ConnectionBind is found by its worker if it is the first request of its connection.
+//!   Behind 1:1 NAT two clients of ours reach each other over TCP only if the NAT leads the public address back here. A
+//!   ConnectionBind is found by its worker if it is the first request of its connection.
 //! - RFC 8016: a client that has moved is served at its new address at once; nothing goes to the old one any more.
 //! - TTL and hop limit are the kernel's, and of the traffic class only ECN is carried over (RFC 8656 §14, §15). But for a
 //!   Send with DONT-FRAGMENT, DF is the kernel's too: set on what fits the path as it knows it; the rest is fragmented.
@@ -62,7 +61,7 @@ pub use credential::{Credentials, rest_password};
 pub use peer_policy::PeerPolicy;
 pub use ports::partition;
 pub use quota::Quotas;
-pub use revocations::REVOCATIONS_MAX;
+pub use revocations::{REVOCATIONS_MAX, WITHDRAWALS_MAX};
 pub use server::Server;
 pub use settings::{Limits, RateLimits, Settings, Share, TcpLimits, Terms};
 pub use tcp_quota::TcpQuota;

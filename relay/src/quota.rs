@@ -353,7 +353,7 @@ mod tests {
     fn who_comes_back_finds_the_bucket_as_it_was_and_is_forgotten_in_the_end() {
         let (quotas, limits, now) = (Quotas::default(), limits(), start());
         let [bucket, _] = quotas.admit(b"a", HERE, &limits, now).unwrap();
-        assert!(bucket.take(1000, 1000, quotas.elapsed_ns(now)));
+        bucket.owe(1000, 1000, quotas.elapsed_ns(now));
         quotas.give_back(b"a", HERE, Holding::ALLOCATION);
         let [again, _] = quotas.admit(b"a", HERE, &limits, now).unwrap();
         assert!(Arc::ptr_eq(&bucket, &again));
@@ -362,7 +362,7 @@ mod tests {
         for user in 0..1000u32 {
             let user = user.to_be_bytes();
             let [bucket, _] = quotas.admit(&user, THERE, &limits, later).unwrap();
-            bucket.take(1, 1_000_000, quotas.elapsed_ns(later));
+            bucket.owe(1, 1_000_000, quotas.elapsed_ns(later));
             quotas.give_back(&user, THERE, Holding::ALLOCATION);
         }
         assert_eq!(quotas.counts().of_user.accounts.len(), 1000, "each has just used something");

@@ -1,9 +1,12 @@
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use datapath::stun::{Class, Message, Method};
-use datapath::{Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent, Traffic};
+use datapath::{
+    Carried, Datagram, Deadline, Discard, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent, Traffic,
+};
 
 use crate::allocation::{FiveTuple, RelaySocket};
 use crate::allocations::{Allocations, Id};
@@ -35,6 +38,7 @@ pub struct Server {
     pub(crate) draining: bool,
     pub(crate) revocations: Revocations,
     pub(crate) rate: RateLimiter,
+    pub(crate) connect_rate: RateLimiter,
     pub(crate) allocations: Allocations,
     pub(crate) connections: Connections,
     pub(crate) deadlines: Deadlines,
@@ -69,6 +73,11 @@ impl Server {
             revocations: Revocations::default(),
             rate: RateLimiter::new(
                 settings.limits.rate.clone().divided(settings.share.workers),
+                &mut entropy,
+                now.instant,
+            ),
+            connect_rate: RateLimiter::new(
+                settings.limits.connect_rate().divided(settings.share.workers),
                 &mut entropy,
                 now.instant,
             ),
@@ -107,6 +116,7 @@ impl Server {
         (settings.alternate_server, settings.limits) = (alternate_server, limits);
         self.nonces = nonces(settings);
         self.rate.change(settings.limits.rate.clone().divided(settings.share.workers));
+        self.connect_rate.change(settings.limits.connect_rate().divided(settings.share.workers));
         let policy = &settings.peer_policy;
         for allocation in self.allocations.iter_mut() {
             let gone = Holding {
@@ -142,12 +152,26 @@ impl Server {
         if !self.revocations.set(now.instant, user, until) {
             return None;
         }
-        let of_user: Vec<Id> =
-            self.allocations.iter().filter(|(_, allocation)| *allocation.user == *user).map(|(id, _)| id).collect();
-        for &id in &of_user {
+        Some(self.end_allocations(|of| *of == *user, out))
+    }
+
+    /// The same for users whom the program itself gave credentials, and who are to have nothing of them any more. It never
+    /// fails: when there are too many, those whose turn came first are let in again.
+    pub fn withdraw(&mut self, now: Now, users: &[String], until: Instant, out: &mut Outbox) -> usize {
+        for user in users {
+            self.revocations.withdraw(now.instant, user.as_bytes(), until);
+        }
+        let users: HashSet<&[u8]> = users.iter().map(String::as_bytes).collect();
+        self.end_allocations(|of| users.contains(of), out)
+    }
+
+    fn end_allocations(&mut self, is_meant: impl Fn(&[u8]) -> bool, out: &mut Outbox) -> usize {
+        let meant: Vec<Id> =
+            self.allocations.iter().filter(|(_, allocation)| is_meant(&allocation.user)).map(|(id, _)| id).collect();
+        for &id in &meant {
             self.remove(id, out);
         }
-        Some(of_user.len())
+        meant.len()
     }
 
     pub(crate) fn reach(&self, peer: SocketAddr) -> Option<Reach> {
@@ -379,6 +403,21 @@ impl Node for Server {
         let allocation = self.deadlines.next().map(|at| Deadline { at, reason: "something of an allocation ends" });
         let connection = self.connections.next().map(|at| Deadline { at, reason: "a connection waits no longer" });
         Deadline::earlier(allocation, connection)
+    }
+
+    fn allowance(&mut self, now: Now, relayed: SocketAddr, has_waited: bool) -> usize {
+        let id = self.allocations.by_relayed(relayed);
+        let allocation = id.and_then(|id| self.allocations.get_mut(id));
+        allocation.map_or(0, |allocation| allocation.bandwidth.allowance(has_waited, &self.settings, now.instant))
+    }
+
+    fn handle_carried(&mut self, now: Now, relayed: SocketAddr, carried: Carried) {
+        let id = self.allocations.by_relayed(relayed);
+        if let Some(allocation) = id.and_then(|id| self.allocations.get_mut(id)) {
+            allocation.data.to_peers.bytes += carried.to_peer;
+            allocation.data.to_client.bytes += carried.to_client;
+            allocation.bandwidth.spend(carried.to_peer + carried.to_client, &self.settings, now.instant);
+        }
     }
 }
 

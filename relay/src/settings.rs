@@ -94,20 +94,27 @@ pub struct Limits {
 }
 
 /// TCP connections to and from peers, those included that no client has bound yet or that are only tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpLimits {
     pub connections: usize,
     pub connections_per_user: usize,
     pub connections_per_allocation: usize,
+    /// Connect requests that open a socket: those that fail give their connection back at once, and would scan ports.
+    pub rate: RateLimits,
 }
 
 impl Default for TcpLimits {
     fn default() -> TcpLimits {
-        TcpLimits { connections: 1_000, connections_per_user: 100, connections_per_allocation: 32 }
+        TcpLimits {
+            connections: 1_000,
+            connections_per_user: 100,
+            connections_per_allocation: 32,
+            rate: RateLimits { per_prefix: 20, per_prefix_burst: 100, total: 400, total_burst: 2_000 },
+        }
     }
 }
 
-/// Answers per second to requests that have not been authenticated.
+/// Per second: answers to requests that have not been authenticated, or what [`TcpLimits::rate`] counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// Per source /24 or /64.
@@ -158,6 +165,11 @@ impl RateLimits {
 }
 
 impl Limits {
+    /// Without TCP nothing asks for it.
+    pub(crate) fn connect_rate(&self) -> RateLimits {
+        self.tcp.clone().unwrap_or_default().rate
+    }
+
     pub(crate) fn of_user(&self) -> Holding {
         Holding {
             allocations: self.allocations_per_user,

@@ -9,8 +9,8 @@ use datapath::{Endpoint, Now};
 use crate::allocation::Allocation;
 use crate::server::Server;
 
-/// What an allocation has relayed in datagrams: data alone, without what TURN puts before it. What passes over TCP
-/// connections to peers (RFC 6062) never comes by here: the driver splices it.
+/// What an allocation has relayed: data alone, without what TURN puts before it. Over TCP connections to peers (RFC 6062)
+/// octets pass and no packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
     pub to_peers: PacketsAndBytes,

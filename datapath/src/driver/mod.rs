@@ -163,7 +163,7 @@ impl Driver {
             node.handle_timeout(now, &mut self.out);
         }
         self.flush(node, now);
-        self.ports.peers.carry(&mut self.out.counters, now.instant);
+        self.ports.peers.carry(node, &mut self.out.counters, now);
         if self.publish_at <= now.instant {
             self.publish();
             self.publish_at = now.instant + PUBLISH_INTERVAL;

@@ -8,7 +8,7 @@ use rustls::{ClientConnection, ServerConnection};
 
 use super::*;
 use crate::stream::Framing;
-use crate::{Deadline, Order, PeerChange};
+use crate::{Carried, Deadline, Order, PeerChange};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -20,7 +20,9 @@ const BOUND: [u8; 20] = [1, 0x0B, 0, 0, 0x21, 0x12, 0xA4, 0x42, 1, 2, 3, 4, 5, 6
 /// Answers each ConnectionBind, and joins the connection that it came over to the one of `target`.
 struct Joiner {
     target: Option<(SocketAddr, SocketAddr)>,
-    octets_per_second: u64,
+    /// How many octets may pass over the connections that it joins, and how many did.
+    allowance: usize,
+    carried: Carried,
     seen: Vec<Vec<u8>>,
     events: Vec<SocketEvent>,
 }
@@ -41,8 +43,7 @@ impl Node for Joiner {
             self.seen.push(datagram.payload.to_vec());
             if datagram.payload[1] == 0x0B {
                 if let Some((relayed, peer)) = self.target {
-                    let (client, octets_per_second) = (datagram.local, self.octets_per_second);
-                    out.order(Order::SplicePeer { relayed, peer, client, octets_per_second });
+                    out.order(Order::SplicePeer { relayed, peer, client: datagram.local });
                 }
                 out.send(datagram.local, datagram.remote, &BOUND);
             }
@@ -54,6 +55,14 @@ impl Node for Joiner {
     fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {}
     fn poll_timeout(&self) -> Option<Deadline> {
         None
+    }
+    fn allowance(&mut self, _: Now, _: SocketAddr, _: bool) -> usize {
+        self.allowance
+    }
+    fn handle_carried(&mut self, _: Now, _: SocketAddr, Carried { to_peer, to_client }: Carried) {
+        self.carried.to_peer += to_peer;
+        self.carried.to_client += to_client;
+        self.allowance = self.allowance.saturating_sub((to_peer + to_client) as usize);
     }
 }
 
@@ -69,7 +78,13 @@ impl World {
         let driver = Driver::bind(&Settings::new(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
         // A port that is free now, and as good as certainly still is a moment later.
         let relayed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let node = Joiner { target: None, octets_per_second: 1 << 40, seen: Vec::new(), events: Vec::new() };
+        let node = Joiner {
+            target: None,
+            allowance: usize::MAX,
+            carried: Carried::default(),
+            seen: Vec::new(),
+            events: Vec::new(),
+        };
         let mut world = World { driver, node, relayed };
         world.order(Order::ProbeTcpRelay { relayed });
         world.order(Order::ListenTcp { relayed });
@@ -444,18 +459,46 @@ fn a_relayed_address_that_is_closed_takes_everything_along() {
     world.run(|world| world.node.events.contains(&SocketEvent::Opened { relayed }));
 }
 
+/// What is there to be read.
+fn read_some(from: &mut TcpStream) -> usize {
+    match from.read(&mut [0; 64 << 10]) {
+        Ok(count) => count,
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+            0
+        }
+    }
+}
+
 #[test]
-fn the_bandwidth_is_of_all_connections_together() {
+fn no_more_passes_than_the_node_allows_and_the_rest_waits() {
     let mut world = World::new();
-    world.node.octets_per_second = 100_000;
-    let (mut client, mut peer) = world.spliced();
-    let (mut second, mut other) = world.spliced();
-    let started = world.driver.clock.instant();
+    world.node.allowance = 0;
+    // What comes along with the request is told, but not held back.
+    let mut peer = world.accepted();
+    let mut client = world.client(Framing::Turn, &[&BIND[..], b"unread"].concat());
+    assert_eq!(world.receive(&mut client, BOUND.len()), BOUND);
+    assert_eq!(world.receive(&mut peer, 6), b"unread");
     let octets = pattern(20_000);
     client.write_all(&octets).unwrap();
-    second.write_all(&octets).unwrap();
-    assert_eq!(world.receive(&mut peer, octets.len()), octets);
-    assert_eq!(world.receive(&mut other, octets.len()), octets);
-    // A tenth of a second's worth was there, the rest had to be earned.
-    assert!(world.driver.clock.instant() - started >= Duration::from_millis(290));
+    peer.write_all(&octets).unwrap();
+    (0..5).for_each(|_| world.turn(Duration::from_millis(5)));
+    assert_eq!(world.node.carried, Carried { to_peer: 6, to_client: 0 });
+    // Of what is allowed both directions get half, though each could use all of it.
+    world.node.allowance = 10_001;
+    let mut received = [0, 0];
+    world.run(|_| {
+        received[0] += read_some(&mut peer);
+        received[1] += read_some(&mut client);
+        received[0] + received[1] == 10_001
+    });
+    assert!(received[0].abs_diff(received[1]) <= 1, "{received:?}");
+    // Until there is more the loop sleeps most of the time.
+    let started = world.driver.clock.instant();
+    (0..10).for_each(|_| world.turn(Duration::from_millis(50)));
+    assert!(world.driver.clock.instant() - started >= Duration::from_millis(30), "a busy loop");
+    world.node.allowance = usize::MAX;
+    assert_eq!(world.receive(&mut peer, octets.len() - received[0]), octets[received[0]..]);
+    assert_eq!(world.receive(&mut client, octets.len() - received[1]), octets[received[1]..]);
+    assert_eq!(world.node.carried, Carried { to_peer: 20_006, to_client: 20_000 });
 }

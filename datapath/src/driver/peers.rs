@@ -9,11 +9,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::splice::{Bandwidth, CHUNK, Progress, Splice};
+use super::splice::{CHUNK, Progress, Splice};
 use super::streams::Streams;
 use crate::sockets::{Poll, Readiness, tcp};
 use crate::stream::Framing;
-use crate::{Counters, Endpoint, PeerChange, SocketEvent};
+use crate::{Counters, Endpoint, Node, Now, PeerChange, SocketEvent};
 
 #[derive(Debug, Default)]
 pub struct Peers {
@@ -23,12 +23,12 @@ pub struct Peers {
     connections: HashMap<(SocketAddr, SocketAddr), u32>,
     /// By relayed address.
     listeners: HashMap<SocketAddr, u32>,
-    /// What the spliced connections of a relayed address may carry together.
-    bandwidths: HashMap<SocketAddr, Bandwidth>,
     /// Slots with which something may be done: in this turn, or in the next.
     active: Vec<u32>,
-    /// Wait for bandwidth.
+    /// Nothing may pass over them for now.
     throttled: Vec<u32>,
+    /// When it is asked again whether something may.
+    retry_at: Option<Instant>,
     /// Listeners for whose connections there was no descriptor.
     stalled: Vec<u32>,
     /// To be spliced when this turn has sent what it has to send.
@@ -63,7 +63,6 @@ pub struct Splicing {
     pub relayed: SocketAddr,
     pub peer: SocketAddr,
     pub client: Endpoint,
-    pub octets_per_second: u64,
 }
 
 /// Tells these descriptors among the polled ones. Both ends of a splice have the same.
@@ -72,7 +71,7 @@ const TOKEN: u64 = 1 << 61;
 /// Connections accepted at one address in a turn.
 const ACCEPTS_MAX: usize = 16;
 
-/// How soon bandwidth is looked for again.
+/// How soon it is asked again whether something may pass.
 const THROTTLE: Duration = Duration::from_millis(5);
 
 impl Peers {
@@ -149,7 +148,6 @@ impl Peers {
         if let Some(slot) = self.listeners.remove(&relayed) {
             self.vacate(slot);
         }
-        self.bandwidths.remove(&relayed);
         for slot in 0..self.slots.len() as u32 {
             if let Some(Slot { kind: Kind::Peer { relayed: of, .. }, .. }) = &self.slots[slot as usize]
                 && *of == relayed
@@ -179,8 +177,7 @@ impl Peers {
         if self.slots.len() == self.free.len() {
             return;
         }
-        let Peers { slots, active, throttled, .. } = self;
-        active.append(throttled);
+        let Peers { slots, active, .. } = self;
         ready.retain(|ready| {
             let is_ours = ready.token & TOKEN != 0;
             if is_ours {
@@ -255,15 +252,13 @@ impl Peers {
 
     pub fn splice(&mut self, poll: &Poll, streams: &mut Streams, now: Instant) {
         for splicing in std::mem::take(&mut self.splicing) {
-            let Splicing { relayed, peer, client, octets_per_second } = splicing;
+            let Splicing { relayed, peer, client } = splicing;
             let joined = self.try_splice(poll, streams, splicing, now);
             if joined.is_none() {
                 self.close(relayed, peer);
                 streams.end(client);
                 self.events.push(SocketEvent::Peer { relayed, peer, change: PeerChange::Closed });
-                continue;
             }
-            self.bandwidths.entry(relayed).or_insert_with(|| Bandwidth::new(octets_per_second, now));
         }
     }
 
@@ -288,8 +283,12 @@ impl Peers {
         Some(())
     }
 
-    /// Carries octets.
-    pub fn carry(&mut self, counters: &mut Counters, now: Instant) {
+    /// Carries octets, as many as the node allows.
+    pub fn carry<N: Node>(&mut self, node: &mut N, counters: &mut Counters, now: Now) {
+        if self.retry_at.is_none_or(|at| at <= now.instant) {
+            self.active.append(&mut self.throttled);
+            self.retry_at = Some(now.instant + THROTTLE);
+        }
         if self.active.is_empty() {
             return;
         }
@@ -302,17 +301,17 @@ impl Peers {
                 continue;
             };
             let (relayed, peer) = (*relayed, *peer);
-            let Some(bandwidth) = self.bandwidths.get_mut(&relayed) else { continue };
-            bandwidth.refill(now);
-            let progress = splice.carry(socket, &mut self.scratch, bandwidth, now);
+            let allowance = node.allowance(now, relayed, splice.has_waited(now.instant));
+            let progress = splice.carry(socket, &mut self.scratch, allowance, now.instant);
             if let Ok((_, carried)) = progress {
                 counters.octets_to_peers += carried.to_peer;
                 counters.octets_to_clients += carried.to_client;
+                node.handle_carried(now, relayed, carried);
             }
             match progress {
                 Ok((Progress::Waits, _)) => {}
+                Ok((Progress::More, _)) if allowance == 0 => activate(&mut self.slots, &mut self.throttled, slot),
                 Ok((Progress::More, _)) => activate(&mut self.slots, &mut self.active, slot),
-                Ok((Progress::Throttled, _)) => activate(&mut self.slots, &mut self.throttled, slot),
                 Ok((Progress::Over, _)) | Err(_) => {
                     self.vacate(slot);
                     self.events.push(SocketEvent::Peer { relayed, peer, change: PeerChange::Closed });

@@ -211,8 +211,8 @@ impl Ports {
                 self.peers.close(relayed, peer);
                 return None;
             }
-            Order::SplicePeer { relayed, peer, client, octets_per_second } => {
-                self.peers.splice_later(Splicing { relayed, peer, client, octets_per_second });
+            Order::SplicePeer { relayed, peer, client } => {
+                self.peers.splice_later(Splicing { relayed, peer, client });
                 return None;
             }
         })

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use rustls::ServerConnection;
 
 use super::streams::{Got, Stream, receive_encrypted};
+use crate::Carried;
 
 /// Octets read at once, and so the most that waits for a connection that takes no more (beside what its kernel holds).
 pub const CHUNK: usize = 16 << 10;
 
 /// Octets that one direction carries in a turn, so that the others get their share.
 const TURN_MAX: usize = 64 << 10;
+
+/// A splice over which nothing has passed for this long gets something before the others.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A splice of which one direction is over ends when nothing passes the other way for this long.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(900);
@@ -23,6 +27,8 @@ pub struct Splice {
     client: Stream,
     to_peer: Way,
     to_client: Way,
+    /// Octets of `to_peer` that came before the splice.
+    unread: u64,
     moved_at: Instant,
 }
 
@@ -45,26 +51,18 @@ pub enum Progress {
     Waits,
     /// There may be more, in the next turn.
     More,
-    /// The bandwidth is used up for now.
-    Throttled,
     Over,
-}
-
-/// Octets carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
-    pub to_peer: u64,
-    pub to_client: u64,
 }
 
 impl Splice {
     /// `unread` has come from the client and `unsent` is on its way there.
     pub fn new(client: Stream, unread: Vec<u8>, unsent: Vec<u8>, now: Instant) -> Splice {
         let way = |waiting| Way { waiting, ..Way::default() };
-        Splice { client, to_peer: way(unread), to_client: way(unsent), moved_at: now }
+        let count = unread.len() as u64;
+        Splice { client, to_peer: way(unread), to_client: way(unsent), unread: count, moved_at: now }
     }
 
-    /// Carries what can be carried now.
+    /// Carries what can be carried now, at most so many octets.
     ///
     /// # Errors
     /// Either connection is broken, and so both are over.
@@ -72,24 +70,30 @@ impl Splice {
         &mut self,
         peer: &TcpStream,
         scratch: &mut [u8],
-        bandwidth: &mut Bandwidth,
+        allowance: usize,
         now: Instant,
     ) -> io::Result<(Progress, Carried)> {
         let mut client = End { socket: &self.client.socket, tls: self.client.tls.as_deref_mut() };
         let mut peer = End { socket: peer, tls: None };
-        let mut carried = Carried::default();
-        let one = self.to_peer.carry(&mut client, &mut peer, scratch, bandwidth, &mut carried.to_peer)?;
-        let other = self.to_client.carry(&mut peer, &mut client, scratch, bandwidth, &mut carried.to_client)?;
+        // Of little each direction gets half, and what the first leaves of its half.
+        let (one, to_peer) = self.to_peer.carry(&mut client, &mut peer, scratch, allowance.div_ceil(2))?;
+        let (other, to_client) = self.to_client.carry(&mut peer, &mut client, scratch, allowance - to_peer)?;
+        let to_peer = to_peer as u64 + std::mem::take(&mut self.unread);
+        let carried = Carried { to_peer, to_client: to_client as u64 };
         if carried != Carried::default() {
             self.moved_at = now;
         }
         let progress = match (one, other) {
             (Progress::Over, Progress::Over) => Progress::Over,
             (Progress::More, _) | (_, Progress::More) => Progress::More,
-            (Progress::Throttled, _) | (_, Progress::Throttled) => Progress::Throttled,
             _ => Progress::Waits,
         };
         Ok((progress, carried))
+    }
+
+    /// Whether nothing has passed for long.
+    pub fn has_waited(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.moved_at) >= PATIENCE
     }
 
     /// Whether one direction is over and nobody uses the other.
@@ -105,40 +109,36 @@ impl Splice {
 }
 
 impl Way {
+    /// Also says how many octets were carried.
     fn carry(
         &mut self,
         from: &mut End<'_>,
         to: &mut End<'_>,
         scratch: &mut [u8],
-        bandwidth: &mut Bandwidth,
-        carried: &mut u64,
-    ) -> io::Result<Progress> {
-        let mut left = TURN_MAX;
+        allowance: usize,
+    ) -> io::Result<(Progress, usize)> {
+        let most = allowance.min(TURN_MAX);
+        let mut carried = 0;
         loop {
             if !to.flush()? || !self.give(to)? {
-                return Ok(Progress::Waits);
+                return Ok((Progress::Waits, carried));
             }
             if self.ended {
                 if !self.told {
                     self.told = to.end()?;
                 }
-                return Ok(if self.told { Progress::Over } else { Progress::Waits });
+                return Ok((if self.told { Progress::Over } else { Progress::Waits }, carried));
             }
-            if left == 0 {
-                return Ok(Progress::More);
-            }
-            let room = scratch.len().min(left).min(bandwidth.octets());
+            let room = scratch.len().min(most - carried);
             if room == 0 {
-                return Ok(Progress::Throttled);
+                return Ok((Progress::More, carried));
             }
             match from.read(&mut scratch[..room]) {
                 Ok(Got::End) => self.ended = true,
                 // Of an encrypted record that is not whole.
                 Ok(Got::Octets(0)) => {}
                 Ok(Got::Octets(count)) => {
-                    left -= count;
-                    *carried += count as u64;
-                    bandwidth.take(count);
+                    carried += count;
                     let mut rest = &scratch[..count];
                     while !rest.is_empty()
                         && let Some(sent) = to.write(rest)?
@@ -147,7 +147,7 @@ impl Way {
                     }
                     self.waiting.extend_from_slice(rest);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waits),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((Progress::Waits, carried)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -247,34 +247,4 @@ fn flush(tls: &mut ServerConnection, mut socket: &TcpStream) -> io::Result<bool>
         }
     }
     Ok(true)
-}
-
-/// How many octets may pass now: a tenth of a second's worth at most, so that what is bought is spread over time.
-#[derive(Clone, Copy, Debug)]
-pub struct Bandwidth {
-    octets: f64,
-    per_second: f64,
-    updated: Instant,
-}
-
-impl Bandwidth {
-    pub fn new(octets_per_second: u64, now: Instant) -> Bandwidth {
-        let per_second = octets_per_second as f64;
-        Bandwidth { octets: per_second / 10.0, per_second, updated: now }
-    }
-
-    /// Adds what time has earned.
-    pub fn refill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.updated).as_secs_f64();
-        self.octets = (self.octets + elapsed * self.per_second).min((self.per_second / 10.0).max(1.0));
-        self.updated = now;
-    }
-
-    fn octets(&self) -> usize {
-        self.octets as usize
-    }
-
-    fn take(&mut self, octets: usize) {
-        self.octets -= octets as f64;
-    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::control::{Control, Writer, push_source};
-use super::{RawAddress, checked};
+use super::{RawAddress, UdpSocket, checked};
 use crate::trains::{Train, Trains};
 use crate::{Endpoint, Entry};
 
@@ -50,17 +50,17 @@ impl SendBatch {
 
     /// Sends the trains of `chosen` (indices into `trains`), in order, and returns how many datagrams the kernel
     /// refused. Never blocks: what does not fit into the socket's buffer is late already.
-    pub fn send(&mut self, socket: impl AsFd, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
-        let fd = socket.as_fd().as_raw_fd();
+    pub fn send(&mut self, socket: &UdpSocket, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
         let mut refused = 0;
         for chosen in chosen.chunks(Self::MESSAGES_MAX) {
-            refused += self.send_chunk(fd, trains, chosen, payloads);
+            refused += self.send_chunk(socket, trains, chosen, payloads);
         }
         refused
     }
 
-    fn send_chunk(&mut self, fd: libc::c_int, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
-        self.prepare(trains, chosen, payloads);
+    fn send_chunk(&mut self, socket: &UdpSocket, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) -> u64 {
+        self.prepare(socket, trains, chosen, payloads);
+        let fd = socket.as_fd().as_raw_fd();
         let train = |index: usize| &trains.trains()[chosen[index] as usize];
         let mut refused = 0;
         let mut done = 0;
@@ -88,7 +88,7 @@ impl SendBatch {
                 }
                 // The route cannot segment: no checksum offload (EIO), or the segments exceed its MTU (EINVAL).
                 Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE) if train(done).count > 1 => {
-                    refused += self.send_singly(fd, done, trains, train(done), payloads);
+                    refused += self.send_singly(socket, done, trains, train(done), payloads);
                 }
                 _ if !tried => {
                     tried = true;
@@ -103,7 +103,7 @@ impl SendBatch {
     }
 
     /// Fills one header for each train.
-    fn prepare(&mut self, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) {
+    fn prepare(&mut self, socket: &UdpSocket, trains: &Trains, chosen: &[u32], payloads: Payloads<'_>) {
         if self.headers.len() < chosen.len() {
             // SAFETY: all-zero octets are a valid mmsghdr.
             let header = unsafe { std::mem::zeroed() };
@@ -123,7 +123,7 @@ impl SendBatch {
             let (address, address_length) = RawAddress::from_address(train.remote);
             self.addresses[index] = address;
             let mut control = Writer::new(&mut self.controls[index]);
-            write_control(&mut control, train, train.count);
+            write_control(&mut control, socket, train, train.count);
             let control_length = control.length();
             let header = &mut self.headers[index].msg_hdr;
             header.msg_namelen = address_length;
@@ -164,7 +164,7 @@ impl SendBatch {
     /// Sends the datagrams of a refused train one by one, in order. `index` is its prepared header.
     fn send_singly(
         &mut self,
-        fd: libc::c_int,
+        socket: &UdpSocket,
         index: usize,
         trains: &Trains,
         train: &Train,
@@ -176,22 +176,23 @@ impl SendBatch {
                 .parts(&payloads.entries[member])
                 .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
             let mut writer = Writer::new(&mut self.controls[index]);
-            write_control(&mut writer, train, 1);
+            write_control(&mut writer, socket, train, 1);
             let control_length = writer.length();
             let mut header = self.headers[index].msg_hdr;
             header.msg_iov = iovecs.as_mut_ptr();
             header.msg_iovlen = iovecs.len() as _;
             header.msg_controllen = control_length as _;
             // SAFETY: the header points to live buffers of the lengths given.
-            let sent = unsafe { libc::sendmsg(fd, &header, libc::MSG_DONTWAIT) };
+            let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &header, libc::MSG_DONTWAIT) };
             refused += u64::from(checked(sent as libc::c_int).is_err());
         }
         refused
     }
 }
 
-fn write_control(control: &mut Writer<'_>, train: &Train, count: u32) {
+fn write_control(control: &mut Writer<'_>, socket: &UdpSocket, train: &Train, count: u32) {
     if let Endpoint::Listener { ip, .. } = train.local
+        && socket.names_source()
         && !ip.is_unspecified()
     {
         push_source(control, ip);

@@ -40,16 +40,16 @@ pub enum SocketError {
 }
 
 impl UdpSocket {
-    /// A listener: of one address family, and told where each datagram was sent to. `shared`: several workers bind the
-    /// same address, and the kernel spreads the five-tuples over them.
+    /// A listener: of one address family, and told where each datagram was sent to, if that can be several addresses.
+    /// `shared`: several workers bind the same address, and the kernel spreads the five-tuples over them.
     pub fn listener(address: SocketAddr, buffer_bytes: usize, shared: bool) -> io::Result<UdpSocket> {
         let socket = UdpSocket::new(address, buffer_bytes)?;
         // Without SO_REUSEPORT a second instance fails loudly instead of taking half of the datagrams.
         socket.socket.set_reuse_port(shared)?;
-        if socket.ipv6 {
-            socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-        } else {
-            socket.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        match (socket.names_source(), socket.ipv6) {
+            (true, true) => socket.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+            (true, false) => socket.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            (false, _) => {}
         }
         socket.bound(address)
     }
@@ -129,6 +129,12 @@ impl UdpSocket {
 
     pub fn is_ipv6(&self) -> bool {
         self.ipv6
+    }
+
+    /// Whether each datagram must say which address it leaves from: this socket has all of the host's. Of one that has a
+    /// single address the kernel knows it, and is spared looking it up.
+    pub(super) fn names_source(&self) -> bool {
+        self.address.ip().is_unspecified()
     }
 
     /// Octets of receive buffer that the kernel granted (it counts its own overhead in).

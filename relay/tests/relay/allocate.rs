@@ -433,6 +433,29 @@ fn a_revoked_user_has_nothing_left() {
 }
 
 #[test]
+fn who_is_removed_from_a_call_has_nothing_left() {
+    let mut world = World::new();
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut users = ["PA_anna", "PA_ben", "PA_clara"].into_iter().zip(2..).map(|(user, port)| {
+        Client::rest(&format!("1900000000:{user}"), &format!("7.7.7.7:{port}")).allocated(&mut world)
+    });
+    let [mut anna, mut ben, mut clara] = std::array::from_fn(|_| users.next().unwrap());
+    drop(users);
+    assert_eq!(world.withdraw(&["PA_anna", "PA_ben", "PA_gone"], HOUR), 2);
+    assert_eq!(world.server.allocations(), 1);
+    for client in [&mut anna, &mut ben] {
+        assert_error(&client.refresh(&mut world, 600), 437);
+        assert_error(&client.allocate(&mut world), 403);
+    }
+    assert_success(&clara.refresh(&mut world, 600));
+    // What the operator says of somebody else, or for less time, changes nothing.
+    world.revoke(b"PA_anna", Duration::ZERO);
+    assert_error(&anna.allocate(&mut world), 403);
+    world.pass(HOUR);
+    anna.tap_challenge(&mut world).allocated(&mut world);
+}
+
+#[test]
 fn a_fingerprint_is_checked_and_given_back() {
     let mut world = World::new();
     let mut bob = Client::bob();

@@ -15,6 +15,7 @@ mod quota;
 mod reload;
 mod security;
 mod tcp;
+mod tcp_bounds;
 mod usage;
 mod workers;
 mod world;

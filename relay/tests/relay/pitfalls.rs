@@ -18,7 +18,8 @@
 //!     `a_reserved_port_is_no_second_share` and `what_may_come_back_counts_as_long_as_it_lives` here.
 //! 14. Floods of permissions and channels: `floods_end_at_the_limits`, `what_waits_for_a_socket_is_bounded` here,
 //!     `quota::permissions_of_a_user_of_a_source_and_in_total`, `quota::channels_of_a_user_of_a_source_and_in_total`.
-//! 15. CONNECT as a port scanner: `tcp_allocations_are_not_to_be_had` here.
+//! 15. CONNECT as a port scanner: `tcp_allocations_are_not_to_be_had` here;
+//!     where they are on, `tcp_bounds::ports_cannot_be_scanned`.
 //! 16. Stolen mobility tickets: `mobility::a_ticket_is_worth_nothing_to_another_user`.
 //! 17. Injection through names: `a_name_is_octets_and_nothing_more` here; there is no database and no telnet.
 //! 18. Metrics through the relay: `attack::send_asks_the_policy_too`; labels are enumerations (`datapath::counters`).
@@ -27,7 +28,8 @@
 //!     FINGERPRINT: `allocate::a_fingerprint_is_checked_and_given_back`; retransmissions:
 //!     `allocate::a_retransmitted_allocate_gets_the_same_answer`; lifetimes without end:
 //!     `allocate::lifetimes_are_kept_within_bounds`.
-//! 21. Credentials that never end: `allocate::unless_expiry_is_strict`, `allocate::a_revoked_user_has_nothing_left`.
+//! 21. Credentials that never end: `allocate::unless_expiry_is_strict`, `allocate::a_revoked_user_has_nothing_left`,
+//!     `allocate::who_is_removed_from_a_call_has_nothing_left`.
 //! 22. The server's own trusted address as the source: `every_address_of_this_host` here: a relayed address may be one that
 //!     nothing trusts, and reaches no other address of this host.
 

@@ -163,6 +163,14 @@ impl World {
         self.turn(&[])
     }
 
+    /// The credentials of these users, for so long. Returns how many allocations ended.
+    pub fn withdraw(&mut self, users: &[&str], time: Duration) -> usize {
+        let users: Vec<String> = users.iter().map(|user| (*user).to_owned()).collect();
+        let ended = self.server.withdraw(self.now, &users, self.now.instant + time, &mut self.out);
+        self.turn(&[]);
+        ended
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.out.counters
     }
