@@ -57,6 +57,10 @@ pub struct Sessions {
     /// Write them as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Read twice, a second apart, and show how much passes now, in bits per second (as JSON `to_peers_bps` and
+    /// `to_client_bps`); none for an allocation that was made meanwhile.
+    #[arg(long)]
+    pub rate: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod init;
 mod logging;
 mod operations;
 mod reload;
+mod revocation_store;
 mod server;
 mod settings;
 mod signals;

@@ -10,7 +10,7 @@ use config::Config;
 use datapath::driver::{Clock, Driver};
 use datapath::mux::Mux;
 use datapath::neighbours::Neighbours;
-use datapath::{Entropy, Now, sockets};
+use datapath::{Entropy, Now, Outbox, sockets};
 use sfu::transport::Certificate;
 use sfu::{Event, Sfu};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,9 +22,10 @@ use crate::addresses::Addresses;
 use crate::operations::Operations;
 use crate::operations::control_socket::{self, ControlSocket};
 use crate::reload::{File, Reload};
+use crate::revocation_store::{Revocation, RevocationStore};
 use crate::settings;
 use crate::signals::{Request, Signals};
-use crate::worker::Worker;
+use crate::worker::{Instruction, Worker};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -56,7 +57,15 @@ pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnc
     let secret_of_this_run: String = (0..4).map(|_| format!("{:016x}", entropy.u64())).collect();
     let (turn_secret, received_turn_secret) = watch::channel(settings::turn_secret(config, &secret_of_this_run));
     let (events, received_events) = mpsc::channel(config.limits.queue);
-    let workers = start_workers(config, &addresses, &certificate, &turn_secret.borrow(), &mut entropy, &events)?;
+    let (store, revocations) = settings::revocations(config);
+    let workers = start_workers(
+        config,
+        &addresses,
+        &certificate,
+        Relay { turn_secret: &turn_secret.borrow(), revocations: &revocations },
+        &mut entropy,
+        &events,
+    )?;
     drop(events);
     let mut options = settings::signaling(
         config,
@@ -81,9 +90,10 @@ pub fn run(config: &Config, file: Option<File>, is_demo: bool, ready: impl FnOnc
     let reload = file.map(|file| Reload { file, config, addresses, secret_of_this_run, turn_secret });
 
     // The file stays until everything has ended.
-    let (_control_file, control_listener) = control_socket.unzip();
+    let (_control_file, control) = control_socket.unzip();
+    let operating = Operating { control, reload, revocations: store };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
-    let served = runtime.block_on(serve(listener, control_listener, options, workers, received_events, reload, ready));
+    let served = runtime.block_on(serve(listener, options, workers, received_events, operating, ready));
     // Connections that still linger are cut.
     runtime.shutdown_timeout(END_TIMEOUT);
     served
@@ -115,11 +125,33 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
     })
 }
 
+/// What the relays begin with, beside the configuration.
+struct Relay<'a> {
+    turn_secret: &'a str,
+    revocations: &'a [Revocation],
+}
+
+impl Relay<'_> {
+    fn shut_out(&self, relay: &mut relay::Server, now: Now) {
+        let mut nothing = Outbox::new();
+        for Revocation { user, until_s, withdrawn } in self.revocations {
+            let left = Duration::from_secs(*until_s).saturating_sub(now.unix);
+            // Nobody is shut out for millions of years but by whoever edits the file.
+            let Some(until) = now.instant.checked_add(left) else { continue };
+            if *withdrawn {
+                relay.withdraw(now, std::slice::from_ref(user), until, &mut nothing);
+            } else if relay.revoke(now, user.as_bytes(), until, &mut nothing).is_none() {
+                warn!("more users are revoked than the relay can shut out");
+            }
+        }
+    }
+}
+
 fn start_workers(
     config: &Config,
     addresses: &Addresses,
     certificate: &Certificate,
-    turn_secret: &str,
+    begin: Relay<'_>,
     entropy: &mut Entropy,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<Vec<Worker>> {
@@ -133,8 +165,9 @@ fn start_workers(
     let mut workers = Vec::new();
     for (driver, share) in drivers.into_iter().zip(relay::Share::among(config.workers)) {
         let worker = share.worker;
-        let relay = settings::relay(config, addresses, turn_secret, nonce_key, share);
-        let relay = relay::Server::new(relay, entropy.fork(), now);
+        let relay = settings::relay(config, addresses, begin.turn_secret, nonce_key, share);
+        let mut relay = relay::Server::new(relay, entropy.fork(), now);
+        begin.shut_out(&mut relay, now);
         let sfu = Sfu::new(settings::sfu(config, certificate), entropy.fork());
         let mut plane = Mux::new(relay, sfu, candidates.clone());
         if let Some(neighbours) = neighbours.next() {
@@ -200,13 +233,19 @@ fn warn_of_the_unreachable(config: &Config) {
     }
 }
 
+/// What the operator reaches the program by, and what is kept of that.
+struct Operating {
+    control: Option<std::os::unix::net::UnixListener>,
+    reload: Option<Reload>,
+    revocations: RevocationStore,
+}
+
 async fn serve(
     listener: std::net::TcpListener,
-    control: Option<std::os::unix::net::UnixListener>,
     mut options: signaling::Options,
     workers: Vec<Worker>,
     events: mpsc::Receiver<Event>,
-    reload: Option<Reload>,
+    operating: Operating,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener).context("cannot hand the TCP listener to tokio")?;
@@ -214,6 +253,7 @@ async fn serve(
     let mut sinks: Vec<signaling::CommandSink> = Vec::new();
     let mut ended = Vec::new();
     let mut operators = Vec::new();
+    let mut relays = Vec::new();
     let mut threads = Vec::new();
     for worker in workers {
         let commands = worker.commands;
@@ -221,14 +261,24 @@ async fn serve(
         let streams = worker.streams;
         options.tcp.streams.push(Box::new(move |stream| streams.try_send(stream).is_ok()));
         ended.push(worker.ended);
-        operators.push(worker.operator);
+        operators.push(worker.operator.clone());
+        relays.push(worker.operator);
         threads.push(worker.thread);
     }
+    let Operating { control, reload, revocations } = operating;
+    let withdrawals = revocations.clone();
+    options.turn_withdrawals = Box::new(move |users, time| {
+        withdrawals.keep(&users, time, true);
+        let users: Arc<[String]> = users.into();
+        for relay in &relays {
+            relay.instruct(Instruction::Withdraw { users: users.clone(), time });
+        }
+    });
     let (end, ending) = oneshot::channel::<()>();
     let mut signaling = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
         let _ = ending.await;
     }));
-    let operations = Arc::new(Operations::new(operators, reload));
+    let operations = Arc::new(Operations::new(operators, reload, revocations));
     if let Some(control) = control {
         let control = UnixListener::from_std(control).context("cannot hand the control socket to tokio")?;
         tokio::spawn(control_socket::serve(control, operations.clone()));

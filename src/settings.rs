@@ -13,9 +13,11 @@ use sfu::transport::Certificate;
 use signaling::matrix::{MembershipUnknown, Patterns, Policy};
 use signaling::{CertificateFiles, Keeper, LeaveStore, acme};
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::addresses::{Addresses, turn_tcp_urls, turn_urls};
 use crate::demo;
+use crate::revocation_store::{Revocation, RevocationStore};
 
 /// Life of the TURN credentials that clients of a call get. A call may outlast them.
 const TURN_CREDENTIAL_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -119,10 +121,26 @@ pub fn relay_terms(config: &Config, addresses: &Addresses, turn_secret: &str) ->
                 connections: limits.tcp_connections,
                 connections_per_user: limits.tcp_connections_per_user,
                 connections_per_allocation: limits.tcp_connections_per_allocation,
+                ..relay::TcpLimits::default()
             }),
             ..relay::Limits::default()
         },
     }
+}
+
+/// Where it is kept whom the relay shuts out, and who that is. Without a place for it the relay serves all the same.
+pub fn revocations(config: &Config) -> (RevocationStore, Vec<Revocation>) {
+    let store = &config.relay.store;
+    RevocationStore::open(store).unwrap_or_else(|error| {
+        // Whoever has credentials of one run alone is shut out by its end.
+        if !config.relay.secrets.is_empty() || !config.relay.users.is_empty() {
+            warn!(
+                "relay.store = {store:?} cannot be used ({error}): whoever is revoked, or removed from a call, may \
+                 relay again after a restart; write a file that this user may write, or \"\" if that is as it should be"
+            );
+        }
+        Default::default()
+    })
 }
 
 /// 0 is no limit.
@@ -161,6 +179,8 @@ pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> si
         tcp: signaling::Tcp { proxies: config.listen.proxies.clone(), ..signaling::Tcp::default() },
         fingerprint: parts.fingerprint,
         turn,
+        // The program puts the workers there.
+        turn_withdrawals: Box::new(|_, _| {}),
         limits: signaling::Limits {
             connections: limits.connections,
             participants: limits.participants,

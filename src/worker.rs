@@ -14,7 +14,7 @@ use datapath::sockets::Waker;
 use relay::Usage;
 use sfu::{Command, Event, Sfu};
 use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::event_queue::EventQueue;
 
@@ -39,6 +39,9 @@ pub enum Instruction {
     /// To end a user's allocations, and to make no more for it for so long. The answer is how many there were; `None` when
     /// too many users are shut out already.
     Revoke { user: String, time: Duration, reply: oneshot::Sender<Option<usize>> },
+    /// To end the allocations of users whose credentials from the join of a call are withdrawn, and to make no more for
+    /// them for so long.
+    Withdraw { users: Arc<[String]>, time: Duration },
     /// To serve on other terms.
     Reload(Box<relay::Terms>),
     /// How much it serves.
@@ -61,6 +64,7 @@ pub struct Page {
 }
 
 /// Where a worker is told what the operator wants.
+#[derive(Clone)]
 pub struct Operator {
     instructions: std::sync::mpsc::Sender<Instruction>,
     waker: Waker,
@@ -191,6 +195,14 @@ impl Round {
                     plane.relay.revoke(now, user.as_bytes(), now.instant + time, out)
                 });
                 let _ = reply.send(ended);
+            }
+            Instruction::Withdraw { users, time } => {
+                let ended = self
+                    .driver
+                    .act(&mut self.plane, |plane, now, out| plane.relay.withdraw(now, &users, now.instant + time, out));
+                if ended > 0 {
+                    info!("{ended} allocations of participants ended who were removed from a call");
+                }
             }
             Instruction::Reload(terms) => {
                 self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));

@@ -151,6 +151,7 @@ http = "127.0.0.1:7880"
 {KEY} = "{SECRET}"
 
 [relay]
+store = ""
 allowed_peers = ["127.0.0.0/8"]
 
 [relay.users]

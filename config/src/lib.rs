@@ -111,6 +111,8 @@ pub struct Relay {
     pub ports: RangeInclusive<u16>,
     /// Whether clients may connect to peers over TCP (RFC 6062).
     pub tcp_allocations: bool,
+    /// The file that keeps whom the relay shuts out; empty: none.
+    pub store: PathBuf,
     pub allowed_peers: Vec<IpNet>,
     pub denied_peers: Vec<IpNet>,
     /// Name → password.
@@ -398,6 +400,7 @@ impl Problems {
         Relay {
             ports: self.ports(&relay.ports),
             tcp_allocations: relay.tcp_allocations,
+            store: relay.store.into(),
             allowed_peers: self.prefixes("relay.allowed_peers", &relay.allowed_peers),
             denied_peers: self.prefixes("relay.denied_peers", &relay.denied_peers),
             realm: relay.realm,

@@ -31,6 +31,7 @@ impl Config {
             drain_deadline,
             ports,
             tcp_allocations,
+            store,
             allowed_peers,
             denied_peers,
             users,
@@ -51,6 +52,7 @@ impl Config {
             ("control.socket", control_socket == self.control_socket),
             ("relay.realm", realm == self.relay.realm),
             ("relay.ports", ports == self.relay.ports),
+            ("relay.store", store == self.relay.store),
             ("[media]", media == self.media),
             ("[limits]", limits == self.limits),
         ];

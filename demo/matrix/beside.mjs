@@ -32,7 +32,8 @@ export function placeBeside(synapse, { binary, folder, url, address, listen, por
   const config = join(folder, 'hausruf.toml');
   const text = readFileSync(config, 'utf8')
     .replace('[listen]\n', `[listen]\nudp = ${JSON.stringify(ports.map((port) => `${address}:${port}`))}\n`)
-    .replace('[matrix]\n', `[matrix]\nstore = "${join(folder, 'matrix.redb')}"\n`);
+    .replace('[matrix]\n', `[matrix]\nstore = "${join(folder, 'matrix.redb')}"\n`)
+    .replace('[relay]\n', `[relay]\nstore = "${join(folder, 'revocations.jsonl')}"\n`);
   writeFileSync(config, `${text}${tables}`);
   return config;
 }

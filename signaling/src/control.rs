@@ -13,7 +13,7 @@ use crate::links::LinkCensus;
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Survey};
 use crate::matrix::delayed_leave::Change;
 use crate::matrix::{self, Answer, Ask, AskId, Delegation, Seat, Service};
-use crate::options::CommandSink;
+use crate::options::{CommandSink, TurnWithdrawals};
 
 /// How soon a command that found its queue full is offered again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -39,6 +39,7 @@ struct State {
     /// How often changes of delegated leaves were taken.
     leaves_generation: u64,
     workers: Vec<CommandSink>,
+    turn_withdrawals: TurnWithdrawals,
     /// Commands that end something: losing one would keep it alive in the SFU for ever.
     backlog: VecDeque<(usize, Command)>,
     /// Boxed: a queue sets aside the room for several messages, and one as large as a join would cost every idle
@@ -88,6 +89,7 @@ impl Control {
     pub fn new(
         rooms: Rooms,
         workers: Vec<CommandSink>,
+        turn_withdrawals: TurnWithdrawals,
         matrix: Option<Service>,
         asks: mpsc::Sender<(AskId, Ask)>,
     ) -> Control {
@@ -99,6 +101,7 @@ impl Control {
                 asks,
                 leaves_generation: 0,
                 workers,
+                turn_withdrawals,
                 backlog: VecDeque::new(),
                 connections: BTreeMap::new(),
                 last_connection: 0,
@@ -323,6 +326,7 @@ impl State {
                             service.appservice(|appservice| appservice.handle_presence(now, &seat, presence));
                         }
                     }
+                    Output::WithdrawTurn { users, time } => (self.turn_withdrawals)(users, time),
                     Output::Close { connection } => {
                         self.connections.remove(&connection);
                     }

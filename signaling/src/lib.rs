@@ -8,6 +8,8 @@
 //! - Only the single-PeerConnection mode (`/rtc/v1`) of the protocol is spoken.
 //! - RFC 8829 §5.3.1: an answer names exactly one media codec (and its retransmission format) in every section that
 //!   carries media, although more are common, so that the forwarded payload types never change without a new answer.
+//! - RFC 8285 §6: an answer takes up header extensions in sections where nothing will carry them, since Chromium offers in
+//!   a new section what was taken up before.
 //! - RFC 8445 §5.1.1: host candidates stand in the answer's first bundled section alone (RFC 9143 §7.1.3 makes the
 //!   others share it), and trickled remote candidates are ignored: an ICE-lite agent answers checks and sends none.
 //! - Matrix, MSC4195: who is not in the room is refused with 403 `M_FORBIDDEN` on every endpoint, as the proposal has it
@@ -39,12 +41,16 @@ mod tcp;
 #[cfg(test)]
 mod test_clock;
 mod websocket;
+mod whole_file;
 
 pub use leave_store::LeaveStore;
-pub use options::{AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn};
+pub use options::{
+    AddressPolicy, CommandSink, Drain, Limits, Matrix, MetricsSource, Options, RoomDefaults, Turn, TurnWithdrawals,
+};
 pub use outbound::Authorities;
 pub use server::serve;
 pub use tcp::{CertificateFiles, Certificates, Keeper, StreamSink, Tcp};
+pub use whole_file::replace_file;
 
 #[doc(hidden)]
 pub use livekit::fuzz::{fuzz_join_request, fuzz_sdp, fuzz_session};

@@ -17,6 +17,9 @@ use crate::tcp::Tcp;
 /// Hands one command to a worker's queue; `false` when the queue is full. Never blocks.
 pub type CommandSink = Box<dyn FnMut(Command) -> bool + Send>;
 
+/// Ends the allocations of these TURN users everywhere, and lets them have no other for so long. Never blocks.
+pub type TurnWithdrawals = Box<dyn FnMut(Vec<String>, Duration) + Send>;
+
 /// Asked at every scrape: what each worker tells about itself.
 pub type MetricsSource = Arc<dyn Fn() -> Vec<Snapshot> + Send + Sync>;
 
@@ -30,6 +33,8 @@ pub struct Options {
     /// Of the certificate that the workers present in DTLS.
     pub fingerprint: Fingerprint,
     pub turn: Option<Turn>,
+    /// Who is removed from a call loses TURN as well.
+    pub turn_withdrawals: TurnWithdrawals,
     pub limits: Limits,
     pub room_defaults: RoomDefaults,
     pub drain: Drain,

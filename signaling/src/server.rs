@@ -66,7 +66,7 @@ pub async fn serve(
         Service::new(now(), matrix.settings.clone(), std::mem::take(&mut matrix.leaves))
     });
     let (asks, asked) = mpsc::channel(ASKS);
-    let control = Arc::new(Control::new(rooms, workers, service, asks));
+    let control = Arc::new(Control::new(rooms, workers, options.turn_withdrawals, service, asks));
     let tokens = options.matrix.and_then(|matrix| {
         let settings = matrix.settings;
         let homeserver = Homeserver::new(&settings.homeserver, &settings.as_token, matrix.authorities.clone())?;

@@ -48,6 +48,7 @@ fn options() -> Options {
         media_candidates: vec!["127.0.0.1:3478".parse().unwrap()],
         fingerprint: Fingerprint([1; 32]),
         turn: None,
+        turn_withdrawals: Box::new(|_, _| {}),
         limits: Limits::default(),
         room_defaults: RoomDefaults::default(),
         drain: Drain::default(),

@@ -249,10 +249,14 @@ fn a_server_for_stun_alone_relays_for_nobody() {
 fn the_file_of_debians_package_is_known_whole() {
     let Ok(text) = std::fs::read_to_string("/etc/turnserver.conf") else { return };
     // What is commented out there as well.
-    let examples = text.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| {
-        OPTIONS.lines().any(|name| line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
-    });
-    let (_, notes) = parsed(&[&text, "\n", &examples.collect::<Vec<_>>().join("\n")].concat());
+    // Explanations begin with a blank behind the sign, and have several words.
+    let is_option = |line: &&str| {
+        let name = line.split('=').next().unwrap_or_default();
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let examples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('#')).filter(is_option).collect();
+    assert!(examples.len() > 50, "{examples:?}");
+    let (_, notes) = parsed(&[&text, "\n", &examples.join("\n")].concat());
     assert!(!notes.iter().any(|note| note.text.contains("no option")), "{notes:?}");
 }
 

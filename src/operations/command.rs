@@ -1,18 +1,24 @@
 //! The commands that a running program carries out: `sessions`, `reload`, `drain`, `revoke`.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::Serialize;
+use tokio::time::Instant;
 
-use super::protocol::{Answer, Request};
+use super::protocol::{Answer, Census, Rate, Request, Session};
 use super::table;
 use crate::{cli, stdout};
 
 /// An answer comes long before this, unless a drain is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between the two readings that a rate is made of.
+const RATE_TIME: Duration = Duration::from_secs(1);
 
 struct Connection(BufReader<UnixStream>);
 
@@ -46,7 +52,41 @@ impl Connection {
     }
 }
 
+/// A session as it is shown.
+#[derive(Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    pub session: Session,
+    #[serde(flatten)]
+    pub rate: Option<Rate>,
+}
+
 pub fn sessions(options: &cli::Sessions) -> anyhow::Result<()> {
+    let earlier = match options.rate {
+        true => {
+            let (sessions, _) = read_sessions(options)?;
+            let at = Instant::now();
+            std::thread::sleep(RATE_TIME);
+            Some((at, sessions))
+        }
+        false => None,
+    };
+    let (sessions, census) = read_sessions(options)?;
+    let time = earlier.as_ref().map_or(Duration::ZERO, |(at, _)| at.elapsed());
+    let earlier: HashMap<_, _> =
+        earlier.iter().flat_map(|(_, sessions)| sessions).map(|session| (session.relayed, session)).collect();
+    let rate = |session: &Session| session.rate_since(earlier.get(&session.relayed)?, time);
+    let shown: Vec<Shown> = sessions.into_iter().map(|session| Shown { rate: rate(&session), session }).collect();
+    let text = if options.json {
+        serde_json::to_string_pretty(&serde_json::json!({ "sessions": shown, "census": census }))? + "\n"
+    } else {
+        table::sessions(&shown, &census)
+    };
+    stdout::print(&text)
+}
+
+/// All of them, in the order of their users.
+fn read_sessions(options: &cli::Sessions) -> anyhow::Result<(Vec<Session>, Census)> {
     let mut connection = Connection::ask(&options.socket.path, &Request::Sessions { user: options.user.clone() })?;
     let (mut sessions, mut census) = (Vec::new(), None);
     while let Some(answer) = connection.next()? {
@@ -59,12 +99,7 @@ pub fn sessions(options: &cli::Sessions) -> anyhow::Result<()> {
     let census = census.context("the running program ended before it had told everything")?;
     sessions
         .sort_by(|one, other| (&one.user, one.client, one.relayed).cmp(&(&other.user, other.client, other.relayed)));
-    let text = if options.json {
-        serde_json::to_string_pretty(&serde_json::json!({ "sessions": sessions, "census": census }))? + "\n"
-    } else {
-        table::sessions(&sessions, &census)
-    };
-    stdout::print(&text)
+    Ok((sessions, census))
 }
 
 pub fn reload(options: &cli::Socket) -> anyhow::Result<()> {

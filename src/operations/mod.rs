@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::reload::Reload;
+use crate::revocation_store::RevocationStore;
 use crate::worker::{Instruction, Operator, Page};
 use protocol::Census;
 
@@ -30,6 +31,7 @@ pub struct Operations {
     /// `None` without a configuration file.
     reload: Option<Mutex<Reload>>,
     drain: watch::Sender<Drain>,
+    revocations: RevocationStore,
 }
 
 /// How far a drain is.
@@ -47,8 +49,8 @@ pub struct Drain {
 }
 
 impl Operations {
-    pub fn new(workers: Vec<Operator>, reload: Option<Reload>) -> Operations {
-        Operations { workers, reload: reload.map(Mutex::new), drain: watch::Sender::default() }
+    pub fn new(workers: Vec<Operator>, reload: Option<Reload>, revocations: RevocationStore) -> Operations {
+        Operations { workers, reload: reload.map(Mutex::new), drain: watch::Sender::default(), revocations }
     }
 
     /// Reads the configuration file again. Returns the keys that were changed but need a restart. The log says the same.
@@ -171,6 +173,7 @@ impl Operations {
                 format!("{REVOCATIONS_MAX} users are shut out already; `--for 0s` lets one of them in again")
             })?;
         }
+        self.revocations.keep(&[user.to_owned()], time, false);
         info!("{ended} allocations of a user were ended; it gets no more for {} s", time.as_secs());
         Ok(ended)
     }

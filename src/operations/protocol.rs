@@ -1,6 +1,7 @@
 //! What goes over the control socket: one line of JSON asks, lines of JSON answer, the last one before the end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,31 @@ pub struct Session {
     pub channels: usize,
     pub to_peers: Passed,
     pub to_client: Passed,
+}
+
+/// Of an allocation's data, between two readings of what has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    pub to_peers_bps: u64,
+    pub to_client_bps: u64,
+}
+
+impl Session {
+    /// Since an earlier reading; `None` if that was of another allocation.
+    pub fn rate_since(&self, earlier: &Session, time: Duration) -> Option<Rate> {
+        let whose = |session: &Session| (session.worker, session.client, session.relayed);
+        let bps = |now: Passed, before: Passed| {
+            Some((now.bytes.checked_sub(before.bytes)? as f64 * 8.0 / time.as_secs_f64()).round() as u64)
+        };
+        let is_same = self.user == earlier.user && whose(self) == whose(earlier) && self.age_s >= earlier.age_s;
+        if !is_same || time.is_zero() {
+            return None;
+        }
+        Some(Rate {
+            to_peers_bps: bps(self.to_peers, earlier.to_peers)?,
+            to_client_bps: bps(self.to_client, earlier.to_client)?,
+        })
+    }
 }
 
 /// Between the client and the relay.

@@ -47,6 +47,7 @@ impl Configuration {
              store = \"{}\"\n\
              policy.rooms = [\"{rooms}\"]\n\
              [relay]\n\
+             store = \"\"\n\
              # Apart from the ports that the system hands out.\n\
              ports = \"20000-29999\"\n\
              secrets = [\"{secret}\"]\n",

@@ -1,8 +1,9 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use datapath::stun::{Class, ErrorCode, Key, Message, Method, TransactionId, Writer};
-use md5::{Digest, Md5};
+use datapath::stun::{Class, ErrorCode, Message, Method, Writer};
+
+use crate::signer::Signer;
 
 /// Makes the credentials.
 pub const SECRET: &str = "a secret shared with the homeserver";
@@ -14,10 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Client {
     pub socket: UdpSocket,
     server: SocketAddr,
-    username: String,
-    key: Key,
-    nonce: Vec<u8>,
-    transactions: u8,
+    signer: Signer,
     pub relayed: Option<SocketAddr>,
 }
 
@@ -30,12 +28,18 @@ pub struct Refused {
 
 impl Client {
     pub fn new(server: SocketAddr, user: &str, secret: &str) -> Client {
+        Client::signing(server, Signer::rest(user, secret))
+    }
+
+    /// With a credential that somebody else made.
+    pub fn with(server: SocketAddr, username: String, password: &str) -> Client {
+        Client::signing(server, Signer::new(username, password))
+    }
+
+    fn signing(server: SocketAddr, signer: Signer) -> Client {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let username = format!("4000000000:{user}");
-        let password = relay::rest_password(secret.as_bytes(), &username);
-        let key = Key::new(&Md5::digest(format!("{username}:hausruf:{password}")));
-        Client { socket, server, username, key, nonce: Vec::new(), transactions: 0, relayed: None }
+        Client { socket, server, signer, relayed: None }
     }
 
     /// With an allocation.
@@ -46,11 +50,9 @@ impl Client {
     }
 
     pub fn allocate(&mut self) -> Result<(), Refused> {
-        let mut buffer = [0; 1500];
-        let writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, self.transaction());
-        let length = writer.finish().unwrap();
-        let answer = self.exchange(&buffer[..length]);
-        self.nonce = Message::parse(&answer).unwrap().nonce().unwrap().to_vec();
+        let plain = self.signer.plain_allocate();
+        let challenge = self.exchange(&plain);
+        self.signer.take_nonce(&challenge);
         let answer = self.ask(Method::ALLOCATE, |writer| {
             writer.requested_transport(17);
         });
@@ -79,7 +81,7 @@ impl Client {
 
     pub fn send(&mut self, peer: SocketAddr, data: &[u8]) {
         let mut buffer = [0; 1500];
-        let mut writer = Writer::new(&mut buffer, Class::Indication, Method::SEND, self.transaction());
+        let mut writer = Writer::new(&mut buffer, Class::Indication, Method::SEND, self.signer.transaction());
         writer.xor_peer_address(peer).data(data);
         let length = writer.finish().unwrap();
         self.socket.send_to(&buffer[..length], self.server).unwrap();
@@ -93,21 +95,12 @@ impl Client {
     }
 
     fn ask(&mut self, method: Method, attributes: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-        let mut buffer = [0; 1500];
-        let mut writer = Writer::new(&mut buffer, Class::Request, method, self.transaction());
-        attributes(&mut writer);
-        writer.username(self.username.as_bytes()).realm(b"hausruf").nonce(&self.nonce);
-        let length = writer.finish_with_integrity(&self.key, false).unwrap();
-        self.exchange(&buffer[..length])
+        let request = self.signer.request(method, attributes);
+        self.exchange(&request)
     }
 
     fn exchange(&self, request: &[u8]) -> Vec<u8> {
         self.socket.send_to(request, self.server).unwrap();
         self.receive()
-    }
-
-    fn transaction(&mut self) -> TransactionId {
-        self.transactions += 1;
-        TransactionId([self.transactions; 12])
     }
 }

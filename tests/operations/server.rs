@@ -17,7 +17,10 @@ pub struct Server {
     directory: PathBuf,
     /// What the file says whatever else it says.
     places: String,
+    pub told_at_start: String,
     pub turn: SocketAddr,
+    pub tcp: SocketAddr,
+    pub http: SocketAddr,
 }
 
 /// The lines that a program writes.
@@ -54,13 +57,19 @@ impl Server {
         // Ports that were free a moment ago. Taken meanwhile, the start fails and others are tried.
         for _ in 0..10 {
             let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let turn = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // The one whose TURN clients of calls are told of.
+            let second = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let places = format!(
                 "advertise = [\"127.0.0.1\"]\nrelay.ports = \"20000-20999\"\n\
-                 listen = {{ udp = [\"{turn}\"], tcp = [], http = \"{http}\" }}\n\
+                 listen = {{ udp = [\"{turn}\", \"{second}\"], tcp = [\"{tcp}\"], http = \"{http}\" }}\n\
                  control.socket = {:?}\n",
                 directory.join("control.sock")
             );
+            let store = directory.join("revocations.jsonl");
+            let places =
+                if rest.contains("relay.store") { places } else { format!("{places}relay.store = {store:?}\n") };
             std::fs::write(directory.join("hausruf.toml"), format!("{places}{rest}")).unwrap();
             let mut process = Command::new(PROGRAM)
                 .args(["serve", "--config", directory.join("hausruf.toml").to_str().unwrap()])
@@ -69,8 +78,11 @@ impl Server {
                 .spawn()
                 .unwrap();
             let log = lines(process.stderr.take().unwrap());
-            let mut server = Server { process, log, directory: directory.clone(), places, turn };
-            if server.log_until("serving").is_some() {
+            let told_at_start = String::new();
+            let mut server =
+                Server { process, log, directory: directory.clone(), places, told_at_start, turn, tcp, http };
+            if let Some(told) = server.log_until("serving") {
+                server.told_at_start = told;
                 return server;
             }
             server.directory = PathBuf::new();

@@ -40,6 +40,13 @@ fn each_allocation_is_shown_with_what_passed() {
     let census = serde_json::json!({ "allocations": 2, "rooms": 0, "participants": 0, "draining": false });
     assert_eq!((told["sessions"].as_array().unwrap().len(), &told["census"]), (2, &census));
 
+    let json = server.told(&["sessions", "--json", "--rate"]);
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for session in told["sessions"].as_array().unwrap() {
+        // Nothing passed meanwhile.
+        assert_eq!((&session["to_peers_bps"], &session["to_client_bps"]), (&0.into(), &0.into()), "{json}");
+    }
+
     let table = server.told(&["sessions"]);
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(table.contains("3 / 15 B") && table.contains("2 allocations of 2 users."), "{table}");

@@ -1,6 +1,6 @@
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Retry;
+use crate::replace_file;
 
 /// What is known of one ACME server: the account there, its newest certificate with the key, and what failed. Each is a
 /// file of its own that is replaced as a whole, so that a kill -9 leaves the old one or the new one.
@@ -111,14 +112,7 @@ impl Store {
     }
 
     fn write(&self, name: &str, octets: &[u8]) -> io::Result<()> {
-        let new = self.folder.join(format!("{name}.new"));
-        // What a dead run left may have other permissions.
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        fs::rename(&new, self.folder.join(name))?;
-        File::open(&self.folder)?.sync_all()
+        replace_file(&self.folder.join(name), octets).map(drop)
     }
 }
 

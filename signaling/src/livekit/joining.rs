@@ -72,6 +72,7 @@ impl Room {
         ctx.directory.connections.insert(connection, (self.id, participant));
         self.identities.insert(identity, participant);
         let sid = session.sid.clone();
+        let ice_servers = ctx.ice_servers(&self.name, &session);
         let info = session.info();
         let fast_publish = session.permission.can_publish;
         tracing::info!(room = %self.sid, participant = %sid, "participant joined");
@@ -82,7 +83,7 @@ impl Room {
             participant: Some(info),
             other_participants: self.others(participant),
             server_version: VERSION.into(),
-            ice_servers: ctx.settings.ice_servers(&sid, ctx.now.unix),
+            ice_servers,
             subscriber_primary: false,
             ping_timeout: PING_TIMEOUT.as_secs() as i32,
             ping_interval: PING_INTERVAL.as_secs() as i32,
@@ -139,7 +140,7 @@ impl Room {
             ctx.timers.set(Timer::TransportLost(participant), at);
         }
         let response = ReconnectResponse {
-            ice_servers: ctx.settings.ice_servers(sid, ctx.now.unix),
+            ice_servers: ctx.ice_servers(&self.name, session),
             server_info: Some(ctx.settings.server_info()),
             last_message_seq: session.data_sequence,
             client_configuration: None,

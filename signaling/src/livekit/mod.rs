@@ -28,6 +28,7 @@ mod survey;
 mod timers;
 pub mod token;
 mod transport;
+mod turn_grants;
 
 pub use joining::Join;
 pub use measuring::LinkEntry;

@@ -1,5 +1,7 @@
 //! What the state machines want done, in order.
 
+use std::time::Duration;
+
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request::Action};
 use sfu::Command;
@@ -25,6 +27,11 @@ pub enum Output {
     Presence {
         seat: Seat,
         presence: Presence,
+    },
+    /// These users of TURN credentials, which were handed out here and last so long at most, are to have no allocation.
+    WithdrawTurn {
+        users: Vec<String>,
+        time: Duration,
     },
     /// After everything sent before; the client is not to hear anything more.
     Close {

@@ -11,9 +11,9 @@ use sfu::{Encoding, Kind, TrackId, TrackSpec};
 
 use super::dynacast::Dynacast;
 use super::identifier;
+use super::sdp::Section;
 use super::sdp::codec::{self, Choice, CodecKey};
 use super::sdp::extension;
-use super::sdp::{Role, Section};
 
 /// The SFU takes at most three encodings of a track.
 const ENCODINGS_MAX: usize = 3;
@@ -118,7 +118,7 @@ impl Publication {
             mid: section.mid.clone(),
             payload_type: choice.payload_type,
             rtx_payload_type: choice.rtx_payload_type,
-            extensions: extension::ids(section, Role::Publish, self.kind),
+            extensions: extension::published_ids(section, choice.key.codec()),
             nack: format.feedback.iter().any(|feedback| feedback == "nack"),
             muted: self.info.muted,
             screen: self.info.source == TrackSource::ScreenShare as i32,

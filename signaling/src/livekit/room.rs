@@ -7,7 +7,7 @@ use datapath::{Entropy, Now};
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    DisconnectReason, ParticipantInfo, ParticipantUpdate, RoomUpdate, TimedVersion, leave_request::Action,
+    DisconnectReason, IceServer, ParticipantInfo, ParticipantUpdate, RoomUpdate, TimedVersion, leave_request::Action,
 };
 use sfu::{Command, ParticipantId, RoomId, TrackId};
 
@@ -16,6 +16,7 @@ use super::output::{ConnectionId, Output, leave};
 use super::session::Session;
 use super::settings::Settings;
 use super::timers::{Timer, Timers};
+use super::turn_grants::{TurnGrant, TurnGrants};
 use crate::links::LinkDistributions;
 use crate::matrix::{Member, Presence};
 
@@ -37,6 +38,7 @@ pub struct Directory {
     pub distributions: LinkDistributions,
     /// Those for whom a homeserver vouched.
     pub members: BTreeSet<(Member, ParticipantId)>,
+    pub turn_grants: TurnGrants,
 }
 
 impl Directory {
@@ -61,6 +63,30 @@ impl Context<'_> {
     pub fn send(&mut self, connection: Option<ConnectionId>, message: Message) {
         if let Some(connection) = connection {
             self.out.push(Output::Send { connection, message });
+        }
+    }
+
+    /// The TURN server for a participant, if there is one, with credentials that are noted as its own.
+    pub fn ice_servers(&mut self, room: &str, session: &Session) -> Vec<IceServer> {
+        let servers = self.settings.ice_servers(&session.sid, self.now.unix);
+        if let Some(turn) = self.settings.turn.as_ref().filter(|_| !servers.is_empty()) {
+            let (room, identity, member) = (room.to_owned(), session.identity.clone(), session.claims.matrix.clone());
+            let grant = TurnGrant { room, identity, member, ends: self.now.unix + turn.ttl };
+            self.directory.turn_grants.note(self.now.unix, &session.sid, grant);
+        }
+        servers
+    }
+
+    /// Takes back the TURN credentials of these users, and the others that were handed out like this.
+    pub fn withdraw_turn(&mut self, mut users: Vec<String>, is_meant: impl Fn(&TurnGrant) -> bool) {
+        let Some(turn) = self.settings.turn.as_ref().filter(|turn| !turn.urls.is_empty()) else {
+            return;
+        };
+        users.extend(self.directory.turn_grants.take(self.now.unix, is_meant));
+        users.sort_unstable();
+        users.dedup();
+        if !users.is_empty() {
+            self.out.push(Output::WithdrawTurn { users, time: turn.ttl });
         }
     }
 }
@@ -153,6 +179,17 @@ impl Room {
             .filter(|session| session.id != participant && !session.permission.hidden)
             .map(Session::info)
             .collect()
+    }
+
+    /// Removes a participant whom somebody does not want here: with its seat it loses every TURN credential that it got
+    /// for this room, also those from before it came back as another.
+    pub fn expel(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
+        let Some(session) = self.sessions.get(&participant) else {
+            return;
+        };
+        let is_its = |grant: &TurnGrant| grant.room == self.name && grant.identity == session.identity;
+        ctx.withdraw_turn(vec![session.sid.clone()], is_its);
+        self.remove(ctx, participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
     }
 
     /// Ends a participant: its client hears `action`, the others that it is gone.

@@ -5,7 +5,7 @@ use livekit_protocol::data_packet::{Kind, Value};
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
     self as proto, DataPacket, DisconnectReason, MuteTrackRequest, ParticipantInfo, RoomConfiguration, TrackSource,
-    UserPacket, leave_request::Action,
+    UserPacket,
 };
 use prost::Message as _;
 use sfu::{ParticipantId, RoomId, TrackId};
@@ -154,7 +154,7 @@ impl Rooms {
     ) -> Answer<proto::RemoveParticipantResponse> {
         self.in_room(now, &request.room, |ctx, room| {
             let participant = room.by_identity(&request.identity)?;
-            room.remove(ctx, participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
+            room.expel(ctx, participant);
             Ok(proto::RemoveParticipantResponse::default())
         })
     }

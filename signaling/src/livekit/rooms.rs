@@ -271,6 +271,10 @@ impl Rooms {
             return;
         };
         let everybody: Vec<ParticipantId> = room.sessions.keys().copied().collect();
+        if reason == DisconnectReason::RoomDeleted {
+            let sids = everybody.iter().filter_map(|participant| Some(room.sessions.get(participant)?.sid.clone()));
+            ctx.withdraw_turn(sids.collect(), |grant| grant.room == room.name);
+        }
         for participant in everybody {
             room.remove(&mut ctx, participant, reason, Some(Action::Disconnect));
         }
@@ -411,7 +415,7 @@ impl Rooms {
         };
         let session = room.sessions.values().find(|session| session.sid == sid).map(|session| session.id);
         if let Some(participant) = session {
-            room.remove(&mut ctx, participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
+            room.expel(&mut ctx, participant);
         }
         session.is_some()
     }
@@ -430,9 +434,12 @@ impl Rooms {
         for participant in &sessions {
             let room = ctx.directory.participants.get(participant).copied();
             if let Some(room) = room.and_then(|room| rooms.get_mut(&room)) {
-                room.remove(&mut ctx, *participant, DisconnectReason::ParticipantRemoved, Some(Action::Disconnect));
+                room.expel(&mut ctx, *participant);
             }
         }
+        // It may have left the call before it left the room.
+        let is_its = |member: &Member| member.room_id == room_id && member.user_id == user_id;
+        ctx.withdraw_turn(Vec::new(), |grant| grant.member.as_ref().is_some_and(is_its));
         sessions.len()
     }
 

@@ -28,7 +28,11 @@ pub struct House {
     pub log: Vec<(ConnectionId, Told)>,
     /// What the Matrix side was told.
     pub presences: Vec<(String, Presence)>,
+    /// Whose TURN credentials were taken back.
+    pub withdrawn: Vec<String>,
 }
+
+pub const TURN_TTL: Duration = Duration::from_secs(3600);
 
 pub fn settings() -> Settings {
     Settings {
@@ -39,7 +43,7 @@ pub fn settings() -> Settings {
         turn: Some(Turn {
             secret: watch::channel("turn secret".to_owned()).1,
             urls: vec!["turn:192.0.2.1:3479?transport=udp".into()],
-            ttl: Duration::from_secs(3600),
+            ttl: TURN_TTL,
         }),
         limits: Limits::default(),
         room_defaults: RoomDefaults::default(),
@@ -99,6 +103,7 @@ impl House {
             commands: Vec::new(),
             log: Vec::new(),
             presences: Vec::new(),
+            withdrawn: Vec::new(),
         }
     }
 
@@ -135,6 +140,10 @@ impl House {
                     self.inboxes.entry(connection).or_default().push(message);
                 }
                 Output::Presence { seat, presence } => self.presences.push((seat.identity, presence)),
+                Output::WithdrawTurn { users, time } => {
+                    assert_eq!(time, TURN_TTL);
+                    self.withdrawn.extend(users);
+                }
                 Output::Close { connection } => {
                     assert!(self.closed.insert(connection), "closed twice");
                 }

@@ -9,6 +9,7 @@ mod leaving;
 mod presence;
 mod publishing;
 mod qualities;
+mod removing;
 mod resuming;
 mod service;
 mod storm;
