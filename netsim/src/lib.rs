@@ -13,6 +13,7 @@
 
 pub mod caller;
 pub mod check;
+pub mod dependency_descriptor;
 pub mod emulator;
 pub mod ice_agent;
 pub mod kernel;

@@ -50,6 +50,8 @@ fn published_extensions(codec: Codec) -> ExtensionIds {
         audio_level: (!video).then_some(4),
         transport_cc: Some(5),
         abs_send_time: Some(6),
+        // As signalling has it: in VP8 the payload tells the temporal layer.
+        dependency_descriptor: (codec == Codec::H264).then_some(7),
         ..ExtensionIds::default()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use sfu::Codec;
+use sfu::h264;
 use sfu::rtcp::{ReportBlock, SenderInfo};
 use sfu::rtp::RtpHeader;
 use sfu::sequence::{unwrap_16, unwrap_32};
@@ -178,8 +179,11 @@ impl ReceivedStream {
             None => {
                 self.first = sequence;
                 self.first_at = Some(now);
-                let keyframe = |payload| Descriptor::parse(payload).map(|it| it.is_keyframe_start(payload));
-                self.began_with_keyframe = keyframe(payload).filter(|_| self.is_video());
+                self.began_with_keyframe = match self.spec.codec {
+                    Codec::Opus => None,
+                    Codec::Vp8 => Descriptor::parse(payload).map(|it| it.is_keyframe_start(payload)),
+                    Codec::H264 => Some(h264::is_keyframe_start(payload)),
+                };
             }
             Some(highest) if sequence > highest => {
                 for missing in highest + 1..sequence {
@@ -211,11 +215,14 @@ impl ReceivedStream {
         if payload.is_empty() {
             return;
         }
-        let (descriptor, body) = if self.is_video() {
-            let descriptor = Descriptor::parse(payload).expect("a VP8 payload descriptor");
-            (Some(descriptor), &payload[usize::from(descriptor.len)..])
-        } else {
-            (None, payload)
+        let (descriptor, body) = match self.spec.codec {
+            Codec::Opus => (None, payload),
+            Codec::Vp8 => {
+                let descriptor = Descriptor::parse(payload).expect("a VP8 payload descriptor");
+                (Some(descriptor), &payload[usize::from(descriptor.len)..])
+            }
+            // Behind the NAL unit header.
+            Codec::H264 => (None, &payload[1..]),
         };
         let mark = Mark::read(body).expect("a payload as a simulated encoder made it");
         assert_eq!(mark.room, self.spec.room, "a packet crossed from one room to another");

@@ -12,11 +12,15 @@ use sfu::transport::srtp::RTP_OVERHEAD;
 use sfu::vp8::{DESCRIPTOR_LEN_MAX, Descriptor};
 use sfu::{Codec, ExtensionIds};
 
+use crate::dependency_descriptor::Position;
 use crate::loss::unit;
 use crate::opus_fec::OpusFec;
 use crate::picture::{MARK, Mark};
 use crate::publisher_rate::HEADERS;
 
+/// NAL unit headers (RFC 6184 §1.3): a sequence parameter set, with which a keyframe begins, and a slice.
+const SPS: u8 = 0x67;
+const SLICE: u8 = 0x41;
 /// Packets kept for retransmission.
 const HISTORY: usize = 1000;
 /// Octets of one packet's payload at most.
@@ -68,6 +72,8 @@ pub struct Encoded {
     marker: bool,
     timestamp: u32,
     pub payload: Arc<[u8]>,
+    /// The dependency descriptor; empty where there is none.
+    descriptor: Arc<[u8]>,
     /// Its number on the stream of retransmissions (RFC 4588), if it is one.
     pub rtx: Option<u64>,
 }
@@ -206,7 +212,14 @@ impl SentStream {
                 repeats: !video && self.frame > 0 && self.fec.is_on(),
             };
             let mut payload = Vec::new();
-            if video {
+            let mut described = Vec::new();
+            if self.spec.codec == Codec::H264 {
+                let (is_first, is_last) = (packet == 0, packet + 1 == packets);
+                payload.push(if keyframe && is_first { SPS } else { SLICE });
+                if self.spec.temporal {
+                    described = Position { frame: self.frame, keyframe, layer, is_first, is_last }.write();
+                }
+            } else if video {
                 let descriptor = Descriptor {
                     start: packet == 0,
                     non_reference: layer == 2,
@@ -229,6 +242,7 @@ impl SentStream {
                 marker: video && packet + 1 == packets,
                 timestamp,
                 payload: payload.into(),
+                descriptor: described.into(),
                 rtx: None,
             };
             self.sequence += 1;
@@ -309,7 +323,8 @@ impl SentStream {
             sequence as u16,
             encoded.timestamp,
             ssrc,
-            false,
+            // RFC 8285 §4.3: more than 16 octets need the long form.
+            encoded.descriptor.len() > 16,
         )
         .expect("128 octets hold a header");
         if let Some(id) = ids.transport_cc {
@@ -329,6 +344,9 @@ impl SentStream {
         }
         if let Some(id) = ids.audio_level.filter(|_| self.spec.codec == Codec::Opus) {
             header.extension(id, &[0x80 | self.audio_level]);
+        }
+        if let Some(id) = ids.dependency_descriptor.filter(|_| !encoded.descriptor.is_empty()) {
+            header.extension(id, &encoded.descriptor);
         }
         let header_length = header.finish();
         let mut length = header_length;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use netsim::check::Sequences;
+use netsim::link::Settings;
 use netsim::meeting::{Access, Meeting};
-use sfu::{Event, LayerWish};
+use sfu::{Codec, Event, LayerWish};
 
 fn up_to(spatial_max: u8) -> LayerWish {
     LayerWish { spatial_max, ..LayerWish::EVERYTHING }
@@ -56,13 +57,12 @@ fn a_layer_switch_happens_at_a_keyframe() {
     assert_eq!(run(1), run(1));
 }
 
-#[test]
-fn temporal_layers_are_left_out_and_taken_in_again_without_a_gap() {
+fn temporal_layers(codec: Codec) {
     let mut meeting = Meeting::new(3);
     let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
     let bert = meeting.join(1, "bert", Access::good([198, 51, 100, 22]));
     meeting.connect(&[anna, bert]);
-    let camera = meeting.publish_camera(anna);
+    let camera = meeting.publish(anna, codec, &[("q", 150_000, (320, 180)), ("f", 900_000, (640, 360))]);
     meeting.subscribe(bert, camera);
     meeting.run_for(Duration::from_secs(3));
     let keyframes = meeting.caller(anna).counters.keyframes_asked;
@@ -78,6 +78,49 @@ fn temporal_layers_are_left_out_and_taken_in_again_without_a_gap() {
     assert_eq!((video.reception.missed, video.reception.keyframe_requests), (0, 0));
     assert_eq!(meeting.world.check::<Sequences>().holes(), 0);
     assert_eq!(meeting.caller(anna).counters.keyframes_asked, keyframes, "no keyframe is needed for it");
+}
+
+#[test]
+fn temporal_layers_are_left_out_and_taken_in_again_without_a_gap() {
+    temporal_layers(Codec::Vp8);
+}
+
+#[test]
+fn temporal_layers_of_h264_are_told_by_its_dependency_descriptors() {
+    temporal_layers(Codec::H264);
+}
+
+/// The link carries the base layer (two fifths of the bits), and later the whole.
+#[test]
+fn h264_is_thinned_to_its_base_layer_when_the_link_demands_it() {
+    let mut meeting = Meeting::new(4);
+    meeting.transport_cc = true;
+    meeting.first_sequence = 1;
+    let line =
+        |rate_bps| Settings { rate_bps: Some(rate_bps), delay: Duration::from_millis(30), ..Settings::default() };
+    let narrow = line(450_000);
+    let viewer = meeting.join(1, "viewer", Access { up: narrow, down: narrow, ..Access::good([198, 51, 100, 20]) });
+    let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
+    meeting.connect(&[viewer, anna]);
+    let camera = meeting.publish(anna, Codec::H264, &[("q", 800_000, (640, 360))]);
+    meeting.run_for(Duration::from_millis(500));
+    meeting.subscribe(viewer, camera);
+    meeting.run_for(Duration::from_secs(15));
+    let before = meeting.shown(viewer, camera);
+    let keyframes = meeting.caller(anna).counters.keyframes_asked;
+    meeting.run_for(Duration::from_secs(20));
+    let shown = meeting.reception(viewer, camera).shown[before..].to_vec();
+    assert!((148..=152).contains(&shown.len()), "{} frames in 20 s, a quarter of 600", shown.len());
+    assert!(shown.windows(2).all(|pair| pair[1].frame == pair[0].frame + 4), "frames of the base layer alone");
+    let pause = shown.windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap();
+    assert!(pause < Duration::from_millis(250), "the picture stood for {pause:?}");
+    meeting.world.set_links(viewer.host, line(5_000_000), line(5_000_000));
+    meeting.run_for(Duration::from_secs(15));
+    let before = meeting.shown(viewer, camera);
+    meeting.run_for(Duration::from_secs(4));
+    assert!(meeting.shown(viewer, camera) - before >= 118, "all of them when there is room");
+    assert_eq!(meeting.caller(anna).counters.keyframes_asked, keyframes, "no keyframe is needed for it");
+    assert_eq!(meeting.world.check::<Sequences>().holes(), 0);
 }
 
 #[test]

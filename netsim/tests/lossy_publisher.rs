@@ -5,6 +5,7 @@ use std::time::Duration;
 use netsim::link::Settings;
 use netsim::loss::Loss;
 use netsim::meeting::{Access, Meeting};
+use netsim::received_stream::Shown;
 use sfu::{Codec, LayerWish};
 
 /// What came of a minute.
@@ -70,4 +71,32 @@ fn an_uplink_that_carries_a_quarter_of_what_is_sent_is_not_asked_in_vain() {
     let outcome = minute(1, 200_000, 0.1, false);
     assert!(outcome.keyframes_asked <= 30, "{outcome:?}");
     assert_eq!(minute(1, 200_000, 0.1, false).digest, outcome.digest);
+}
+
+/// A structure that was lost comes with its packet's retransmission, and a frame that was lost whole is left out late.
+#[test]
+fn temporal_layers_of_h264_are_left_out_behind_a_lossy_uplink() {
+    (5..8).for_each(base_layer_behind_a_lossy_uplink);
+}
+
+fn base_layer_behind_a_lossy_uplink(seed: u64) {
+    let mut meeting = Meeting::new(seed);
+    meeting.first_sequence = 1;
+    let line = Settings { delay: Duration::from_millis(50), loss: Loss::Bernoulli(0.1), ..Settings::default() };
+    let anna = meeting.join(1, "anna", Access { up: line, down: line, ..Access::good([198, 51, 100, 21]) });
+    let bert = meeting.join(1, "bert", Access::good([198, 51, 100, 22]));
+    meeting.connect(&[anna, bert]);
+    let camera = meeting.publish(anna, Codec::H264, &[("q", 400_000, (640, 360))]);
+    let microphone = meeting.publish_microphone(bert);
+    meeting.subscribe(anna, microphone);
+    meeting.subscribe(bert, camera);
+    meeting.set_wish(bert, camera, LayerWish { temporal_max: 0, ..LayerWish::EVERYTHING });
+    meeting.run_for(Duration::from_secs(5));
+    let before = meeting.shown(bert, camera);
+    meeting.run_for(Duration::from_secs(60));
+    let shown = &meeting.reception(bert, camera).shown[before..];
+    assert!((440..=452).contains(&shown.len()), "{} frames of the base layer in a minute, of 450", shown.len());
+    let strays = |pair: &[Shown]| !pair[1].keyframe && !(pair[1].frame - pair[0].frame).is_multiple_of(4);
+    assert_eq!(shown.windows(2).filter(|pair| strays(pair)).count(), 0, "none of an upper layer");
+    assert!(meeting.reception(bert, camera).reception.keyframe_requests <= 2);
 }

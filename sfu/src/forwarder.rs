@@ -28,8 +28,8 @@ const CATCH_UP_MAX: u64 = 128;
 const CLOCK_DEVIATION_MAX: u32 = 2;
 /// As above, for the timestamps of one encoding before and after a pause.
 const PAUSE_DEVIATION_MAX: u32 = 10;
-/// Timestamps of frames left out lately.
-const LEFT_OUT_MAX: usize = 32;
+/// Frames of which it is remembered whether they are forwarded: two seconds.
+const DECIDED_MAX: usize = 64;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,14 @@ struct NewestFrame {
     encoding: u8,
 }
 
+/// Whether a frame is forwarded; `timestamp` is the source's.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    encoding: u8,
+    timestamp: u32,
+    is_wanted: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     codec: Codec,
@@ -117,8 +125,9 @@ pub struct Forwarder {
     picture_id: Option<u16>,
     tl0_picture_index: Option<u8>,
     key_index: Option<u8>,
-    left_out: [Option<u32>; LEFT_OUT_MAX],
-    left_out_next: usize,
+    /// Written round and round.
+    decided: [Option<Decided>; DECIDED_MAX],
+    decided_next: usize,
     /// The highest sequence number of the target that came while it awaits its keyframe.
     awaiting: Option<u64>,
     catch_up: Option<RangeInclusive<u64>>,
@@ -142,8 +151,8 @@ impl Forwarder {
             picture_id: None,
             tl0_picture_index: None,
             key_index: None,
-            left_out: [None; LEFT_OUT_MAX],
-            left_out_next: 0,
+            decided: [None; DECIDED_MAX],
+            decided_next: 0,
             awaiting: None,
             catch_up: None,
         }
@@ -290,10 +299,11 @@ impl Forwarder {
             _ => (true, self.follow_temporal_wish(packet)),
         };
         self.frame = Some((packet.timestamp, is_wanted));
+        if is_new {
+            self.note_decided(packet, is_wanted);
+        }
         if !is_wanted {
             if is_new {
-                self.left_out[self.left_out_next] = Some(packet.timestamp);
-                self.left_out_next = (self.left_out_next + 1) % LEFT_OUT_MAX;
                 // Receivers look for every picture id between two frames.
                 offsets.picture_id = offsets.picture_id.wrapping_sub(1);
                 // A frame before it may be missing altogether: its numbers wait for it, through a switch as well.
@@ -327,32 +337,59 @@ impl Forwarder {
 
     /// Whether the frame that begins with this packet is wanted.
     fn follow_temporal_wish(&mut self, packet: &MediaPacket) -> bool {
-        let Some(source) = packet.vp8 else {
+        let Some(layer) = packet.layer else {
             return true;
         };
-        let Some(layer) = source.temporal_layer else {
-            return true;
-        };
-        // A layer may be left at any frame, and entered at a keyframe or where it says so (RFC 7741 §4.2, Y).
+        // A layer may be left at any frame, and entered at a keyframe or where a frame says so.
         if packet.switch_point || self.temporal_wish < self.temporal_max {
             self.temporal_max = self.temporal_wish;
-        } else if layer > self.temporal_max && source.layer_sync {
-            self.temporal_max = layer.min(self.temporal_wish);
+        } else if layer.needs <= self.temporal_max {
+            self.temporal_max = self.temporal_max.max(layer.opens.min(self.temporal_wish));
         }
-        // Without a picture id a frame cannot be taken out unnoticed.
-        layer <= self.temporal_max || source.picture_id.is_none()
+        // Without a picture id a frame of VP8 cannot be taken out unnoticed. H.264 has none: what follows on what is told
+        // by sequence numbers alone.
+        layer.id <= self.temporal_max || packet.vp8.is_some_and(|source| source.picture_id.is_none())
     }
 
     fn handle_late(&mut self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Decision {
         if !self.sent.insert(number) {
             return Decision::Drop(Reason::Repeated);
         }
+        if packet.payload_len > 0 && self.is_wanted(packet).is_none() {
+            self.decide_late(packet);
+        }
         Decision::Forward(self.rewrite_late(packet, number, offsets))
+    }
+
+    /// A frame whose packets are all late. In VP8 its picture id is kept for it; else nothing is, and it is left out as it
+    /// would have been in time: what it depends on may not be there.
+    fn decide_late(&mut self, packet: &MediaPacket) {
+        let is_above = packet.layer.is_some_and(|layer| layer.id > self.temporal_max);
+        let is_older = |decided: &Decided| {
+            decided.encoding == packet.encoding && (packet.timestamp.wrapping_sub(decided.timestamp) as i32) > 0
+        };
+        // Of a frame from before all that is remembered a part may be there.
+        if packet.vp8.is_none() && is_above && self.decided.iter().flatten().any(is_older) {
+            self.note_decided(packet, false);
+        }
+    }
+
+    fn note_decided(&mut self, packet: &MediaPacket, is_wanted: bool) {
+        let &MediaPacket { encoding, timestamp, .. } = packet;
+        self.decided[self.decided_next] = Some(Decided { encoding, timestamp, is_wanted });
+        self.decided_next = (self.decided_next + 1) % DECIDED_MAX;
+    }
+
+    /// Whether the packet's frame is forwarded, if that was decided lately.
+    fn is_wanted(&self, packet: &MediaPacket) -> Option<bool> {
+        let is_its_own =
+            |decided: &&Decided| (decided.encoding, decided.timestamp) == (packet.encoding, packet.timestamp);
+        self.decided.iter().flatten().find(is_its_own).map(|decided| decided.is_wanted)
     }
 
     fn rewrite_late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Rewrite {
         let mut rewrite = rewrite(packet, number, offsets);
-        if packet.payload_len == 0 || self.left_out.contains(&Some(packet.timestamp)) {
+        if packet.payload_len == 0 || self.is_wanted(packet) == Some(false) {
             // The rest of its frame is not there, and its picture id is given to another.
             rewrite.is_filler = true;
             rewrite.descriptor_len = 0;

@@ -176,6 +176,7 @@ mod tests {
             marker: false,
             switch_point: false,
             vp8: None,
+            layer: None,
             payload_len: len as u16,
             arrival,
         };

@@ -6,7 +6,7 @@ use datapath::{Datagram, Discard, Now, Outbox, Traffic};
 
 use crate::deadlines::Timer;
 use crate::fan_out::Place;
-use crate::media_packet::MediaPacket;
+use crate::media_packet::{MediaPacket, TemporalLayer};
 use crate::pacing::DEPARTURE_OVERHEAD;
 use crate::participant::{Participant, Source};
 use crate::published_track::PublishedTrack;
@@ -122,7 +122,7 @@ impl Sfu {
             // A repair that came twice, or came after what it repairs.
             return Err(Discard::Replayed);
         }
-        let media = MediaPacket::describe(
+        let mut media = MediaPacket::describe(
             track.spec.codec,
             source.encoding,
             sequence,
@@ -132,7 +132,14 @@ impl Sfu {
             received_at,
         )
         .ok_or(Discard::MalformedRtp)?;
-        let layer = media.vp8.and_then(|descriptor| descriptor.temporal_layer);
+        if media.layer.is_none() && track.audio.is_none() {
+            // One that is malformed, or of a structure that was lost, says nothing, as none does.
+            let id = self.participants[track.publisher].extensions.dependency_descriptor;
+            let descriptor = id.and_then(|id| packet.extension(id));
+            let read = descriptor.and_then(|data| stream.templates.read(data, sequence).ok());
+            media.layer = read.map(TemporalLayer::from);
+        }
+        let layer = media.layer.map(|layer| layer.id);
         if track.activity[encoding].is_silent(now.instant) {
             stream.keyframes.restart();
         }

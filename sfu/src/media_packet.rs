@@ -2,10 +2,28 @@
 
 use std::time::Instant;
 
+use crate::dependency_descriptor::DependencyDescriptor;
 use crate::rtp::RtpHeader;
 use crate::track::{Codec, Kind};
 use crate::vp8::PictureIdUnwrapper;
 use crate::{h264, vp8};
+
+/// A frame's place among the temporal layers of its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemporalLayer {
+    pub id: u8,
+    /// Who has been given the layers up to this one can decode the frame, and
+    pub needs: u8,
+    /// from then on all that follows up to this layer.
+    pub opens: u8,
+}
+
+impl From<DependencyDescriptor> for TemporalLayer {
+    fn from(descriptor: DependencyDescriptor) -> TemporalLayer {
+        let DependencyDescriptor { temporal_id, opens, .. } = descriptor;
+        TemporalLayer { id: temporal_id, needs: temporal_id, opens }
+    }
+}
 
 /// A publisher's packet as every subscription of its track sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +37,8 @@ pub struct MediaPacket {
     /// A subscriber may begin here: the first packet of a keyframe, or any audio packet.
     pub switch_point: bool,
     pub vp8: Option<vp8::Descriptor>,
+    /// As the payload says it, or else a dependency descriptor; `None` where neither does.
+    pub layer: Option<TemporalLayer>,
     /// Octets of payload, descriptor included, padding not; 0 for padding alone.
     pub payload_len: u16,
     pub arrival: Instant,
@@ -42,6 +62,7 @@ impl MediaPacket {
             marker: header.marker,
             switch_point: codec.kind() == Kind::Audio,
             vp8: None,
+            layer: None,
             payload_len: u16::try_from(payload.len()).ok()?,
             arrival,
         };
@@ -55,6 +76,12 @@ impl MediaPacket {
                 let mut descriptor = vp8::Descriptor::parse(payload)?;
                 packet.switch_point = descriptor.is_keyframe_start(payload);
                 picture_ids.unwrap(&mut descriptor);
+                packet.layer = descriptor.temporal_layer.map(|id| TemporalLayer {
+                    id,
+                    // RFC 7741 §4.2, Y: it depends on the base layer alone.
+                    needs: if descriptor.layer_sync { 0 } else { id },
+                    opens: id,
+                });
                 packet.vp8 = Some(descriptor);
             }
             Codec::H264 => packet.switch_point = h264::is_keyframe_start(payload),

@@ -14,7 +14,7 @@ use crate::track::ExtensionIds;
 /// The fixed header's length in octets.
 pub const FIXED_HEADER_LEN: usize = 12;
 
-/// Enough for every header that [`ForwardedHeader::write`] produces without a dependency descriptor or a long mid.
+/// Enough for every header that [`ForwardedHeader::write`] produces without a long mid.
 pub const TYPICAL_HEADER_MAX: usize = 64;
 
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;
@@ -211,7 +211,8 @@ pub struct AudioLevel {
     pub level: u8,
 }
 
-/// The header extensions that matter to an SFU, found in one pass by the ids of the publisher's section.
+/// The header extensions that matter to an SFU in every packet, found in one pass by the ids of the publisher's section.
+/// (The dependency descriptor is looked for in video whose payload does not tell its temporal layer.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions<'a> {
     pub mid: Option<&'a [u8]>,
@@ -221,7 +222,6 @@ pub struct Extensions<'a> {
     /// The transport-wide sequence number.
     pub transport_cc: Option<u16>,
     pub abs_capture_time: Option<&'a [u8]>,
-    pub dependency_descriptor: Option<&'a [u8]>,
 }
 
 impl<'a> Extensions<'a> {
@@ -246,8 +246,6 @@ impl<'a> Extensions<'a> {
                 found.repaired_rid = Some(data);
             } else if id == ids.abs_capture_time {
                 found.abs_capture_time = Some(data);
-            } else if id == ids.dependency_descriptor {
-                found.dependency_descriptor = Some(data);
             }
         }
         found
@@ -334,6 +332,10 @@ impl<'a> HeaderWriter<'a> {
 }
 
 /// What the header of a copy for one subscriber is made of.
+///
+/// A dependency descriptor is not among it: its frame numbers and template ids are those of one encoding, and count the
+/// frames that are left out. A receiver that is given none goes by sequence numbers and, in VP8, by picture ids, and those
+/// go on over every switch.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardedHeader<'a> {
     pub payload_type: u8,
@@ -363,9 +365,7 @@ pub struct WrittenHeader {
 impl ForwardedHeader<'_> {
     /// `None` when the buffer is shorter than the fixed header. Extensions that do not fit are left out.
     pub fn write(&self, buffer: &mut [u8]) -> Option<WrittenHeader> {
-        let descriptor = self.ids.dependency_descriptor.zip(self.source.dependency_descriptor);
-        let two_byte =
-            descriptor.is_some_and(|(_, data)| data.len() > 16) || self.mid.is_some_and(|mid| mid.len() > 16);
+        let two_byte = self.mid.is_some_and(|mid| mid.len() > 16);
         let mut writer = HeaderWriter::new(
             buffer,
             self.payload_type,
@@ -391,9 +391,6 @@ impl ForwardedHeader<'_> {
         }
         if let Some((id, time)) = self.ids.abs_capture_time.zip(self.source.abs_capture_time) {
             writer.extension(id, time);
-        }
-        if let Some((id, data)) = descriptor {
-            writer.extension(id, data);
         }
         written.len = writer.finish();
         Some(written)

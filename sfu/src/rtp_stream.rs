@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::dependency_descriptor::Templates;
 use crate::history::History;
 use crate::keyframe::KeyframeRequests;
 use crate::nack::NackTracker;
@@ -20,6 +21,7 @@ const VIDEO_HISTORY: usize = 512 << 10;
 pub struct RtpStream {
     pub statistics: ReceiveStatistics,
     pub picture_ids: PictureIdUnwrapper,
+    pub templates: Templates,
     pub missing: NackTracker,
     pub history: History,
     pub keyframes: KeyframeRequests,
@@ -35,6 +37,7 @@ impl RtpStream {
         RtpStream {
             statistics: ReceiveStatistics::new(codec.clock_rate()),
             picture_ids: PictureIdUnwrapper::default(),
+            templates: Templates::default(),
             missing: NackTracker::new(repair),
             history: History::new(history),
             keyframes: KeyframeRequests::new(encoding),

@@ -50,6 +50,7 @@ pub struct ExtensionIds {
     pub transport_cc: Option<u8>,
     pub abs_send_time: Option<u8>,
     pub abs_capture_time: Option<u8>,
+    /// RTP Payload Format For AV1, Appendix A. It is read and never written.
     pub dependency_descriptor: Option<u8>,
 }
 

@@ -11,7 +11,7 @@ use super::negotiation::Carries;
 use super::room::{Context, Room};
 use super::sdp::codec::{self, Choice};
 use super::sdp::extension;
-use super::sdp::{Answer, Offer, OfferError, Role, Section, SectionAnswer, SectionKind, SendStream};
+use super::sdp::{Answer, Offer, OfferError, Section, SectionAnswer, SectionKind, SendStream};
 use super::subscription::Bound;
 
 impl Room {
@@ -146,7 +146,7 @@ impl Room {
                 rtx_ssrc: choice.rtx_payload_type.map(|_| subscription.rtx_ssrc),
                 payload_type: choice.payload_type,
                 rtx_payload_type: choice.rtx_payload_type,
-                extensions: extension::ids(section, Role::Subscribe, subscription.kind),
+                extensions: extension::subscribed_ids(section, subscription.kind),
                 nack,
                 wish: sfu::LayerWish::EVERYTHING,
             };

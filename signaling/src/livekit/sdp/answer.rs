@@ -140,7 +140,8 @@ impl Answer<'_> {
                 write_format(out, format, None, &[]);
             }
         }
-        for (id, uri) in extension::lines(section, kind) {
+        let published = choices.first().filter(|_| role == Role::Publish).map(|choice| choice.key.codec());
+        for (id, uri) in extension::lines(section, kind, published) {
             let _ = write!(out, "a=extmap:{id} {uri}\r\n");
         }
     }
@@ -277,7 +278,7 @@ mod tests {
         assert!(of(3).contains(&"rtcp-fb:96 transport-cc".to_owned()));
         assert!(of(7).contains(&"simulcast:recv q;h;f".to_owned()));
         assert!(of(7).contains(&"rtcp-fb:96 transport-cc".to_owned()));
-        assert!(!of(7).iter().any(|line| line.contains("goog-remb")));
+        assert!(!of(7).iter().any(|line| line.contains("goog-remb") || line.contains("dependency-descriptor")));
         assert!(of(6).contains(&"fmtp:111 minptime=10;useinbandfec=1;usedtx=1".to_owned()));
         assert!(of(0).contains(&"candidate:2 1 udp 2130706175 2001:db8::1 3478 typ host".to_owned()));
         assert!(!of(3).iter().any(|line| line.starts_with("candidate")));

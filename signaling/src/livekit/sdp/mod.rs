@@ -7,5 +7,4 @@ pub mod offer;
 
 pub use answer::{Answer, SectionAnswer, SendStream};
 pub use codec::{Choice, CodecKey};
-pub use extension::Role;
 pub use offer::{Direction, Format, Offer, OfferError, Section, SectionKind};
