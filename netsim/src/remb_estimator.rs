@@ -48,6 +48,7 @@ impl RembEstimator {
             acknowledged_bps: self.rate.bps(),
             round_trip_us: 200_000,
             application_limited: false,
+            shared_bound_bps: None,
         };
         self.aimd.update(arrival_us, &seen);
     }

@@ -158,6 +158,7 @@ impl Sfu {
             self.unsubscribe(now, subscription);
         }
         self.backlog.forget(key);
+        self.leave_shared_link(now, key);
         let participant = self.participants.remove(key);
         self.participant_keys.remove(&participant.id);
         if let Some(ice) = &participant.ice {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::dependency_descriptor::Templates;
 use crate::forwarder::{Decision, Forwarder};
 use crate::history::History;
-use crate::media_packet::MediaPacket;
+use crate::media_packet::{MediaPacket, TemporalLayer};
 use crate::nack::NackTracker;
 use crate::rtcp::{self, Rtcp};
 use crate::rtp::{Extensions, ForwardedHeader, RtpHeader, RtpPacket, is_rtcp, rtx_unwrap};
@@ -51,6 +52,13 @@ pub fn fuzz_rtp(data: &[u8]) {
     assert_eq!(usize::from(copy.len), written.len);
     assert_eq!(copy.sequence_number, packet.header.sequence_number);
     assert_eq!(Extensions::of(&copy, &buffer, &IDS).audio_level, source.audio_level);
+    // Each element as a dependency descriptor: the first may bring the structure of the others.
+    let mut templates = Templates::default();
+    for (_, descriptor) in packet.extensions() {
+        if let Ok(read) = templates.read(descriptor, 1) {
+            assert!(read.temporal_id <= read.opens);
+        }
+    }
     for codec in [Codec::Opus, Codec::Vp8, Codec::H264] {
         let mut picture_ids = PictureIdUnwrapper::default();
         MediaPacket::describe(codec, 0, 1 << 16, &packet.header, payload, &mut picture_ids, moment());
@@ -87,12 +95,25 @@ pub fn fuzz_rtcp(data: &[u8]) {
 /// A publisher who sends what it likes: each six octets are a packet or an order, from the statistics to the forwarder
 /// and back from a NACK. A number must never be given out twice.
 pub fn fuzz_forwarder(data: &[u8]) {
+    for codec in [Codec::Vp8, Codec::H264] {
+        forward_all(codec, data);
+    }
+}
+
+/// A keyframe's dependency descriptor with the structure of three temporal layers, template ids 0 to 4.
+const L1T3: [u8; 16] = [0xC0, 0x00, 0x00, 0x80, 0x02, 0x14, 0xEA, 0xA8, 0x60, 0x41, 0x4D, 0x14, 0x10, 0x20, 0x84, 0x26];
+
+fn forward_all(codec: Codec, data: &[u8]) {
     let mut now = moment();
     let mut statistics = [0, 1, 2].map(|_| ReceiveStatistics::new(90_000));
     let mut picture_ids = [0, 1, 2].map(|_| PictureIdUnwrapper::default());
     let mut histories = [0, 1, 2].map(|_| History::new(4096));
     let mut missing = [0, 1, 2].map(|_| NackTracker::new(Duration::from_millis(500)));
-    let mut forwarder = Forwarder::new(Codec::Vp8, 7);
+    let mut templates = [0, 1, 2].map(|_| Templates::default());
+    for templates in &mut templates {
+        templates.read(&L1T3, 0).expect("a structure");
+    }
+    let mut forwarder = Forwarder::new(codec, 7);
     let mut sent = BTreeMap::new();
     for octets in data.chunks_exact(6) {
         let &[order, a, b, c, d, e] = octets else { continue };
@@ -116,16 +137,14 @@ pub fn fuzz_forwarder(data: &[u8]) {
         missing[index].receive(sequence, now);
         missing[index].poll(now, Duration::from_millis(50), &mut [0; 8]);
         let payload = if order & 0x40 == 0 { packet.payload() } else { &[] };
-        let described = MediaPacket::describe(
-            Codec::Vp8,
-            encoding,
-            sequence,
-            &packet.header,
-            payload,
-            &mut picture_ids[index],
-            now,
-        );
-        let Some(described) = described else { continue };
+        let described =
+            MediaPacket::describe(codec, encoding, sequence, &packet.header, payload, &mut picture_ids[index], now);
+        let Some(mut described) = described else { continue };
+        if described.layer.is_none() {
+            // Of six templates the last is unknown.
+            let read = templates[index].read(&[d % 6, a, b], sequence);
+            described.layer = read.ok().map(TemporalLayer::from);
+        }
         histories[index].store(&described, payload);
         let Decision::Forward(rewrite) = forwarder.handle(&described, &[]) else { continue };
         assert!(rewrite.payload(payload).len() <= payload.len());

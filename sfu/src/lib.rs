@@ -12,6 +12,8 @@
 //!   cannot differ from the first time, since AES-GCM must not see a nonce twice (RFC 7714 §8.2).
 //! - RFC 3550 §5.1: numbers go up by one for each packet that is sent; those of what has waited for a second for a
 //!   subscriber's link, or is of an encoding that was left meanwhile, stay empty.
+//! - RTP Payload Format For AV1, A.4: dependency descriptors are read (for the temporal layers of H.264) and never sent: see
+//!   [`rtp::ForwardedHeader`].
 //! - RFC 8832 §6: data channels are opened by the peer; none is opened towards it.
 
 mod backlog;
@@ -19,6 +21,7 @@ pub mod command;
 pub mod congestion;
 mod control;
 mod deadlines;
+pub mod dependency_descriptor;
 mod fan_out;
 mod feedback;
 pub mod forwarder;
@@ -48,6 +51,7 @@ mod sent_window;
 pub mod sequence;
 pub mod sequence_map;
 mod sfu;
+mod shared_links;
 pub mod speaker;
 mod statistics;
 mod subscription;

@@ -9,6 +9,7 @@ use crate::layers::EncodingActivity;
 use crate::loudest::Trial;
 use crate::pacing::Departure;
 use crate::reach::Cap;
+use crate::shared_links::Behind;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
@@ -81,6 +82,8 @@ pub struct Participant {
     pub arrivals: FeedbackGenerator,
     /// What its link carries.
     pub estimate: Estimate,
+    /// The link that others of its room may share.
+    pub behind: Option<Behind>,
     /// What waits until its link takes it.
     pub pacer: Pacer<Departure>,
     pub audio_repair: AudioRepair,
@@ -134,6 +137,7 @@ impl Participant {
             feedback_ssrc,
             arrivals: FeedbackGenerator::default(),
             estimate: Estimate::default(),
+            behind: None,
             pacer: Pacer::default(),
             audio_repair: AudioRepair::default(),
             voice_trial: Trial::default(),

@@ -14,6 +14,8 @@ use crate::transport::srtp::RTCP_OVERHEAD;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a participant's link is measured.
 const MEASUREMENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Measurements wake the control plane, for each moment once.
+const MEASUREMENT_GRID: Duration = Duration::from_millis(250);
 /// How often the videos of a subscriber are given their encodings anew.
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(250);
 /// The most octets of one compound, so that it stays below the MTU.
@@ -27,8 +29,12 @@ const GRID: Duration = Duration::from_millis(50);
 
 /// The first moment on the grid that is at least `after` from now.
 pub(crate) fn on_grid(now: Now, after: Duration) -> Instant {
-    let past = (now.unix + after).as_nanos() % GRID.as_nanos();
-    let missing = (GRID.as_nanos() - past) % GRID.as_nanos();
+    on(GRID, now, after)
+}
+
+fn on(grid: Duration, now: Now, after: Duration) -> Instant {
+    let past = (now.unix + after).as_nanos() % grid.as_nanos();
+    let missing = (grid.as_nanos() - past) % grid.as_nanos();
     now.instant + after + Duration::from_nanos(missing as u64)
 }
 
@@ -74,9 +80,11 @@ impl Sfu {
             self.participants[key].report_due = on_grid(now, REPORT_INTERVAL);
             self.send_sender_reports(now, key, out);
             self.send_receiver_report(now, key, out);
+            self.leave_shared_link_if_silent(now, key);
         }
         if self.participants[key].measurement_due <= now.instant {
-            self.participants[key].measurement_due = on_grid(now, MEASUREMENT_INTERVAL);
+            let next = on(MEASUREMENT_GRID, now, MEASUREMENT_INTERVAL - MEASUREMENT_GRID / 2);
+            self.participants[key].measurement_due = next;
             let link = Box::new(self.measure(now, key));
             self.events.push_back(Event::Measured { participant: self.participants[key].id, link });
         }

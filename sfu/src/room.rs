@@ -1,8 +1,12 @@
 //! A room: nothing crosses from one to another.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use datapath::Now;
 
 use crate::command::Event;
+use crate::congestion::SharedLink;
 use crate::deadlines::Timer;
 use crate::sfu::Sfu;
 use crate::speaker::{INTERVAL, SpeakerLevels};
@@ -13,6 +17,8 @@ pub struct Room {
     /// Slab keys of its participants, in the order in which they came.
     pub participants: Vec<usize>,
     pub levels: SpeakerLevels,
+    /// By the network from which its subscribers come.
+    pub shared_links: BTreeMap<IpAddr, SharedLink>,
 }
 
 impl Sfu {

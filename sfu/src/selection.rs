@@ -128,6 +128,11 @@ impl Sfu {
         let room = self.room_for_video(now, key, available, audio_bps, &demands);
         congestion::allocate(room, &mut demands);
         self.pace(key, available, audio_bps, &demands);
+        let encoding = |choice: Option<Choice>| choice.map(|choice| choice.encoding);
+        let is_up = demands.iter().any(|demand| encoding(demand.chosen) > encoding(demand.current));
+        let is_down =
+            demands.iter().any(|demand| demand.is_alive() && encoding(demand.chosen) < encoding(demand.current));
+        self.participants[key].steady.note_steps(now.instant, is_up, is_down);
         let most = demands.iter().map(|demand| demand.importance).max();
         for (&video, demand) in videos.iter().zip(&demands) {
             let subscription = &mut self.subscriptions[video];
@@ -253,6 +258,7 @@ impl Sfu {
         Room {
             now_bps: left(available),
             steady_bps: left(participant.steady.bps()),
+            held_bps: left(participant.steady.held_bps()),
             last_bps: (last as u64).saturating_sub(audio),
             may_pause: is_paced || participant.uplink_share_bps.is_some(),
         }

@@ -58,13 +58,24 @@ pub fn changes(seed: u64) -> u32 {
     let mut changes = 0;
     for (index, bps) in estimates(seed).into_iter().enumerate() {
         steady.take(now + STEP * index as u32, bps);
-        let room = Room { now_bps: bps, steady_bps: steady.bps(), last_bps: bps, may_pause: true };
+        let room = Room {
+            now_bps: bps,
+            steady_bps: steady.bps(),
+            held_bps: steady.held_bps(),
+            last_bps: bps,
+            may_pause: true,
+        };
         allocate(room, &mut demands);
+        let (mut is_up, mut is_down) = (false, false);
         for demand in &mut demands {
             let encoding = |choice: Option<Choice>| choice.map(|choice| choice.encoding);
-            changes += u32::from(index > 0 && encoding(demand.current) != encoding(demand.chosen));
+            let (before, after) = (encoding(demand.current), encoding(demand.chosen));
+            changes += u32::from(index > 0 && before != after);
+            is_up |= after > before;
+            is_down |= after < before;
             demand.current = demand.chosen;
         }
+        steady.note_steps(now + STEP * index as u32, is_up, is_down);
     }
     changes
 }

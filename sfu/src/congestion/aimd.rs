@@ -17,8 +17,13 @@ const AHEAD_BPS: f64 = 10_000.0;
 const QUEUE_US: i64 = 70_000;
 const LONG_QUEUE_US: i64 = 130_000;
 const VERY_LONG_QUEUE_US: i64 = 250_000;
-/// A queue up to this may be that of a burst.
+/// On a link that others share, whose queues come on top, one from this on counts as overuse; one from the second on says
+/// that what a probe has found was not for one alone.
+const SHARED_QUEUE_US: i64 = 50_000;
+const SHARED_DOUBT_US: i64 = 40_000;
+/// A queue up to this may be that of a burst; on a link that others share, only if it has not stood for long.
 const BURST_QUEUE_US: i64 = 150_000;
+const BURST_STANDS_US: i64 = 50_000;
 /// A queue below this is drained.
 const DRAINED_US: i64 = 35_000;
 /// A cluster is a few packets, so what it finds is inexact: the weight of one beside those before it, unless they are further
@@ -73,6 +78,8 @@ pub struct Observation {
     pub round_trip_us: i64,
     /// Less is sent than the rate allows, so that it proves nothing.
     pub application_limited: bool,
+    /// Where others share the link: up to what the rate may grow.
+    pub shared_bound_bps: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -172,9 +179,11 @@ impl Aimd {
     pub fn update(&mut self, now_us: i64, seen: &Observation) {
         let elapsed = self.updated_us.map_or(0, |at| now_us - at).clamp(0, 1_000_000) as f64 / 1e6;
         self.updated_us = Some(now_us);
-        let stands = seen.queue_us > QUEUE_US;
-        // What arrives says nothing about a link that is not used: a burst made this queue, and it drains by itself.
-        let is_burst = seen.application_limited && seen.queue_us < BURST_QUEUE_US;
+        let stands = seen.queue_us > if seen.shared_bound_bps.is_some() { SHARED_QUEUE_US } else { QUEUE_US };
+        // What arrives says nothing about a link that is not used: a burst made this queue, and it drains by itself. But
+        // others may use it, and then it stands.
+        let is_theirs = seen.shared_bound_bps.is_some() && self.stood_us(now_us) >= BURST_STANDS_US;
+        let is_burst = seen.application_limited && seen.queue_us < BURST_QUEUE_US && !is_theirs;
         if stands {
             if self.stood_since_us.is_none() {
                 self.stood_since_us = Some(now_us);
@@ -188,7 +197,8 @@ impl Aimd {
         } else if seen.queue_us < DRAINED_US {
             self.stood_since_us = None;
             if let Some(carried) = self.drained_bps.take() {
-                self.rate = self.rate.max((carried * AFTER_DRAINING).min(RATE_MAX));
+                let limit = seen.shared_bound_bps.unwrap_or(RATE_MAX).min(RATE_MAX);
+                self.rate = self.rate.max((carried * AFTER_DRAINING).min(limit));
             }
         }
         if is_burst && (seen.usage == Usage::Over || stands) {
@@ -208,7 +218,8 @@ impl Aimd {
 
     fn increase(&mut self, now_us: i64, elapsed: f64, seen: &Observation) {
         let Some(acknowledged) = seen.acknowledged_bps else { return };
-        let ceiling = self.ceiling_bps(now_us).unwrap_or(f64::INFINITY);
+        let bounds = [self.ceiling_bps(now_us), seen.shared_bound_bps];
+        let ceiling = bounds.into_iter().flatten().fold(f64::INFINITY, f64::min);
         let limit = (AHEAD * acknowledged + AHEAD_BPS).min(ceiling.max(acknowledged));
         if self.rate >= limit {
             return;
@@ -246,7 +257,8 @@ impl Aimd {
         };
         // Where less is sent than the link takes, what arrives says little about it; what a probe has just found says more,
         // unless the queue says that it is no longer so.
-        let known = self.ceiling_bps(now_us).filter(|_| seen.queue_us < LONG_QUEUE_US).unwrap_or(0.0);
+        let doubt_us = if seen.shared_bound_bps.is_some() { SHARED_DOUBT_US } else { LONG_QUEUE_US };
+        let known = self.ceiling_bps(now_us).filter(|_| seen.queue_us < doubt_us).unwrap_or(0.0);
         let lower = acknowledged.max(known) * beta;
         if lower < self.rate {
             self.rate = lower;
@@ -269,6 +281,7 @@ mod tests {
         acknowledged_bps: Some(1e6),
         round_trip_us: 50_000,
         application_limited: false,
+        shared_bound_bps: None,
     };
 
     #[test]
@@ -285,6 +298,28 @@ mod tests {
         let before = aimd.rate_bps();
         aimd.update(200_000_000, &Observation { application_limited: true, acknowledged_bps: Some(9e6), ..CLEAN });
         assert_eq!(aimd.rate_bps(), before);
+    }
+
+    #[test]
+    fn a_queue_that_others_made_is_yielded_to_although_little_is_sent() {
+        let little = Observation { application_limited: true, queue_us: 100_000, ..CLEAN };
+        let [alone, beside_others] = [None, Some(f64::INFINITY)].map(|shared_bound_bps| {
+            let mut aimd = Aimd::new(3e6);
+            for at in [0, 100_000] {
+                aimd.update(at, &Observation { shared_bound_bps, ..little });
+            }
+            aimd.rate_bps()
+        });
+        assert_eq!((alone, beside_others), (3e6, 0.85e6));
+    }
+
+    #[test]
+    fn it_does_not_grow_beyond_its_part_of_a_shared_link() {
+        let mut aimd = Aimd::new(1e6);
+        for step in 0..=50 {
+            aimd.update(step * 100_000, &Observation { shared_bound_bps: Some(1.2e6), ..CLEAN });
+        }
+        assert_eq!(aimd.rate_bps(), 1.2e6);
     }
 
     #[test]

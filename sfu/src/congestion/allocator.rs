@@ -89,8 +89,10 @@ impl VideoDemand {
 pub struct Room {
     /// Now, less what audio takes.
     pub now_bps: u64,
-    /// What can be relied on for more than is sent now.
+    /// What can be relied on for more frames of what is shown, and for a sharper screen, which is there to be read.
     pub steady_bps: u64,
+    /// What can be relied on for another encoding, or a video that was paused: everybody sees these come and go.
+    pub held_bps: u64,
     /// What the least of the most important video may take: it is the last to go, so this is as much as a queue that does
     /// not stand allows.
     pub last_bps: u64,
@@ -102,10 +104,11 @@ impl Room {
     fn holds(&self, demand: &VideoDemand, choice: Choice, used: u64) -> bool {
         let after = (used - demand.chosen.map_or(0, |chosen| demand.cost(chosen)) + demand.cost(choice)) as f64;
         if demand.current.is_some_and(|current| current >= choice) {
-            after <= self.now_bps as f64 * LENIENCE
-        } else {
-            after * HEADROOM <= self.steady_bps.min(self.now_bps) as f64
+            return after <= self.now_bps as f64 * LENIENCE;
         }
+        let is_shown = |current: Choice| current.encoding == choice.encoding || demand.keeps_resolution;
+        let reliable = if demand.current.is_some_and(is_shown) { self.steady_bps } else { self.held_bps };
+        after * HEADROOM <= reliable.min(self.now_bps) as f64
     }
 }
 
@@ -163,7 +166,7 @@ mod tests {
     const SCREEN: VideoDemand = VideoDemand { keeps_resolution: true, ..LAYERED };
 
     fn room(bps: u64) -> Room {
-        Room { now_bps: bps, steady_bps: bps, last_bps: bps, may_pause: true }
+        Room { now_bps: bps, steady_bps: bps, held_bps: bps, last_bps: bps, may_pause: true }
     }
 
     /// The encodings chosen.
@@ -251,9 +254,19 @@ mod tests {
         assert_eq!(encodings(room(440_000), &[up]), [Some(1)]);
         assert_eq!(encodings(room(400_000), &[up]), [Some(0)]);
         // More of an estimate than has held for a while is not used.
-        let rising = Room { steady_bps: 300_000, ..room(3_000_000) };
+        let rising = Room { steady_bps: 300_000, held_bps: 300_000, ..room(3_000_000) };
         assert_eq!(encodings(rising, &[CAMERA]), [Some(0)]);
         assert_eq!(encodings(rising, &[up]), [Some(1)]);
+    }
+
+    #[test]
+    fn what_everybody_sees_relies_on_what_has_held() {
+        let base = Some(Choice { encoding: 0, temporal: 0 });
+        let unsure = Room { held_bps: 100_000, ..room(2_000_000) };
+        let camera = VideoDemand { current: base, ..LAYERED };
+        assert_eq!(chosen(unsure, &[camera]), [whole(0)], "more frames of it, but nothing larger");
+        assert_eq!(chosen(unsure, &[VideoDemand { current: None, ..LAYERED }]), [base], "and less of what was paused");
+        assert_eq!(chosen(unsure, &[VideoDemand { current: base, ..SCREEN }]), [whole(2)], "a screen is to be read");
     }
 
     proptest! {

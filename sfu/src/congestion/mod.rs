@@ -3,7 +3,8 @@
 //! - [`FeedbackGenerator`] tells a publisher when its packets arrived (transport-wide congestion control).
 //! - [`SendSide`] is the estimate of a subscriber's link by its transport-wide feedback. Its parts are state machines of
 //!   their own: [`SentHistory`], [`AcknowledgedRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`], [`Collapse`],
-//!   [`LossBased`], [`Prober`], and [`Trial`] of what it finds.
+//!   [`LossBased`], [`Prober`], and [`Trial`] of what it finds. [`SharedLink`] is what several subscribers behind one link
+//!   know together.
 //! - [`LossAndRemb`] is the estimate where a client offers no such feedback: loss in receiver reports, and REMB.
 //!   [`Estimate`] is whichever of the two there is.
 //! - [`allocate`] gives every video of a subscriber what fits.
@@ -22,6 +23,7 @@ mod pacer;
 mod probing;
 mod send_side;
 mod sent_history;
+mod shared_link;
 mod standing_queue;
 mod steady;
 mod trendline;
@@ -40,6 +42,7 @@ pub use pacer::{Pacer, Priority};
 pub use probing::{Burst, Found, Prober};
 pub use send_side::{START_BPS, SendSide};
 pub use sent_history::{Acknowledged, SentHistory};
+pub use shared_link::{Member, SharedLink};
 pub use standing_queue::StandingQueue;
 pub use steady::Steady;
 pub use trendline::{Trendline, Usage};

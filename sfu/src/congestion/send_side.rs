@@ -30,8 +30,11 @@ const QUEUE_STANDS_US: i64 = 100_000;
 const COLLAPSED: f64 = 0.5;
 /// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
 const OVERTAKEN_TICKS: i64 = 60;
-/// The queue that a probe makes is gone after this.
-const PROBE_QUEUE_US: i64 = 300_000;
+/// The queue that a probe makes is gone after this,
+const PROBE_GONE_US: i64 = 300_000;
+/// and shorter than this; on a link that others share, whose queues come on top, than the second.
+const PROBE_QUEUE_US: i64 = 150_000;
+const SHARED_PROBE_QUEUE_US: i64 = 50_000;
 /// What was sent is metered over so long.
 const METER_US: i64 = 500_000;
 
@@ -63,6 +66,12 @@ pub struct SendSide {
     round_trip_us: i64,
     /// Packets sent up to then found the queue that a probe made.
     probed_until_us: i64,
+    /// Where others share the link: up to what the estimate may rise.
+    shared_bound_bps: Option<f64>,
+    /// The last feedback has lowered it.
+    has_yielded: bool,
+    /// What the probe has found that the last feedback ended.
+    found_bps: Option<f64>,
     /// Memory for one feedback.
     batch: Vec<Acknowledged>,
 }
@@ -90,6 +99,9 @@ impl Default for SendSide {
             sent_bps: 0.0,
             round_trip_us: 100_000,
             probed_until_us: i64::MIN,
+            shared_bound_bps: None,
+            has_yielded: false,
+            found_bps: None,
             batch: Vec::new(),
         }
     }
@@ -133,8 +145,16 @@ impl SendSide {
         self.meter.1 += octets as u64;
     }
 
+    /// Up to what the estimate may rise where others share the link, in bit/s: infinite where it is not known, and `None`
+    /// where nobody does.
+    pub fn set_shared_bound(&mut self, bps: Option<f64>) {
+        self.shared_bound_bps = bps;
+    }
+
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
         let us = self.us(now);
+        self.has_yielded = false;
+        self.found_bps = None;
         let was_silent = self.lowered_at.is_some();
         if was_silent {
             self.begin_anew();
@@ -192,7 +212,8 @@ impl SendSide {
         let mut usage = self.trendline.usage();
         let mut queue_us = self.queue.queue_us();
         let sent_us = last_sent.unwrap_or(us);
-        if sent_us <= self.probed_until_us && queue_us < PROBE_QUEUE_US / 2 {
+        let of_probe_us = if self.shared_bound_bps.is_some() { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
+        if sent_us <= self.probed_until_us && queue_us < of_probe_us {
             // Of our own making.
             usage = Usage::Normal;
             queue_us = 0;
@@ -203,24 +224,31 @@ impl SendSide {
             acknowledged_bps: self.acknowledged.bps(),
             round_trip_us: self.round_trip_us,
             application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
+            shared_bound_bps: self.shared_bound_bps,
         };
         self.aimd.update(us, &seen);
         if let Some(carried) = self.collapse.carried_bps().filter(|bps| *bps < COLLAPSED * self.aimd.rate_bps()) {
             self.aimd.collapse(us, carried);
         }
-        self.trial.update(us, self.aimd.decreased_us() == Some(us));
+        self.has_yielded = self.aimd.decreased_us() == Some(us);
+        self.trial.update(us, self.has_yielded);
         let is_still = self.queue.still_for_us() > STILL_US && self.aimd.drains_at(self.sent_bps);
         if self.aimd.stood_us(us) > NO_QUEUE_US || is_still {
             self.queue.forget_base();
             self.aimd.forgive();
         }
         if let Some(found) = found {
+            self.found_bps = Some(found.bps);
             self.take_found(us, found, usage);
         }
     }
 
     fn take_found(&mut self, us: i64, found: Found, usage: Usage) {
-        let bps = if found.is_all {
+        let bound = self.shared_bound_bps.filter(|bound| *bound < found.bps);
+        let bps = if let Some(bound) = bound {
+            // Of now, and not the link's: as the others need less, there is more.
+            bound
+        } else if found.is_all {
             self.aimd.meet_ceiling(us, found.bps).min(found.bps)
         } else {
             self.aimd.lift_ceiling();
@@ -285,13 +313,23 @@ impl SendSide {
 
     pub fn finish_burst(&mut self, now: Instant) {
         let us = self.us(now);
-        self.probed_until_us = us + PROBE_QUEUE_US;
+        self.probed_until_us = us + PROBE_GONE_US;
         self.prober.finish_burst(us);
     }
 
     /// The part of the packets that does not come at first, from 0 to 1, smoothed over seconds.
     pub fn loss(&self) -> f64 {
         self.loss.loss()
+    }
+
+    /// Whether the last feedback has lowered the estimate because of a queue.
+    pub fn has_yielded(&self) -> bool {
+        self.has_yielded
+    }
+
+    /// What the probe has found that the last feedback ended, in bit/s.
+    pub fn found_bps(&self) -> Option<f64> {
+        self.found_bps
     }
 
     /// The queue that stands on the way.
