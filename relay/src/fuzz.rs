@@ -3,15 +3,25 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use datapath::stun::{AttributeType, Class, Key, Message, Method, TransactionId, Writer};
+use aws_lc_rs::digest;
+use datapath::stun::{AttributeType, Class, Key, KeySha256, Message, Method, TransactionId, Writer};
 use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, PeerChange, SocketEvent};
 use md5::{Digest, Md5};
 
-use crate::{Credentials, Limits, PeerPolicy, Server, Settings, Share, TcpLimits};
+use crate::credential::{PasswordAlgorithm, Seal, rest_password};
+use crate::{Credentials, Limits, PeerPolicy, RateLimits, Server, Settings, Share, TcpLimits};
 
 const LISTENER: Endpoint = Endpoint::Listener { index: 0, ip: IpAddr::V4(Ipv4Addr::new(5, 5, 5, 5)) };
 const ALLOCATIONS: usize = 3;
-const TCP: TcpLimits = TcpLimits { connections: 4, connections_per_user: 3, connections_per_allocation: 2 };
+/// Expires an hour after a history begins.
+const REST_USERNAME: &str = "1800003600:carol";
+const GRACE: Duration = Duration::from_secs(600);
+const TCP: TcpLimits = TcpLimits {
+    connections: 4,
+    connections_per_user: 3,
+    connections_per_allocation: 2,
+    rate: RateLimits { per_prefix: 2, per_prefix_burst: 20, total: 20, total_burst: 40 },
+};
 
 /// A history: each step is an octet that says what happens, two octets of length, and that much data.
 ///
@@ -32,15 +42,34 @@ struct History {
     server: Server,
     now: Now,
     out: Outbox,
-    key: Key,
-    nonce: Vec<u8>,
+    users: [User; 2],
+    /// The last nonce of each client.
+    nonces: [Vec<u8>; 4],
     relayed: Vec<SocketAddr>,
     policy: PeerPolicy,
     transactions: u32,
     /// How many of the next probed ports other programs have.
     taken: usize,
-    /// The last CONNECTION-ID that a client was told.
+    /// The last CONNECTION-ID, mobility ticket and RESERVATION-TOKEN that a client was told.
     connection: u32,
+    ticket: Vec<u8>,
+    token: [u8; 8],
+}
+
+/// A user's name, and the key of either algorithm.
+struct User {
+    name: &'static str,
+    seals: [Seal; 2],
+}
+
+impl User {
+    fn new(name: &'static str, password: &str) -> User {
+        let text = format!("{name}:hausruf:{password}");
+        let sha256 = digest::digest(&digest::SHA256, text.as_bytes());
+        let seals =
+            [Seal::Sha1(Key::new(&Md5::digest(text.as_bytes()))), Seal::Sha256(KeySha256::new(sha256.as_ref()))];
+        User { name, seals }
+    }
 }
 
 impl History {
@@ -51,7 +80,10 @@ impl History {
         let mut policy = PeerPolicy::default();
         policy.add_local(relayed);
         let settings = Settings {
-            credentials: Credentials::new("hausruf").with_user("bob", "builder").with_secret(b"north"),
+            credentials: Credentials::new("hausruf")
+                .with_user("bob", "builder")
+                .with_secret(b"north")
+                .with_expiry(GRACE),
             peer_policy: policy.clone(),
             relayed: relayed.to_vec(),
             ports: 50_000..=50_007,
@@ -76,17 +108,21 @@ impl History {
             server: Server::new(settings, Entropy::from_seed([1; 32]), now),
             now,
             out: Outbox::new(),
-            key: Key::new(&Md5::digest(b"bob:hausruf:builder")),
-            nonce: Vec::new(),
+            users: [User::new("bob", "builder"), User::new(REST_USERNAME, &rest_password(b"north", REST_USERNAME))],
+            nonces: Default::default(),
             relayed: Vec::new(),
             policy,
             transactions: 0,
             taken: 0,
             connection: 0,
+            ticket: Vec::new(),
+            token: [0; 8],
         };
         let mut challenge = [0; 20];
         Writer::new(&mut challenge, Class::Request, Method::ALLOCATE, TransactionId::default()).finish();
-        history.deliver(LISTENER, client(0), &mut challenge);
+        for selector in 0..4 {
+            history.deliver_from(client(selector), &mut challenge);
+        }
         history
     }
 
@@ -94,7 +130,7 @@ impl History {
         let selector = usize::from(kind >> 4);
         match (kind & 7, step) {
             (0, _) => self.deliver_from(client(selector), &mut step.to_vec()),
-            (1 | 2, [method, attributes @ ..]) => self.signed(selector, Method(u16::from(*method)), attributes),
+            (1 | 2, [method, attributes @ ..]) => self.signed(kind, Method(u16::from(*method)), attributes),
             (3, [peer, payload @ ..]) => {
                 let address = self.relayed_address(selector);
                 self.deliver(Endpoint::Relay { address }, peer_address(*peer), &mut payload.to_vec());
@@ -114,7 +150,7 @@ impl History {
             }
             (7, [what, ..]) if what & 4 != 0 => {
                 let id = self.connection.to_be_bytes();
-                self.signed(selector, Method::CONNECTION_BIND, &[&[0x00, 0x2A, 0, 4][..], &id].concat());
+                self.signed(kind & 0xF8 | 1, Method::CONNECTION_BIND, &[&[0x00, 0x2A, 0, 4][..], &id].concat());
             }
             (7, [what, peer, ..]) => {
                 let (relayed, peer) = (self.relayed_address(selector), peer_address(*peer));
@@ -153,22 +189,36 @@ impl History {
         }
     }
 
-    /// A request of bob's with these attributes, whatever they are, under a right seal.
-    fn signed(&mut self, from: usize, method: Method, attributes: &[u8]) {
+    /// A request with these attributes, whatever they are, under a right seal: bob's, or that of a REST credential where
+    /// bit 1 is set; with SHA-256 where bit 3 is. A ticket or token of one octet stands for the last that was told.
+    fn signed(&mut self, how: u8, method: Method, attributes: &[u8]) {
         let attributes = &attributes[..attributes.len() & !3];
+        let from = usize::from(how >> 4);
+        let user = &self.users[usize::from(how >> 1 & 1)];
+        let seal = &user.seals[usize::from(how >> 3 & 1)];
         self.transactions += 1;
         let mut id = [0; 12];
         id[..4].copy_from_slice(&self.transactions.to_be_bytes());
-        let mut buffer = vec![0; attributes.len() + 256];
+        let mut buffer = vec![0; 5 * attributes.len() + 512];
         let mut writer = Writer::new(&mut buffer, Class::Request, method, TransactionId(id));
         let mut rest = attributes;
         while let [k0, k1, l0, l1, tail @ ..] = rest {
+            let kind = AttributeType(u16::from_be_bytes([*k0, *k1]));
             let length = usize::from(u16::from_be_bytes([*l0, *l1])).min(tail.len());
-            writer.attribute(AttributeType(u16::from_be_bytes([*k0, *k1])), &tail[..length]);
+            let value = match kind {
+                AttributeType::MOBILITY_TICKET if length == 1 => &self.ticket[..],
+                AttributeType::RESERVATION_TOKEN if length == 1 => &self.token,
+                _ => &tail[..length],
+            };
+            writer.attribute(kind, value);
             rest = tail.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
-        writer.username(b"bob").realm(b"hausruf").nonce(&self.nonce);
-        if let Some(length) = writer.finish_with_integrity(&self.key, false) {
+        writer.username(user.name.as_bytes()).realm(b"hausruf").nonce(&self.nonces[from % 4]);
+        if matches!(seal, Seal::Sha256(_)) {
+            writer.attribute(AttributeType::PASSWORD_ALGORITHMS, &PasswordAlgorithm::OFFERED);
+            writer.attribute(AttributeType::PASSWORD_ALGORITHM, &[0, 2, 0, 0]);
+        }
+        if let Some(length) = seal.finish(writer, false) {
             self.deliver_from(client(from), &mut buffer[..length]);
         }
     }
@@ -194,13 +244,18 @@ impl History {
                 Endpoint::Listener { .. } | Endpoint::Stream { .. } => {
                     let head = &self.out.arena()[entry.head.start as usize..entry.head.end as usize];
                     let message = Message::parse(head).ok();
-                    let sealed = message.is_some_and(|message| message.has_integrity());
+                    let sealed =
+                        message.is_some_and(|message| message.has_integrity() || message.has_integrity_sha256());
                     let answer = message.is_some_and(|message| message.class() != Class::Indication);
                     assert!(!answer || sealed || head.len() <= received.saturating_mul(5));
                     if let Some(nonce) = message.and_then(|message| message.nonce()) {
-                        self.nonce = nonce.to_vec();
+                        self.nonces[usize::from(entry.remote.port() - 1000)] = nonce.to_vec();
                     }
                     self.connection = message.and_then(|message| message.connection_id()).unwrap_or(self.connection);
+                    self.token = message.and_then(|message| message.reservation_token()).unwrap_or(self.token);
+                    if let Some(ticket) = message.and_then(|message| message.mobility_ticket()) {
+                        self.ticket = ticket.to_vec();
+                    }
                     self.relayed.extend(message.iter().flat_map(|message| message.xor_relayed_addresses()));
                 }
             }
@@ -229,7 +284,7 @@ impl History {
         }
         assert!(self.server.allocations() <= ALLOCATIONS);
         self.server.check_quotas();
-        assert!(self.server.connections() <= TCP.connections_per_user);
+        assert!(self.server.connections() <= TCP.connections);
         assert_eq!(self.server.allocations() == 0, self.server.poll_timeout().is_none());
     }
 

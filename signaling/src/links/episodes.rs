@@ -152,10 +152,14 @@ fn spans(seconds: &[&Second], least: usize, is_bad: &dyn Fn(&Second) -> bool) ->
 
 fn download(log: &LinkLog, bad: &[&Second]) -> Download {
     let (from, to) = (bad[0].at, bad[bad.len() - 1].at);
-    let before = log.seconds.iter().rev().find(|second| second.at + 2 <= from && second.at + 10 >= from);
+    // An estimate is up to a second old when it is told, and may have begun to fall: rather the one before it.
+    let estimated_before = |by: u32| {
+        let before = |second: &&Second| second.at + by <= from && second.at + 10 >= from;
+        log.seconds.iter().rev().filter(before).find_map(|second| second.estimate.kbps())
+    };
     Download {
         least_kbps: bad.iter().filter_map(|second| second.estimate.kbps()).min(),
-        before_kbps: before.and_then(|second| second.estimate.kbps()),
+        before_kbps: estimated_before(2).or_else(|| estimated_before(1)),
         share_kbps: bad.iter().filter_map(|second| second.share.kbps()).min(),
         loss: mean(bad, |second| second.loss_down),
         queue_ms: bad.iter().map(|second| second.queue_ms).max().unwrap_or(0),

@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fall_is_told_from_the_first_estimate_on() {
+        let fall = |estimated: std::ops::Range<u32>| {
+            let mut bob = calm_log("Bob");
+            bob.seconds.truncate(20);
+            alter(&mut bob, 0..10, |second| second.estimate = Rate::UNKNOWN);
+            alter(&mut bob, estimated, |second| second.estimate = Rate::of_bps(2_400_000));
+            change(&mut bob, 10, 1, Portion::Paused);
+            alter(&mut bob, 10..20, |second| (second.estimate, second.paused) = (Rate::of_bps(90_000), 1));
+            explain(&bob, &[], 0)[0].contains("download fell to 90 kbit/s")
+        };
+        assert!(fall(9..10), "known for a second");
+        assert!(fall(4..6), "not told in the seconds just before");
+        assert!(!fall(0..0), "never known to be better");
+    }
+
+    #[test]
     fn several_videos_and_gaps_of_audio_are_named() {
         let mut bob = calm_log("Bob");
         for track in 1..5 {

@@ -1,10 +1,16 @@
 //! Entry points for fuzzing: whatever a stranger sends, nothing panics.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE;
 use datapath::{Entropy, Now};
-use livekit_protocol::{ConnectionSettings, JoinRequest};
+use flate2::write::GzEncoder;
+use livekit_protocol::wrapped_join_request::Compression;
+use livekit_protocol::{ConnectionSettings, JoinRequest, WrappedJoinRequest};
+use prost::Message;
 
 use super::join_request;
 use super::joining::Join;
@@ -12,7 +18,7 @@ use super::output::ConnectionId;
 use super::request::Request;
 use super::rooms::{Opening, Rooms};
 use super::sdp::codec;
-use super::sdp::{Answer, Offer, Role, SectionAnswer, SectionKind, extension};
+use super::sdp::{Answer, Offer, SectionAnswer, SectionKind, extension};
 use super::settings::Settings;
 use super::token::{Claims, VideoGrant};
 use crate::options::{Limits, RoomDefaults};
@@ -27,7 +33,7 @@ pub fn fuzz_sdp(data: &[u8]) {
         .sections
         .iter()
         .map(|section| {
-            let _ = extension::ids(section, Role::Publish, sfu::Kind::Video);
+            let _ = extension::published_ids(section, sfu::Codec::H264);
             match section.kind {
                 SectionKind::Unknown => SectionAnswer::Rejected,
                 SectionKind::Application => SectionAnswer::Application,
@@ -53,15 +59,28 @@ pub fn fuzz_sdp(data: &[u8]) {
     assert_eq!(read.medias.len(), offer.sections.len());
 }
 
+/// What stands in the URL; then the same octets as the message itself, which means the same plain and compressed.
 #[doc(hidden)]
 pub fn fuzz_join_request(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = join_request::decode(text);
     }
+    // Of an empty message nothing stands in the URL.
+    if data.is_empty() {
+        return;
+    }
+    let wrapped = |compression: Compression, message: Vec<u8>| {
+        let wrapped = WrappedJoinRequest { compression: compression as i32, join_request: message };
+        join_request::decode(&BASE64_URL_SAFE.encode(wrapped.encode_to_vec())).map(|request| request.encode_to_vec())
+    };
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(data).expect("memory takes everything");
+    let compressed = gzip.finish().expect("memory takes everything");
+    assert_eq!(wrapped(Compression::None, data.to_vec()), wrapped(Compression::Gzip, compressed));
 }
 
-/// A client of a room of two that sends whatever it likes: each message is led by its length (two octets, big-endian);
-/// 0 stands for a second that passes.
+/// Two clients of a room who send whatever they like: each message is led by its length (two octets, big-endian, the
+/// first bit says whose it is); 0 stands for a second that passes. A message that begins with a brace is JSON.
 #[doc(hidden)]
 #[allow(clippy::disallowed_methods)] // Some instant to count from; it decides nothing.
 pub fn fuzz_session(data: &[u8]) {
@@ -99,15 +118,22 @@ pub fn fuzz_session(data: &[u8]) {
     }
     let mut rest = data;
     while let [high, low, tail @ ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+        let length = usize::from(u16::from_be_bytes([*high & 0x7F, *low])).min(tail.len());
+        let client = ConnectionId(1 + u64::from(high >> 7));
         let (message, tail) = tail.split_at(length);
         rest = tail;
         if message.is_empty() {
             now.instant += Duration::from_secs(1);
             now.unix += Duration::from_secs(1);
             rooms.handle_timeout(now);
-        } else if let Some(request) = Request::decode(message) {
-            rooms.handle_request(now, ConnectionId(1), request);
+        } else {
+            let request = match message[0] {
+                b'{' => std::str::from_utf8(message).ok().and_then(Request::decode_json),
+                _ => Request::decode(message),
+            };
+            if let Some(request) = request {
+                rooms.handle_request(now, client, request);
+            }
         }
         rooms.take_outputs();
     }
