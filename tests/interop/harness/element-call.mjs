@@ -2,6 +2,9 @@
 
 import { until } from './until.mjs';
 
+/** The first octet of a SignalResponse that holds one: field 1, length-delimited. */
+const JOIN_RESPONSE = 0x0a;
+
 export class ElementCall {
   constructor(page, url, user) {
     this.page = page;
@@ -63,6 +66,14 @@ export class ElementCall {
   /** Whether media has a way to the server and back. */
   isConnected() {
     return this.page.evaluate(() => globalThis.hrConnections.some((one) => one.connectionState === 'connected'));
+  }
+
+  /** Waits until a server lets the page into its call anew: a join response on a new WebSocket. */
+  joinsAgain({ seconds = 20 } = {}) {
+    return this.page.waitForEvent('websocket', {
+      predicate: (socket) => socket.waitForEvent('framereceived', { timeout: 5_000 }).then(({ payload }) => payload[0] === JOIN_RESPONSE, () => false),
+      timeout: seconds * 1000,
+    });
   }
 
   toggleScreen() {

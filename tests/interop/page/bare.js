@@ -66,6 +66,15 @@ function attachAll(room) {
   }
 }
 
+/** livekit-client asks for a scalability mode with VP9 and AV1 alone; so it is put in on the way. */
+function setScalabilityMode(scalabilityMode) {
+  const { addTransceiver } = RTCPeerConnection.prototype;
+  RTCPeerConnection.prototype.addTransceiver = function (track, init) {
+    if (track.kind === 'video') for (const encoding of init.sendEncodings) Object.assign(encoding, { scalabilityMode });
+    return addTransceiver.call(this, track, init);
+  };
+}
+
 /** The numbers of one stats report that tests look at, summed over its streams. */
 function digest(report) {
   const out = { streams: [] };
@@ -131,9 +140,10 @@ const hr = {
     return room.localParticipant.sid;
   },
 
-  /** Publishes the fake microphone and camera. `video`: {width, height} or false. */
-  async publish({ audio = true, video = { width: 320, height: 180 }, ...options } = {}) {
+  /** Publishes the fake microphone and camera. `video`: {width, height} or false. `layers`: a scalability mode. */
+  async publish({ audio = true, video = { width: 320, height: 180 }, layers, ...options } = {}) {
     const { localParticipant } = hr.room;
+    if (layers) setScalabilityMode(layers);
     if (audio) await localParticipant.setMicrophoneEnabled(true, { echoCancellation: false, noiseSuppression: false, autoGainControl: false });
     if (video) {
       await localParticipant.setCameraEnabled(true, { resolution: { ...video, frameRate: video.frameRate ?? 15 } }, { simulcast: false, ...options });

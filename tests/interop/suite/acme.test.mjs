@@ -88,6 +88,8 @@ advertise = ["127.0.0.1"]
 [listen]
 http = "127.0.0.1:7880"
 tcp = ["127.0.0.1:3478", "127.0.0.1:443"]
+[relay]
+store = ""
 [tls.acme]
 domains = ${JSON.stringify(domains)}
 contact = ["mailto:admin@example.org"]

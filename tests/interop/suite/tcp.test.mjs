@@ -37,6 +37,8 @@ key = "${file('key.pem')}"
 names = ["${SERVER_ADDRESS}"]
 [api_keys]
 devkey = "secret-secret-secret-secret-secret"
+[relay]
+store = ""
 [relay.users]
 alice = "wonderland"
 `);

@@ -27,6 +27,7 @@ tcp = ["[::]:3478", "[::]:5349"]
 certificate = "${folder}/cert.pem"
 key = "${folder}/key.pem"
 [relay]
+store = ""
 tcp_allocations = ${tcpAllocations}
 allowed_peers = ${JSON.stringify(allowed)}
 secrets = ["a secret shared with the homeserver"]

@@ -130,3 +130,48 @@ scenario('who publishes one encoding is held to what its viewer has room for', a
   await is('free again', (bps) => bps > 1_000_000, 30);
   console.log(`# free again after ${((Date.now() - wide) / 1000).toFixed(1)} s`);
 }, { seconds: 240 });
+
+/** Of a camera with three temporal layers (some 230 kbit/s) the base layer fits beside a voice, and not the whole. */
+const BASE = 'seed = 7\n[[both]]\nrate_kbps = 190\ndelay_ms = 20\nqueue_ms = 300\n';
+const LAYERED = { video: { width: 640, height: 360, frameRate: 30 }, videoCodec: 'h264', layers: 'L1T3', videoEncoding: { maxBitrate: 800_000, maxFramerate: 30 } };
+
+scenario('H.264 with temporal layers: who has a narrow link sees fewer pictures, and they do not stand', async (world, room) => {
+  const link = await world.poorLink(2, GOOD);
+  const [, ben, clara] = await Promise.all([
+    world.join(4, room, 'anna', { publish: LAYERED, browser: { fps: 30 } }),
+    world.join(2, room, 'ben', { publish: false }),
+    // For her all of it is sent.
+    world.join(3, room, 'clara', { publish: false }),
+  ]);
+  await Promise.all([ben, clara].map((page) => sees(page, 'anna', { width: 640, seconds: 45 })));
+  const seen = () => Promise.all([ben, clara].map((page) => remote(page, 'anna')));
+  assert.match((await seen())[0].codec, /H264/i);
+  /** What comes in some seconds: Ben's part of the pictures that Clara sees, and what befell his. */
+  const measure = async (seconds) => {
+    const before = await seen();
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    const [his, hers] = (await seen()).map((now, index) => {
+      const since = (field) => now[field] - before[index][field];
+      return { frames: since('frames'), frozenMs: since('frozenMs'), keyFrames: since('keyFrames'), plis: since('plis') };
+    });
+    return { part: his.frames / hers.frames, hers: hers.frames / seconds, ...his };
+  };
+  let last;
+  const is = (what, check) => until(`ben sees ${what}`, async () => check(last = await measure(4)), { seconds: 60, show: () => last });
+  await is('everything', ({ part }) => part > 0.9);
+  const narrow = link.change(BASE);
+  // Every fourth picture, or every second when the middle layer fits.
+  await is('the lower layers', ({ part, frozenMs }) => part < 0.6 && frozenMs === 0);
+  console.log(`# thinned and flowing within ${((Date.now() - narrow) / 1000).toFixed(1)} s`);
+  const thinned = await measure(15);
+  console.log(`# ${JSON.stringify(thinned)}`);
+  assert.ok(thinned.part > 0.2 && thinned.part < 0.6, 'whole layers');
+  assert.ok(thinned.hers > 15, 'what clara sees is not thinned');
+  assert.deepEqual([thinned.keyFrames, thinned.plis], [0, 0], 'it needs no keyframe');
+  assert.ok(thinned.frozenMs < 1000, `frozen for ${thinned.frozenMs} ms`);
+  const [before] = await seen();
+  const wide = link.change(GOOD);
+  await is('everything again', ({ part }) => part > 0.9);
+  console.log(`# everything again within ${((Date.now() - wide) / 1000).toFixed(1)} s`);
+  assert.equal((await remote(ben, 'anna')).keyFrames, before.keyFrames, 'without a keyframe');
+}, { seconds: 240 });

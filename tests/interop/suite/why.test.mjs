@@ -24,7 +24,7 @@ class OperatedWorld extends World {
     const command = () => {
       writeFileSync(
         config,
-        `advertise = ["${address}"]\n[listen]\nhttp = "${address}:${HTTP_PORT}"\n[api_keys]\ndevkey = "${SECRET}"\n[admin]\ntoken = "${TOKEN}"\n`,
+        `advertise = ["${address}"]\n[listen]\nhttp = "${address}:${HTTP_PORT}"\n[api_keys]\ndevkey = "${SECRET}"\n[relay]\nstore = ""\n[admin]\ntoken = "${TOKEN}"\n`,
       );
       return [HAUSRUF_BIN, ['serve', '--config', config]];
     };
@@ -62,6 +62,9 @@ scenario('a pause, a cut and who left are told in sentences', async (world, room
   const says = (pattern, seconds) =>
     until(`the server says ${pattern}`, async () => (await sentences()).some((sentence) => pattern.test(sentence)), { seconds, show: sentences });
 
+  // A fall is told where there was something to fall from: what was measured some seconds before.
+  const measured = async () => (await ask(`/${entry.sid}`)).seconds.filter(({ estimate_kbps }) => estimate_kbps > 0);
+  await until('ben has been measured for a while', async () => (await measured()).length >= 5, { seconds: 30 });
   link.change(VOICE);
   await says(/^At [\d:]+-[\d:]+ ben's download fell to \d+ kbit\/s.*: video of anna was paused, audio .*lost after repair\)/, 45);
   link.change(GOOD);

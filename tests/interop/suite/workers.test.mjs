@@ -24,6 +24,8 @@ workers = 2
 http = "${SERVER_ADDRESS}:${HTTP_PORT}"
 [api_keys]
 devkey = "${SECRET}"
+[relay]
+store = ""
 [relay.users]
 alice = "wonderland"
 `);

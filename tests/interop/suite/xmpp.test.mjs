@@ -21,6 +21,7 @@ advertise = ["127.0.0.1"]
 [listen]
 http = "127.0.0.1:7880"
 [relay]
+store = ""
 secrets = ["${SECRET}"]
 `;
 
