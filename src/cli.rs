@@ -150,6 +150,9 @@ pub struct Demo {
     /// UDP and TCP port for calls; the next one serves TURN over UDP.
     #[arg(long, value_name = "PORT", default_value_t = 3478, value_parser = clap::value_parser!(u16).range(1..=65534))]
     pub udp_port: u16,
+    /// Opens the operator's page, /admin, to whoever has it.
+    #[arg(long, value_name = "TOKEN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub admin_token: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ pub fn config(demo: &Demo) -> Config {
     config.listen.tcp = vec![SocketAddr::new(any, demo.udp_port)];
     config.advertise = demo.advertise.clone();
     config.api_keys.insert(API_KEY.into(), Secret::new(API_SECRET));
+    config.admin_token = demo.admin_token.as_deref().map(Secret::new);
     config.control_socket = config::ControlSocket::Nowhere;
     // Its TURN secret is gone after a restart.
     config.relay.store = Default::default();

@@ -32,11 +32,13 @@ room: { auto_create: true, enabled_codecs: [{mime: audio/opus}, {mime: video/VP8
 turn: { enabled: true, udp_port: 3479, domain: "", relay_range_start: 40000, relay_range_end: 40100 }
 `;
 
+const ADMIN_TOKEN = 'the-token-of-the-tests';
+
 function demoCommand() {
   if (PEER === 'livekit') {
     return [LIVEKIT_BIN, ['--config-body', LIVEKIT_CONFIG]];
   }
-  return [HAUSRUF_BIN, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS]];
+  return [HAUSRUF_BIN, ['demo', '--listen', `${SERVER_ADDRESS}:${HTTP_PORT}`, '--advertise', SERVER_ADDRESS, '--admin-token', ADMIN_TOKEN]];
 }
 
 export class Server {
@@ -51,6 +53,7 @@ export class Server {
   /** `command`: answers the program and its arguments at every start. `url`: where it then listens. */
   constructor(net, name, command = demoCommand, url = BASE_URL) {
     this.url = url;
+    this.adminToken = command === demoCommand && PEER === 'hausruf' ? ADMIN_TOKEN : undefined;
     this.#net = net;
     this.#name = name;
     this.#command = command;
@@ -111,5 +114,17 @@ export class Server {
       if (match?.[1] === name && (match[2] ?? '').includes(labels)) sum = (sum ?? 0) + Number(match[3]);
     }
     return sum;
+  }
+
+  /** What it remembers of the links of who is in a call, if it tells. */
+  links() {
+    if (!this.adminToken) return [];
+    const ask = (path) => {
+      const headers = { Authorization: `Bearer ${this.adminToken}` };
+      const { status, body } = this.#net.fetch(`${this.url}/admin/api/links${path}`, { headers });
+      if (status !== 200) throw new Error(`/admin/api/links${path}: ${status}`);
+      return JSON.parse(body);
+    };
+    return ask('').filter(({ present }) => present).map(({ sid }) => ask(`/${sid}`));
   }
 }

@@ -130,6 +130,11 @@ export class World {
       if (events) console.error(events.map((event) => JSON.stringify(event)).join('\n'));
       if (page.problems.length) console.error(page.problems.slice(-15).join('\n'));
     }
+    try {
+      for (const link of this.server.links()) console.error(describeLink(link));
+    } catch (error) {
+      console.error(`what the server remembers of links: ${error.message}`);
+    }
     console.error(`--- server log: ${this.server.logFile}`);
   }
 
@@ -140,6 +145,18 @@ export class World {
     await this.server.stop().catch(() => {});
     this.net.close();
   }
+}
+
+/** What the server remembers of somebody's link: what it says, the last half minute, and which layer was sent when. */
+function describeLink({ name, sentences, seconds, tracks, changes }) {
+  const named = new Map(tracks.map(({ track, publisher, source }) => [track, `${publisher}/${source}`]));
+  const told = (second) => JSON.stringify(Object.fromEntries(Object.entries(second).filter(([, value]) => value !== null && value !== 0)));
+  return [
+    `--- the link of ${name}`,
+    ...sentences,
+    ...seconds.slice(-30).map(told),
+    ...changes.slice(-40).map(({ at, track, layer, portion }) => `${at} ${named.get(track) ?? track}: layer ${layer}, ${portion}`),
+  ].join('\n');
 }
 
 /** Waits until `page` decodes more pictures of `identity` and hears more of its sound. */

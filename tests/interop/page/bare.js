@@ -34,6 +34,7 @@ function newRoom({ e2ee, ...options } = {}) {
     .on(RoomEvent.TrackUnmuted, (pub, p) => note('unmuted', { identity: p.identity, source: pub.source }))
     .on(RoomEvent.TrackUnpublished, (pub, p) => note('unpublished', { identity: p.identity, source: pub.source }))
     .on(RoomEvent.TrackSubscriptionFailed, (sid, p, reason) => note('subscriptionFailed', { identity: p.identity, sid, reason }))
+    .on(RoomEvent.TrackStreamStateChanged, (pub, streamState, p) => note('streamState', { identity: p.identity, source: pub.source, streamState }))
     .on(RoomEvent.ConnectionQualityChanged, (quality, p) => note('quality', { identity: p.identity, quality }))
     .on(RoomEvent.EncryptionError, (error) => note('encryptionError', { message: String(error) }))
     .on(RoomEvent.ActiveSpeakersChanged, (speakers) => note('speakers', { identities: speakers.map((p) => p.identity) }))
