@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use datapath::Entropy;
 use netsim::check::Sequences;
 use netsim::link::Settings;
 use netsim::meeting::{Access, Meeting, Member};
-use sfu::{Limits, TrackId};
+use sfu::{Codec, Limits, TrackId};
 
 const SPEAKERS: [&str; 6] = ["anna", "bert", "carl", "dora", "emil", "fina"];
 
@@ -136,5 +137,56 @@ fn the_uplink_is_shared_among_rooms_and_subscribers() {
     for (member, microphone) in microphones {
         let frames = heard(&mut meeting, member, &[microphone], 2)[0];
         assert!(frames >= 98, "audio is whole: {frames} of 100");
+    }
+}
+
+/// The seconds for which each of four small cameras stood after a link of 50 Mbit/s had fallen eight times.
+fn stood_after_falls(seed: u16) -> Vec<u64> {
+    let mut meeting = Meeting::new(seed.into());
+    meeting.transport_cc = true;
+    meeting.first_sequence = 1;
+    let line = |rate_bps| Settings {
+        rate_bps: Some(rate_bps),
+        queue: Duration::from_millis(300),
+        delay: Duration::from_millis(10),
+        ..Settings::default()
+    };
+    let good = line(50_000_000);
+    let viewer = meeting.join(1, "viewer", Access { up: good, down: good, ..Access::good([198, 51, 100, 20]) });
+    let others: Vec<Member> =
+        (21..).zip(&SPEAKERS[..4]).map(|(at, name)| meeting.join(1, name, Access::good([198, 51, 100, at]))).collect();
+    meeting.connect(&[&others[..], &[viewer]].concat());
+    let cameras: Vec<TrackId> =
+        others.iter().map(|&other| meeting.publish(other, Codec::Vp8, &[("q", 90_000, (160, 120))])).collect();
+    meeting.run_for(Duration::from_millis(500));
+    cameras.iter().for_each(|&camera| meeting.subscribe(viewer, camera));
+    meeting.run_for(Duration::from_secs(3));
+    let mut bytes = [7; 32];
+    bytes[..2].copy_from_slice(&seed.to_le_bytes());
+    let mut chance = Entropy::from_seed(bytes);
+    for _ in 0..8 {
+        let narrow = line(80_000 + chance.below(400_000));
+        meeting.world.set_links(viewer.host, narrow, narrow);
+        meeting.run_for(Duration::from_millis(200 + chance.below(1_800)));
+        meeting.world.set_links(viewer.host, good, good);
+        meeting.run_for(Duration::from_millis(500 + chance.below(5_000)));
+    }
+    let since = meeting.world.now().instant;
+    meeting.run_for(Duration::from_secs(60));
+    let mut stood = |camera: &TrackId| {
+        let shown = &meeting.reception(viewer, *camera).shown;
+        let first =
+            shown.iter().find(|shown| shown.at >= since).map_or(since + Duration::from_secs(60), |shown| shown.at);
+        (first - since).as_secs()
+    };
+    cameras.iter().map(&mut stood).collect()
+}
+
+/// Nobody speaks, so when the videos are paused nothing is sent, and nothing tells that the queue is gone.
+#[test]
+fn paused_videos_without_a_voice_come_back() {
+    for seed in (0..8).chain([99, 282]) {
+        let stood = stood_after_falls(seed);
+        assert!(stood.iter().all(|seconds| *seconds <= 15), "{stood:?} s with seed {seed}");
     }
 }

@@ -24,6 +24,8 @@ const APPLICATION_LIMITED: f64 = 0.8;
 const NO_QUEUE_US: i64 = 3_000_000;
 /// A queue that stays as it is for so long, although it would drain at what is sent, is none either.
 const STILL_US: i64 = 700_000;
+/// A queue is gone when nothing has been sent for so long beyond its length.
+const DRAINED_US: i64 = 500_000;
 /// Loss counts as that of a queue while one of this length stands.
 const QUEUE_STANDS_US: i64 = 100_000;
 /// What still comes through a link that became narrower is less than this part of the rate.
@@ -62,6 +64,8 @@ pub struct SendSide {
     /// Octets without a number of their own since the last packet with one.
     unnumbered: u64,
     meter: (i64, u64),
+    /// The last packet.
+    sent_us: i64,
     sent_bps: f64,
     round_trip_us: i64,
     /// Packets sent up to then found the queue that a probe made.
@@ -96,6 +100,7 @@ impl Default for SendSide {
             awaiting_since: None,
             unnumbered: 0,
             meter: (0, 0),
+            sent_us: 0,
             sent_bps: 0.0,
             round_trip_us: 100_000,
             probed_until_us: i64::MIN,
@@ -143,6 +148,7 @@ impl SendSide {
             self.meter = (us, 0);
         }
         self.meter.1 += octets as u64;
+        self.sent_us = us;
     }
 
     /// Up to what the estimate may rise where others share the link, in bit/s: infinite where it is not known, and `None`
@@ -276,6 +282,11 @@ impl SendSide {
     pub fn handle_timeout(&mut self, now: Instant, wanted_bps: f64) {
         let us = self.us(now);
         self.prober.set_wanted(wanted_bps);
+        if self.awaiting_since.is_none() && us - self.sent_us > self.queue.queue_us() + DRAINED_US {
+            // No feedback will tell: there is nothing that it could tell of.
+            self.queue.drain();
+            self.trendline = Trendline::default();
+        }
         let is_calm = self.trendline.usage() == Usage::Normal && self.queue.queue_us() < 50_000;
         let awaited = self.awaiting_since.map(|since| now.saturating_duration_since(since));
         let patience = FEEDBACK_LATE + Duration::from_micros(self.round_trip_us as u64);

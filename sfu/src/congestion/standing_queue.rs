@@ -66,6 +66,12 @@ impl StandingQueue {
         self.base.extend(newest);
     }
 
+    /// Nothing is in it any more.
+    pub fn drain(&mut self) {
+        self.recent.clear();
+        self.still = None;
+    }
+
     /// Another path, or another clock.
     pub fn clear(&mut self) {
         self.base.clear();

@@ -90,8 +90,16 @@ impl Steady {
 
     /// What a visible step up may rely on.
     pub fn held_bps(&self) -> u64 {
-        let part = HOLD.div_duration_f64(self.hold).max(PART_MIN);
-        (self.least_of(self.hold) as f64 * part) as u64
+        (self.least_of(self.hold) as f64 * self.part()) as u64
+    }
+
+    /// What the estimate must be, for as long as it must, before a visible step up may rely on `bps`.
+    pub fn needed_bps(&self, bps: u64) -> u64 {
+        (bps as f64 / self.part()).ceil() as u64
+    }
+
+    fn part(&self) -> f64 {
+        HOLD.div_duration_f64(self.hold).max(PART_MIN)
     }
 
     fn least_of(&self, time: Duration) -> u64 {
@@ -169,6 +177,22 @@ mod tests {
         assert_eq!(steady.hold, 2 * HOLD);
         steady.prove(now, 900_000);
         assert_eq!((steady.bps(), steady.held_bps()), (900_000, 900_000));
+    }
+
+    #[test]
+    fn what_is_needed_can_be_relied_on_when_it_has_held() {
+        let (mut steady, mut now) = (Steady::default(), start());
+        assert_eq!(steady.needed_bps(500_000), 500_000);
+        for _ in 0..4 {
+            steady.take(now, 600_000);
+            steady.note_steps(now, true, false);
+            steady.take(now, 300_000);
+            steady.note_steps(now, false, true);
+            let needed = steady.needed_bps(500_000);
+            stay(&mut steady, &mut now, 122, needed);
+            assert!(steady.held_bps() >= 499_999, "{needed} for {}", steady.held_bps());
+        }
+        assert_eq!(steady.needed_bps(450_000), 1_000_000);
     }
 
     #[test]
