@@ -133,6 +133,8 @@ pub struct Counters {
     /// Octets that passed through them.
     pub octets_to_peers: u64,
     pub octets_to_clients: u64,
+    /// Header extensions that cannot be read. Their packets went on without what these would have said.
+    pub malformed_extensions: u64,
     /// Events for the control plane that found its queue full.
     pub events_lost: u64,
 }
@@ -150,6 +152,7 @@ impl Default for Counters {
             peer_connections_opened: 0,
             octets_to_peers: 0,
             octets_to_clients: 0,
+            malformed_extensions: 0,
             events_lost: 0,
         }
     }

@@ -55,6 +55,7 @@ pub struct SharedCounters {
     octets_to_clients: AtomicU64,
     memory_handovers: AtomicU64,
     passed_to_workers: AtomicU64,
+    malformed_extensions: AtomicU64,
     events_lost: AtomicU64,
     turns: AtomicU64,
     lag_total_ns: AtomicU64,
@@ -90,6 +91,7 @@ impl SharedCounters {
         store(&self.relay_sockets_opened, counters.relay_sockets_opened);
         store(&self.memory_handovers, counters.memory_handovers);
         store(&self.passed_to_workers, counters.passed_to_workers);
+        store(&self.malformed_extensions, counters.malformed_extensions);
         store(&self.events_lost, counters.events_lost);
         store(&self.relay_sockets, snapshot.relay_sockets);
         store(&self.streams, snapshot.streams);
@@ -122,6 +124,7 @@ impl SharedCounters {
                 peer_connections_opened: load(&self.peer_connections_opened),
                 octets_to_peers: load(&self.octets_to_peers),
                 octets_to_clients: load(&self.octets_to_clients),
+                malformed_extensions: load(&self.malformed_extensions),
                 events_lost: load(&self.events_lost),
             },
             lag: LoopLag {
@@ -153,6 +156,7 @@ mod tests {
         snapshot.counters.refuse(Quota::Source);
         snapshot.counters.memory_handovers = 3;
         snapshot.counters.events_lost = 4;
+        snapshot.counters.malformed_extensions = 11;
         snapshot.counters.passed_to_workers = 6;
         snapshot.counters.relay_sockets_opened = 2;
         snapshot.relay_sockets = 1;
@@ -172,6 +176,7 @@ mod tests {
         assert_eq!(read.counters.over_quota, [0, 1, 0]);
         assert_eq!(read.counters.memory_handovers, 3);
         assert_eq!(read.counters.events_lost, 4);
+        assert_eq!(read.counters.malformed_extensions, 11);
         assert_eq!(read.counters.passed_to_workers, 6);
         assert_eq!(read.counters.relay_sockets_opened, 2);
         assert_eq!(read.relay_sockets, 1);

@@ -107,6 +107,8 @@ pub struct Meeting {
     pub encryption: usize,
     /// The track that is published next is that of a screen.
     pub next_is_screen: bool,
+    /// What H.264 is published with from now on has dependency descriptors that are cut off.
+    pub cut_descriptors: bool,
     /// Whether the transport-wide extension is negotiated for what is subscribed to.
     pub transport_cc: bool,
     entropy: Entropy,
@@ -197,6 +199,7 @@ impl Meeting {
             first_sequence: 65_100,
             encryption: 0,
             next_is_screen: false,
+            cut_descriptors: false,
             transport_cc: true,
             entropy,
             members: Vec::new(),
@@ -379,6 +382,7 @@ impl Meeting {
                 bitrate_bps,
                 size,
                 temporal: video,
+                cut_descriptors: self.cut_descriptors,
                 first_sequence: self.first_sequence,
                 phase,
                 encryption: self.encryption,

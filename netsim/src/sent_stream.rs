@@ -50,6 +50,8 @@ pub struct StreamSpec {
     pub size: (u16, u16),
     /// Three temporal layers in the pattern 0 2 1 2, else one.
     pub temporal: bool,
+    /// Its dependency descriptors are cut off.
+    pub cut_descriptors: bool,
     pub first_sequence: u16,
     /// When the first frame is captured, from the publishing on: all encodings of a camera have the same.
     pub phase: Duration,
@@ -218,6 +220,7 @@ impl SentStream {
                 payload.push(if keyframe && is_first { SPS } else { SLICE });
                 if self.spec.temporal {
                     described = Position { frame: self.frame, keyframe, layer, is_first, is_last }.write();
+                    described.truncate(if self.spec.cut_descriptors { 2 } else { described.len() });
                 }
             } else if video {
                 let descriptor = Descriptor {

@@ -90,6 +90,22 @@ fn temporal_layers_of_h264_are_told_by_its_dependency_descriptors() {
     temporal_layers(Codec::H264);
 }
 
+#[test]
+fn descriptors_that_are_cut_off_are_counted_and_leave_nothing_out() {
+    let mut meeting = Meeting::new(3);
+    meeting.cut_descriptors = true;
+    let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
+    let bert = meeting.join(1, "bert", Access::good([198, 51, 100, 22]));
+    meeting.connect(&[anna, bert]);
+    let camera = meeting.publish(anna, Codec::H264, &[("q", 150_000, (320, 180))]);
+    meeting.subscribe(bert, camera);
+    meeting.set_wish(bert, camera, LayerWish { temporal_max: 0, ..LayerWish::EVERYTHING });
+    meeting.run_for(Duration::from_secs(3));
+    assert!(meeting.shown(bert, camera) > 75, "every picture is shown, though one in four is wished for");
+    let counters = meeting.world.counters(meeting.server);
+    assert!(counters.malformed_extensions > 80, "{}", counters.malformed_extensions);
+}
+
 /// The link carries the base layer (two fifths of the bits), and later the whole.
 #[test]
 fn h264_is_thinned_to_its_base_layer_when_the_link_demands_it() {

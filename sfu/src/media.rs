@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use datapath::{Datagram, Discard, Now, Outbox, Traffic};
+use datapath::{Counters, Datagram, Discard, Now, Outbox, Traffic};
 
 use crate::deadlines::Timer;
+use crate::dependency_descriptor::DescriptorError;
 use crate::fan_out::Place;
 use crate::media_packet::{MediaPacket, TemporalLayer};
 use crate::pacing::DEPARTURE_OVERHEAD;
@@ -41,7 +42,7 @@ impl Sfu {
     ) {
         out.counters.received(Traffic::Rtp, datagram.payload.len());
         let gathered = self.receive(now, key, index, datagram).and_then(|arrived| match arrived {
-            Some(arrived) => self.gather(now, arrived),
+            Some(arrived) => self.gather(now, arrived, &mut out.counters),
             None => Ok(()),
         });
         if let Err(discard) = gathered {
@@ -111,7 +112,7 @@ impl Sfu {
     }
 
     /// Takes note of a packet of an encoding, original or repaired, and keeps it for those who are to have it.
-    fn gather(&mut self, now: Now, arrived: Arrived<'_>) -> Result<(), Discard> {
+    fn gather(&mut self, now: Now, arrived: Arrived<'_>, counters: &mut Counters) -> Result<(), Discard> {
         let Arrived { source, sequence, header, received_at, audio_level, bytes, place } = arrived;
         let packet = RtpPacket::with_header(header, bytes).map_err(|_| Discard::MalformedRtp)?;
         let payload = packet.payload();
@@ -133,11 +134,17 @@ impl Sfu {
         )
         .ok_or(Discard::MalformedRtp)?;
         if media.layer.is_none() && track.audio.is_none() {
-            // One that is malformed, or of a structure that was lost, says nothing, as none does.
             let id = self.participants[track.publisher].extensions.dependency_descriptor;
             let descriptor = id.and_then(|id| packet.extension(id));
-            let read = descriptor.and_then(|data| stream.templates.read(data, sequence).ok());
-            media.layer = read.map(TemporalLayer::from);
+            media.layer = match descriptor.map(|data| stream.templates.read(data, sequence)) {
+                Some(Ok(read)) => Some(TemporalLayer::from(read)),
+                Some(Err(DescriptorError::Truncated | DescriptorError::TooMany)) => {
+                    counters.malformed_extensions += 1;
+                    None
+                }
+                // Its structure was lost.
+                Some(Err(DescriptorError::UnknownTemplate)) | None => None,
+            };
         }
         let layer = media.layer.map(|layer| layer.id);
         if track.activity[encoding].is_silent(now.instant) {

@@ -79,6 +79,11 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         "Datagrams passed on to the worker that has their call or allocation",
         &["worker"],
     )?;
+    let extensions = counter(
+        "hausruf_malformed_extensions_total",
+        "Header extensions of RTP that could not be read: their packets went on without",
+        &["worker"],
+    )?;
     let missed = counter("hausruf_events_lost_total", "Events that found the signalling's queue full", &["worker"])?;
     let turns = counter("hausruf_loop_turns_total", "Turns of the worker's loop", &["worker"])?;
     let lag = CounterVec::new(
@@ -121,6 +126,7 @@ fn build(registry: &Registry, workers: &[Snapshot], census: Census) -> Result<()
         peer_bytes.with_label_values(&[worker, "to_client"]).inc_by(counters.octets_to_clients);
         handovers.with_label_values(&labels).inc_by(counters.memory_handovers);
         passed.with_label_values(&labels).inc_by(counters.passed_to_workers);
+        extensions.with_label_values(&labels).inc_by(counters.malformed_extensions);
         missed.with_label_values(&labels).inc_by(counters.events_lost);
         turns.with_label_values(&labels).inc_by(snapshot.lag.turns);
         lag.with_label_values(&labels).inc_by(seconds(snapshot.lag.total));
