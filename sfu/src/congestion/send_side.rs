@@ -283,8 +283,8 @@ impl SendSide {
         let us = self.us(now);
         self.prober.set_wanted(wanted_bps);
         if self.awaiting_since.is_none() && us - self.sent_us > self.queue.queue_us() + DRAINED_US {
-            // No feedback will tell: there is nothing that it could tell of.
-            self.queue.drain();
+            // No feedback will tell, since there is nothing that it could tell of. What comes next meets no queue of ours.
+            self.queue.clear();
             self.trendline = Trendline::default();
         }
         let is_calm = self.trendline.usage() == Usage::Normal && self.queue.queue_us() < 50_000;

@@ -66,13 +66,7 @@ impl StandingQueue {
         self.base.extend(newest);
     }
 
-    /// Nothing is in it any more.
-    pub fn drain(&mut self) {
-        self.recent.clear();
-        self.still = None;
-    }
-
-    /// Another path, or another clock.
+    /// Another path, another clock, or nothing was sent for so long that it is empty.
     pub fn clear(&mut self) {
         self.base.clear();
         self.recent.clear();
