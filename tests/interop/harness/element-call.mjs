@@ -40,12 +40,12 @@ export class ElementCall {
     await page.fill('[data-testid=login_password]', password);
     await page.click('[data-testid=login_login]');
     // Not waitForURL: that waits for a load, and the page changes its address without one.
-    await page.waitForFunction(() => location.pathname === '/', undefined, { timeout: 30_000 });
+    await page.waitForFunction(() => location.pathname === '/', undefined, { timeout: 60_000 });
   }
 
   async open(room) {
     await this.page.goto(`${this.url}/room/#?roomId=${encodeURIComponent(room)}`);
-    await this.page.waitForSelector('[data-testid=lobby_joinCall]', { timeout: 30_000 });
+    await this.page.waitForSelector('[data-testid=lobby_joinCall]', { timeout: 60_000 });
   }
 
   async join(room) {
