@@ -4,8 +4,9 @@
 //! there. Now and then the file is written anew, without what is over.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,7 +32,13 @@ pub struct Revocation {
 
 /// The file; clones share it. Without one nothing is kept.
 #[derive(Clone, Default)]
-pub struct RevocationStore(Option<Arc<Mutex<Journal>>>);
+pub struct RevocationStore(Option<Arc<Kept>>);
+
+struct Kept {
+    journal: Mutex<Journal>,
+    /// Two programs would write the file anew over each other's lines. It ends with the program, however that ends.
+    _lock: File,
+}
 
 struct Journal {
     path: PathBuf,
@@ -43,23 +50,24 @@ impl RevocationStore {
     /// Also says who is still shut out.
     ///
     /// # Errors
-    /// The file can neither be read nor made. An empty path is none.
+    /// The file can neither be read nor made, or another program has it. An empty path is none.
     pub fn open(path: &Path) -> io::Result<(RevocationStore, Vec<Revocation>)> {
         if path.as_os_str().is_empty() {
             return Ok((RevocationStore::default(), Vec::new()));
         }
+        let lock = lock(path)?;
         let (journal, live) = Journal::open(path, unix_s())?;
-        Ok((RevocationStore(Some(Arc::new(Mutex::new(journal)))), live))
+        Ok((RevocationStore(Some(Arc::new(Kept { journal: Mutex::new(journal), _lock: lock }))), live))
     }
 
     /// Keeps that these users are shut out for so long, from now on.
     pub fn keep(&self, users: &[String], time: Duration, withdrawn: bool) {
-        let Some(journal) = &self.0 else { return };
+        let Some(kept) = &self.0 else { return };
         let now_s = unix_s();
         let until_s = now_s.saturating_add(time.as_secs());
         let revocations = users.iter().map(|user| Revocation { user: user.clone(), until_s, withdrawn });
         // A panic leaves at most a line that is not whole, which is passed over.
-        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = kept.journal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = journal.append(revocations, now_s) {
             warn!(
                 "{} cannot be written ({error}): who was just shut out of the relay gets in again after a restart",
@@ -97,6 +105,18 @@ impl Journal {
             self.appended = APPENDED_MAX;
         }
         written
+    }
+}
+
+/// Of a file beside it, since the file itself is replaced.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(beside)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(ErrorKind::ResourceBusy, "another program has it")),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -205,6 +225,18 @@ mod tests {
         assert_eq!(live.len(), 1 + WITHDRAWALS_MAX);
         assert_eq!(live.last(), Some(&of(&(3 * APPENDED_MAX - 1).to_string(), 9, true)));
         assert_eq!(live[0], of("anna", 9, false), "who is withdrawn takes no room from the operator");
+    }
+
+    #[test]
+    fn a_file_that_another_program_has_is_an_error() {
+        let place = Place::new("two");
+        let (first, _) = RevocationStore::open(&place.file()).unwrap();
+        let refused = RevocationStore::open(&place.file()).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), "another program has it");
+        first.keep(&["anna".into()], Duration::from_secs(60), false);
+        drop(first);
+        let (_, live) = RevocationStore::open(&place.file()).unwrap();
+        assert_eq!(live.len(), 1, "what the first one kept");
     }
 
     #[test]
