@@ -82,7 +82,7 @@ impl Sfu {
     }
 
     fn handle_transport_feedback(&mut self, now: Now, key: usize, feedback: &TransportFeedback<'_>) {
-        self.bound_by_shared_link(now, key);
+        let shared_link = self.bound_by_shared_link(now, key);
         let participant = &mut self.participants[key];
         let Some(send_side) = participant.estimate.send_side() else { return };
         let before = send_side.target_bps();
@@ -101,7 +101,9 @@ impl Sfu {
             participant.allocation_due = now.instant;
             self.wake(key, now.instant);
         }
-        self.tell_shared_link(now, key);
+        if let Some(network) = shared_link {
+            self.tell_shared_link(now, key, network);
+        }
     }
 
     fn handle_sender_report(&mut self, now: Now, key: usize, ssrc: u32, info: &SenderInfo) {

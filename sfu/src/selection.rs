@@ -188,7 +188,8 @@ impl Sfu {
         let limit = participant.limit_bps();
         let wanted = ((video_bps as f64 * PROBE_FOR) as u64).saturating_add(audio_bps);
         // A video waits for what may be relied on, so that is what is looked for: nothing else would ever bring it back.
-        let waits = |demand: &VideoDemand| demand.current.is_none_or(|now| demand.cost(now) < demand.wanted_bps());
+        let waits =
+            |demand: &VideoDemand| demand.current.is_none_or(|current| demand.cost(current) < demand.wanted_bps());
         let is_short = demands.iter().any(waits);
         let wanted = if is_short { participant.steady.needed_bps(wanted) } else { wanted }.min(limit);
         participant.estimate.handle_timeout(now.instant, if is_audio_alone { 0 } else { wanted });

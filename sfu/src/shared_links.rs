@@ -32,8 +32,8 @@ fn network(participant: &Participant) -> Option<IpAddr> {
 }
 
 impl Sfu {
-    /// Before feedback is read: the estimate is told up to what it may rise.
-    pub(crate) fn bound_by_shared_link(&mut self, now: Now, key: usize) {
+    /// Before feedback is read: the estimate is told up to what it may rise. Returns what stands for the link.
+    pub(crate) fn bound_by_shared_link(&mut self, now: Now, key: usize) -> Option<IpAddr> {
         let participant = &mut self.participants[key];
         let network = network(participant);
         if participant.behind.is_some_and(|behind| Some(behind.network) != network) {
@@ -46,12 +46,12 @@ impl Sfu {
         if let Some(send_side) = participant.estimate.send_side() {
             send_side.set_shared_bound(bound);
         }
+        network
     }
 
     /// After it: the others are told what it says.
-    pub(crate) fn tell_shared_link(&mut self, now: Now, key: usize) {
+    pub(crate) fn tell_shared_link(&mut self, now: Now, key: usize, network: IpAddr) {
         let participant = &mut self.participants[key];
-        let Some(network) = network(participant) else { return };
         let Some(room) = self.rooms.get_mut(&participant.room) else { return };
         let Some(send_side) = participant.estimate.send_side() else { return };
         let bps = send_side.acknowledged_bps().unwrap_or(0.0) as u64;
