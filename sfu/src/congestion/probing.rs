@@ -8,10 +8,14 @@ use std::collections::VecDeque;
 /// A cluster is this many bursts, this far apart.
 pub const BURSTS: u32 = 5;
 pub const BURST_INTERVAL_US: i64 = 5_000;
-/// Clusters of a start: multiples of the first estimate.
-const START: [f64; 2] = [3.0, 6.0];
-/// A cluster that came out at this part of its rate or more calls for a further one.
+/// The first cluster, at once: the first picture is to be of the size that fits. This multiple of the first estimate and no
+/// more, since what it makes stand on a narrow link is in front of the first words.
+const START: f64 = 3.0;
+/// A cluster that came out at this part of its rate or more calls for a further one,
 const SUCCESS: f64 = 0.7;
+/// this much faster as long as all have come out since the start: behind what has been carried, three lengths of a cluster is
+/// the longest queue that it makes.
+const GROWTH: f64 = 4.0;
 /// What is tried beside the present estimate. On a narrow link even this is heard: the voice waits behind the cluster.
 const STEP: f64 = 2.0;
 /// What is wanted must be above the estimate by this, else nothing is probed.
@@ -47,7 +51,7 @@ struct Cluster {
 
 #[derive(Clone, Debug, Default)]
 pub struct Prober {
-    planned: VecDeque<f64>,
+    planned: Option<f64>,
     cluster: Option<Cluster>,
     /// Sent whole; their feedback is awaited.
     awaited: VecDeque<Cluster>,
@@ -55,6 +59,8 @@ pub struct Prober {
     interval_us: i64,
     wanted_bps: f64,
     started: bool,
+    /// A cluster has not come out since the start.
+    has_met_limit: bool,
 }
 
 /// What feedback about a cluster has shown.
@@ -116,21 +122,21 @@ impl Prober {
         }
         let limit = self.limit();
         if estimate_bps * WORTH >= self.wanted_bps || self.cluster.is_some() {
-            self.planned.clear();
+            self.planned = None;
             return;
         }
         if !self.started {
             self.started = true;
             self.interval_us = INTERVAL_US;
-            self.planned.extend(START.map(|step| (step * estimate_bps).min(limit)));
-        } else if self.planned.is_empty()
+            self.planned = Some((START * estimate_bps).min(limit));
+        } else if self.planned.is_none()
             && self.awaited.is_empty()
             && is_calm
             && self.probed_us.is_none_or(|at| now_us - at >= self.interval_us)
         {
-            self.planned.push_back((estimate_bps * STEP).min(limit));
+            self.planned = Some((estimate_bps * STEP).min(limit));
         }
-        if let Some(rate_bps) = self.planned.pop_front() {
+        if let Some(rate_bps) = self.planned.take() {
             self.begin(now_us, rate_bps);
         }
     }
@@ -193,12 +199,15 @@ impl Prober {
             Some(found) if found.bps > estimate_bps * 1.1 => self.interval_us = INTERVAL_US,
             _ => self.interval_us = (self.interval_us * 3 / 2).min(INTERVAL_MAX_US),
         }
-        if let Some(found) = found.filter(|found| found.bps >= SUCCESS * cluster.rate_bps)
-            && self.planned.is_empty()
+        let came_out = found.filter(|found| found.bps >= SUCCESS * cluster.rate_bps);
+        self.has_met_limit |= came_out.is_none();
+        if let Some(found) = came_out
+            && self.planned.is_none()
             && self.awaited.is_empty()
             && found.bps * WORTH < self.wanted_bps
         {
-            self.planned.push_back((found.bps * STEP).min(limit));
+            let step = if self.has_met_limit { STEP } else { GROWTH };
+            self.planned = Some((found.bps * step).min(limit));
         }
         found
     }
