@@ -93,7 +93,6 @@ impl Room {
             ..Default::default()
         };
         ctx.send(Some(connection), Message::Join(response));
-        self.refresh_token(ctx, participant);
         self.announce(ctx, participant, false);
         self.schedule_update(ctx);
         self.schedule_qualities(ctx);
@@ -106,6 +105,8 @@ impl Room {
         if let Some((id, offer)) = join.offer {
             self.handle_offer(ctx, participant, id, offer);
         }
+        // Behind the answer: on a narrow link each octet before that one delays the call.
+        self.refresh_token(ctx, participant);
     }
 
     /// The client lost its connection but not its session. `false`: there is no such session.

@@ -26,7 +26,7 @@ fn shorter(octets: &[u8]) -> Option<Vec<u8>> {
     if octets.len() < WORTH_IT {
         return None;
     }
-    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut deflate = Compress::new(Compression::default(), false);
     // With less room the message has not become shorter.
     let mut out = Vec::with_capacity(octets.len());
     deflate.compress_vec(octets, &mut out, FlushCompress::Sync).ok()?;
