@@ -57,9 +57,9 @@ fn minute(seed: u64, rate_bps: u64, loss: f64, adapts: bool) -> Outcome {
 
 #[test]
 fn a_lossy_uplink_is_repaired_and_seldom_asked_for_a_keyframe() {
-    // With 30 % lost the frames differ much by the seed: the fewest of 24 were 640, on average there are 1040.
+    // With 30 % lost the frames differ much by the seed: the fewest of 24 were 682, the mean of the large picture is 1012.
     for (seed, rate_bps, loss, keyframes, frames) in
-        [(1, 1_500_000, 0.1, 22, 1_400), (2, 1_500_000, 0.3, 45, 600), (3, 200_000, 0.1, 16, 1_550)]
+        [(1, 1_500_000, 0.1, 22, 1_400), (2, 1_500_000, 0.3, 45, 650), (3, 200_000, 0.1, 16, 1_550)]
     {
         let outcome = minute(seed, rate_bps, loss, true);
         assert!(outcome.keyframes_asked <= keyframes, "{outcome:?}");
