@@ -68,17 +68,18 @@ pub fn write(folder: &Path, scenario: &Scenario, policy: Policy, record: &Record
 /// The samples as they were taken.
 fn csv(record: &Record) -> String {
     let mut out = String::from(
-        "s,capacity_kbps,estimate_kbps,received_kbps,tcp_kbps,queue_ms,loss_percent,copies,layer_0,layer_1,layer_2\n",
+        "s,capacity_kbps,estimate_kbps,received_kbps,beside_kbps,tcp_kbps,queue_ms,loss_percent,copies,layer_0,layer_1,layer_2\n",
     );
     for (index, sample) in record.samples.iter().enumerate() {
         let [first, second, third] = sample.layers;
         let _ = writeln!(
             out,
-            "{:.1},{},{},{},{},{},{:.1},{},{first},{second},{third}",
+            "{:.1},{},{},{},{},{},{},{:.1},{},{first},{second},{third}",
             index as f64 / 10.0,
             sample.capacity_bps / 1000,
             sample.estimate_bps / 1000,
             sample.received_bps / 1000,
+            sample.beside_bps.iter().sum::<u64>() / 1000,
             sample.tcp_bps / 1000,
             sample.queue.as_millis(),
             sample.loss * 100.0,
