@@ -46,6 +46,7 @@ impl RembEstimator {
             usage: self.trendline.usage(),
             queue_us: 0,
             acknowledged_bps: self.rate.bps(),
+            busy_bps: None,
             round_trip_us: 200_000,
             application_limited: false,
             shared_bound_bps: None,

@@ -17,10 +17,9 @@ const AHEAD_BPS: f64 = 10_000.0;
 const QUEUE_US: i64 = 70_000;
 const LONG_QUEUE_US: i64 = 130_000;
 const VERY_LONG_QUEUE_US: i64 = 250_000;
-/// On a link that others share, whose queues come on top, one from this on counts as overuse; one from the second on says
-/// that what a probe has found was not for one alone.
-const SHARED_QUEUE_US: i64 = 50_000;
-const SHARED_DOUBT_US: i64 = 40_000;
+/// On a link that others share, whose queues come on top, one from this on counts as overuse, and says that what a probe
+/// has found was not for one alone.
+const SHARED_QUEUE_US: i64 = 40_000;
 /// A queue up to this may be that of a burst; on a link that others share, only if it has not stood for long.
 const BURST_QUEUE_US: i64 = 150_000;
 const BURST_STANDS_US: i64 = 50_000;
@@ -34,6 +33,8 @@ const CEILING_DEVIATION: f64 = 0.3;
 const DRAINING: f64 = 0.5;
 /// What a probe has found to be all is not exceeded by growth for so long.
 const CEILING_US: i64 = 20_000_000;
+/// What arrives may be more than the ceiling, since probes fill what it leaves free; from so much more on the link is wider.
+const BEYOND: f64 = 1.1;
 /// Sending less than this part of what was carried while a queue stood would drain it.
 const DRAINS: f64 = 0.6;
 /// The part of what the link was seen to carry that is tried after a queue was drained.
@@ -75,11 +76,20 @@ pub struct Observation {
     pub usage: Usage,
     pub queue_us: i64,
     pub acknowledged_bps: Option<f64>,
+    /// What the link carries while a queue stands, by the packets that waited.
+    pub busy_bps: Option<f64>,
     pub round_trip_us: i64,
     /// Less is sent than the rate allows, so that it proves nothing.
     pub application_limited: bool,
     /// Where others share the link: up to what the rate may grow.
     pub shared_bound_bps: Option<f64>,
+}
+
+impl Observation {
+    /// What the link carries: where packets do not tell, what arrives.
+    fn carried_bps(&self) -> Option<f64> {
+        self.busy_bps.or(self.acknowledged_bps)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -184,15 +194,16 @@ impl Aimd {
         // others may use it, and then it stands.
         let is_theirs = seen.shared_bound_bps.is_some() && self.stood_us(now_us) >= BURST_STANDS_US;
         let is_burst = seen.application_limited && seen.queue_us < BURST_QUEUE_US && !is_theirs;
+        let carried = seen.carried_bps();
         if stands {
             if self.stood_since_us.is_none() {
                 self.stood_since_us = Some(now_us);
                 self.carried_bps = 0.0;
             }
-            self.carried_bps = self.carried_bps.max(seen.acknowledged_bps.unwrap_or(0.0));
-            self.drained_bps = match (self.drained_bps, seen.acknowledged_bps) {
-                (Some(known), Some(acknowledged)) => Some(known * 0.8 + acknowledged * 0.2),
-                (known, acknowledged) => known.or(acknowledged),
+            self.carried_bps = self.carried_bps.max(carried.unwrap_or(0.0));
+            self.drained_bps = match (self.drained_bps, carried) {
+                (Some(known), Some(carried)) => Some(known * 0.8 + carried * 0.2),
+                (known, carried) => known.or(carried),
             };
         } else if seen.queue_us < DRAINED_US {
             self.stood_since_us = None;
@@ -218,9 +229,10 @@ impl Aimd {
 
     fn increase(&mut self, now_us: i64, elapsed: f64, seen: &Observation) {
         let Some(acknowledged) = seen.acknowledged_bps else { return };
-        let bounds = [self.ceiling_bps(now_us), seen.shared_bound_bps];
-        let ceiling = bounds.into_iter().flatten().fold(f64::INFINITY, f64::min);
-        let limit = (AHEAD * acknowledged + AHEAD_BPS).min(ceiling.max(acknowledged));
+        let is_beyond = |ceiling: f64| acknowledged > BEYOND * ceiling;
+        let ceiling = self.ceiling_bps(now_us).map(|bps| if is_beyond(bps) { acknowledged } else { bps });
+        let shared = seen.shared_bound_bps.map(|bps| bps.max(acknowledged));
+        let limit = [ceiling, shared].into_iter().flatten().fold(AHEAD * acknowledged + AHEAD_BPS, f64::min);
         if self.rate >= limit {
             return;
         }
@@ -242,7 +254,7 @@ impl Aimd {
 
     fn decrease(&mut self, now_us: i64, seen: &Observation) {
         self.state = State::Hold;
-        let Some(acknowledged) = seen.acknowledged_bps else {
+        let Some(carried) = seen.carried_bps() else {
             // Before anything is known: half, once in a while.
             if self.decreased_us.is_none_or(|at| now_us - at > 200_000) {
                 self.rate *= 0.5;
@@ -257,16 +269,16 @@ impl Aimd {
         };
         // Where less is sent than the link takes, what arrives says little about it; what a probe has just found says more,
         // unless the queue says that it is no longer so.
-        let doubt_us = if seen.shared_bound_bps.is_some() { SHARED_DOUBT_US } else { LONG_QUEUE_US };
+        let doubt_us = if seen.shared_bound_bps.is_some() { SHARED_QUEUE_US } else { LONG_QUEUE_US };
         let known = self.ceiling_bps(now_us).filter(|_| seen.queue_us < doubt_us).unwrap_or(0.0);
-        let lower = acknowledged.max(known) * beta;
+        let lower = carried.max(known) * beta;
         if lower < self.rate {
             self.rate = lower;
             self.decreased_us = Some(now_us);
-            if self.capacity.bounds_bps().is_some_and(|(least, _)| acknowledged < least) {
+            if self.capacity.bounds_bps().is_some_and(|(least, _)| carried < least) {
                 self.capacity = LinkCapacity::default();
             }
-            self.capacity.take(acknowledged);
+            self.capacity.take(carried);
         }
     }
 }
@@ -279,6 +291,7 @@ mod tests {
         usage: Usage::Normal,
         queue_us: 0,
         acknowledged_bps: Some(1e6),
+        busy_bps: None,
         round_trip_us: 50_000,
         application_limited: false,
         shared_bound_bps: None,

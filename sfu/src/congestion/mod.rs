@@ -2,8 +2,8 @@
 //!
 //! - [`FeedbackGenerator`] tells a publisher when its packets arrived (transport-wide congestion control).
 //! - [`SendSide`] is the estimate of a subscriber's link by its transport-wide feedback. Its parts are state machines of
-//!   their own: [`SentHistory`], [`AcknowledgedRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`], [`Collapse`],
-//!   [`LossBased`], [`Prober`], and [`Trial`] of what it finds. [`SharedLink`] is what several subscribers behind one link
+//!   their own: [`SentHistory`], [`AcknowledgedRate`], [`BusyRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`],
+//!   [`Collapse`], [`LossBased`], [`Prober`], and [`Trial`] of what it finds. [`SharedLink`] is what several subscribers behind one link
 //!   know together.
 //! - [`LossAndRemb`] is the estimate where a client offers no such feedback: loss in receiver reports, and REMB.
 //!   [`Estimate`] is whichever of the two there is.
@@ -14,6 +14,7 @@ mod acknowledged_rate;
 mod aimd;
 mod allocator;
 mod audio_repair;
+mod busy_rate;
 mod collapse;
 mod estimate;
 mod feedback;
@@ -33,6 +34,7 @@ pub use acknowledged_rate::AcknowledgedRate;
 pub use aimd::{Aimd, Observation};
 pub use allocator::{Choice, Room, VideoDemand, allocate};
 pub use audio_repair::AudioRepair;
+pub use busy_rate::BusyRate;
 pub use collapse::Collapse;
 pub use estimate::Estimate;
 pub use feedback::FeedbackGenerator;

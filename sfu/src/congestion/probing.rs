@@ -33,8 +33,9 @@ const ARRIVED: f64 = 0.7;
 /// Beyond what is wanted there is nothing to find.
 const MARGIN: f64 = 1.25;
 const PROBE_MAX_BPS: f64 = 20_000_000.0;
-/// A cluster that came out this much slower than it was sent has met the link's capacity; a little less is used.
+/// A cluster that came out this much slower than it was sent has met the link's capacity.
 const SATURATED: f64 = 0.9;
+/// A little less than what a cluster has proved is used.
 const BELOW_CAPACITY: f64 = 0.95;
 
 #[derive(Clone, Debug)]
@@ -235,8 +236,9 @@ impl Cluster {
         let received_bps = (arrived_octets - f64::from(first_octets)) * 8e6 / (last_arrival - first_arrival) as f64;
         // What was lost on the way took its part of the link, or was lost before it: what arrives is what counts.
         let is_all = received_bps < SATURATED * sent_bps;
-        let bps = if is_all { BELOW_CAPACITY * received_bps } else { received_bps.min(sent_bps) };
-        Some(Found { bps, is_all })
+        // More than its rate is a picture's that fell into it.
+        let proved_bps = if is_all { received_bps } else { received_bps.min(self.rate_bps) };
+        Some(Found { bps: BELOW_CAPACITY * proved_bps, is_all })
     }
 }
 

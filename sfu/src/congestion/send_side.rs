@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::acknowledged_rate::AcknowledgedRate;
 use super::aimd::{self, Aimd, RATE_MIN};
+use super::busy_rate::BusyRate;
 use super::collapse::Collapse;
 use super::loss_based::LossBased;
 use super::probing::{Burst, Found, Prober};
@@ -48,6 +49,7 @@ pub struct SendSide {
     read: Option<(Instant, i64)>,
     history: SentHistory,
     acknowledged: AcknowledgedRate,
+    busy: BusyRate,
     trendline: Trendline,
     queue: StandingQueue,
     collapse: Collapse,
@@ -68,8 +70,8 @@ pub struct SendSide {
     sent_us: i64,
     sent_bps: f64,
     round_trip_us: i64,
-    /// Packets sent up to then found the queue that a probe made.
-    probed_until_us: i64,
+    /// Packets sent from then to then found the queue that the last probe made.
+    probed_us: (i64, i64),
     /// Where others share the link: up to what the estimate may rise.
     shared_bound_bps: Option<f64>,
     /// The last feedback has lowered it.
@@ -87,6 +89,7 @@ impl Default for SendSide {
             read: None,
             history: SentHistory::default(),
             acknowledged: AcknowledgedRate::default(),
+            busy: BusyRate::default(),
             trendline: Trendline::default(),
             queue: StandingQueue::default(),
             collapse: Collapse::default(),
@@ -103,7 +106,7 @@ impl Default for SendSide {
             sent_us: 0,
             sent_bps: 0.0,
             round_trip_us: 100_000,
-            probed_until_us: i64::MIN,
+            probed_us: (i64::MAX, i64::MIN),
             shared_bound_bps: None,
             has_yielded: false,
             found_bps: None,
@@ -167,7 +170,21 @@ impl SendSide {
         }
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
-        let SendSide { history, acknowledged, trendline, queue, collapse, loss, prober, newest, aimd, .. } = self;
+        let shares_link = self.shared_bound_bps.is_some();
+        let SendSide {
+            history,
+            acknowledged,
+            busy,
+            trendline,
+            queue,
+            collapse,
+            loss,
+            prober,
+            newest,
+            aimd,
+            probed_us,
+            ..
+        } = self;
         let queue_stands = queue.queue_us() >= QUEUE_STANDS_US;
         let estimate = aimd.rate_bps();
         let mut found: Option<Found> = None;
@@ -195,8 +212,13 @@ impl SendSide {
             let Some(arrival_us) = arrival_us else { continue };
             acknowledged.receive(arrival_us, octets);
             if in_order && !overtaken {
-                trendline.receive(sent_us, arrival_us);
+                // The queue of a probe is of our own making, and the trend would remember it for longer than it stands. Where
+                // others share the link it may be theirs.
+                if shares_link || !(probed_us.0..=probed_us.1).contains(&sent_us) {
+                    trendline.receive(sent_us, arrival_us);
+                }
                 queue.receive(sent_us, arrival_us);
+                busy.receive(arrival_us, octets, queue.waited_us(sent_us, arrival_us));
                 collapse.receive(sent_us, arrival_us, octets);
                 last_sent = Some(sent_us);
             }
@@ -219,7 +241,7 @@ impl SendSide {
         let mut queue_us = self.queue.queue_us();
         let sent_us = last_sent.unwrap_or(us);
         let of_probe_us = if self.shared_bound_bps.is_some() { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
-        if sent_us <= self.probed_until_us && queue_us < of_probe_us {
+        if (self.probed_us.0..=self.probed_us.1).contains(&sent_us) && queue_us < of_probe_us {
             // Of our own making.
             usage = Usage::Normal;
             queue_us = 0;
@@ -228,6 +250,7 @@ impl SendSide {
             usage,
             queue_us,
             acknowledged_bps: self.acknowledged.bps(),
+            busy_bps: self.busy.bps(),
             round_trip_us: self.round_trip_us,
             application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
             shared_bound_bps: self.shared_bound_bps,
@@ -270,6 +293,7 @@ impl SendSide {
     fn begin_anew(&mut self) {
         self.trendline = Trendline::default();
         self.queue.clear();
+        self.busy.clear();
         self.collapse.clear();
         self.acknowledged = AcknowledgedRate::default();
         self.loss.clear();
@@ -285,6 +309,7 @@ impl SendSide {
         if self.awaiting_since.is_none() && us - self.sent_us > self.queue.queue_us() + DRAINED_US {
             // No feedback will tell, since there is nothing that it could tell of. What comes next meets no queue of ours.
             self.queue.clear();
+            self.busy.clear();
             self.trendline = Trendline::default();
         }
         let is_calm = self.trendline.usage() == Usage::Normal && self.queue.queue_us() < 50_000;
@@ -319,12 +344,16 @@ impl SendSide {
 
     pub fn poll_burst(&mut self, now: Instant) -> Option<Burst> {
         let us = self.us(now);
-        self.prober.poll(us)
+        let burst = self.prober.poll(us)?;
+        if us > self.probed_us.1 {
+            self.probed_us.0 = us;
+        }
+        self.probed_us.1 = us + PROBE_GONE_US;
+        Some(burst)
     }
 
     pub fn finish_burst(&mut self, now: Instant) {
         let us = self.us(now);
-        self.probed_until_us = us + PROBE_GONE_US;
         self.prober.finish_burst(us);
     }
 

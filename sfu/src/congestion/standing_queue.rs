@@ -53,6 +53,11 @@ impl StandingQueue {
         newest.zip(self.still).map_or(0, |(now, (since, _))| now - since)
     }
 
+    /// How much longer a packet took than the path itself does.
+    pub fn waited_us(&self, sent_us: i64, arrival_us: i64) -> i64 {
+        self.base.front().map_or(0, |(_, least)| arrival_us - sent_us - least)
+    }
+
     pub fn queue_us(&self) -> i64 {
         let base = self.base.front().map(|(_, least)| *least);
         let now = self.recent.front().map(|(_, delay)| *delay);
