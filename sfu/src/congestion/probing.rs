@@ -22,7 +22,7 @@ const STEP: f64 = 2.0;
 const WORTH: f64 = 1.05;
 /// Between probes; doubled while they find nothing, up to the second.
 const INTERVAL_US: i64 = 1_000_000;
-const INTERVAL_MAX_US: i64 = 3_500_000;
+const INTERVAL_MAX_US: i64 = 2_000_000;
 /// How often, and how fast, a link that says nothing is asked.
 const KNOCK_US: i64 = 500_000;
 const KNOCK_BPS: f64 = 100_000.0;
