@@ -336,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn it_grows_up_to_what_probes_have_found_unless_far_more_arrives() {
+        let mut aimd = Aimd::new(1e6);
+        assert_eq!(aimd.meet_ceiling(0, 1.2e6), 1.2e6);
+        let mut grow = |acknowledged_bps: f64| {
+            (0..50).for_each(|step| {
+                aimd.update(step * 100_000, &Observation { acknowledged_bps: Some(acknowledged_bps), ..CLEAN });
+            });
+            aimd.rate_bps()
+        };
+        assert_eq!(grow(1.3e6), 1.2e6, "probes arrive as well");
+        assert_eq!(grow(1.4e6), 1.4e6, "the link is wider");
+    }
+
+    #[test]
+    fn what_waited_tells_more_than_what_arrived_before() {
+        let mut aimd = Aimd::new(2.1e6);
+        aimd.update(0, &Observation { usage: Usage::Over, busy_bps: Some(2e6), ..CLEAN });
+        assert_eq!(aimd.rate_bps(), 1.7e6);
+    }
+
+    #[test]
     fn a_queue_is_drained_and_then_the_link_is_used_again() {
         let mut aimd = Aimd::new(2e6);
         aimd.update(0, &Observation { usage: Usage::Over, ..CLEAN });

@@ -294,4 +294,27 @@ mod tests {
         assert_eq!(results(50e6, 2e5, 5), []);
         assert!(results(50e6, 1e6, 5).iter().all(|found| *found < 1.3e6));
     }
+
+    #[test]
+    fn a_picture_beside_a_cluster_proves_no_more_than_its_rate() {
+        let mut prober = Prober::default();
+        prober.set_wanted(5e6);
+        prober.plan(0, 300_000.0, true);
+        let mut sent = Vec::new();
+        let mut send = |prober: &mut Prober, now: i64, octets: u32| {
+            prober.note_sent(sent.len() as u64, now, octets);
+            sent.push(now);
+        };
+        for now in (0..25_000).step_by(5_000) {
+            let burst = prober.poll(now).expect("it is due");
+            if now == 0 {
+                (0..8).for_each(|_| send(&mut prober, now, 1_200));
+            }
+            (0..2).for_each(|_| send(&mut prober, now, burst.octets as u32 / 2));
+            prober.finish_burst(now);
+        }
+        let mut feedback = sent.iter().enumerate();
+        let found = feedback.find_map(|(sequence, at)| prober.acknowledge(sequence as u64, Some(at + 50_000), 3e5));
+        assert_eq!(found, Some(Found { bps: BELOW_CAPACITY * (START * 300_000.0), is_all: false }));
+    }
 }
