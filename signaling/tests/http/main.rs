@@ -1,0 +1,6 @@
+//! The HTTP and WebSocket face on a real socket, with a queue that takes commands and gives no media.
+
+mod crowds;
+mod pages;
+mod server;
+mod websocket;
