@@ -197,3 +197,16 @@ export function remote(page, identity, source = 'camera') {
 export function countOf(page, event, match) {
   return page.evaluate(([event, match]) => hr.count(event, match), [event, match]);
 }
+
+/** The candidate pair of a page without a relay: a browser begins with what answers first, and goes over to the best. */
+export function directPair(page) {
+  const selected = () => page.evaluate(() => hr.pair());
+  return until(
+    `${page.identity} has a candidate pair without a relay`,
+    async () => {
+      const pair = await selected();
+      return pair && pair.local.type !== 'relay' && pair;
+    },
+    { show: selected },
+  );
+}
