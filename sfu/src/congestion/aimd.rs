@@ -229,8 +229,7 @@ impl Aimd {
 
     fn increase(&mut self, now_us: i64, elapsed: f64, seen: &Observation) {
         let Some(acknowledged) = seen.acknowledged_bps else { return };
-        let is_beyond = |ceiling: f64| acknowledged > BEYOND * ceiling;
-        let ceiling = self.ceiling_bps(now_us).map(|bps| if is_beyond(bps) { acknowledged } else { bps });
+        let ceiling = self.ceiling_bps(now_us).map(|bps| if acknowledged > BEYOND * bps { acknowledged } else { bps });
         let shared = seen.shared_bound_bps.map(|bps| bps.max(acknowledged));
         let limit = [ceiling, shared].into_iter().flatten().fold(AHEAD * acknowledged + AHEAD_BPS, f64::min);
         if self.rate >= limit {

@@ -23,12 +23,11 @@ pub struct BusyRate {
 impl BusyRate {
     /// A packet that arrived, in the order of sending, and how much longer it took than the fastest.
     pub fn receive(&mut self, arrival_us: i64, octets: u32, waited_us: i64) {
-        let is_first = self.arrivals.back().is_none_or(|(last, _)| arrival_us < *last);
-        if waited_us < WAITED_US || is_first {
-            self.clear();
-        }
         if waited_us < WAITED_US {
-            return;
+            return self.clear();
+        }
+        if self.arrivals.back().is_some_and(|(last, _)| arrival_us < *last) {
+            self.clear();
         }
         self.arrivals.push_back((arrival_us, octets));
         self.octets += u64::from(octets);

@@ -1,5 +1,6 @@
 //! What a subscriber's link carries, by transport-wide feedback: delay, loss and probes together.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::acknowledged_rate::AcknowledgedRate;
@@ -70,8 +71,8 @@ pub struct SendSide {
     sent_us: i64,
     sent_bps: f64,
     round_trip_us: i64,
-    /// Packets sent from then to then found the queue that the last probe made.
-    probed_us: (i64, i64),
+    /// Packets sent in this time found the queue that the last probe made.
+    probed_us: RangeInclusive<i64>,
     /// Where others share the link: up to what the estimate may rise.
     shared_bound_bps: Option<f64>,
     /// The last feedback has lowered it.
@@ -106,7 +107,7 @@ impl Default for SendSide {
             sent_us: 0,
             sent_bps: 0.0,
             round_trip_us: 100_000,
-            probed_us: (i64::MAX, i64::MIN),
+            probed_us: i64::MAX..=i64::MIN,
             shared_bound_bps: None,
             has_yielded: false,
             found_bps: None,
@@ -214,7 +215,7 @@ impl SendSide {
             if in_order && !overtaken {
                 // The queue of a probe is of our own making, and the trend would remember it for longer than it stands. Where
                 // others share the link it may be theirs.
-                if shares_link || !(probed_us.0..=probed_us.1).contains(&sent_us) {
+                if shares_link || !probed_us.contains(&sent_us) {
                     trendline.receive(sent_us, arrival_us);
                 }
                 queue.receive(sent_us, arrival_us);
@@ -240,8 +241,8 @@ impl SendSide {
         let mut usage = self.trendline.usage();
         let mut queue_us = self.queue.queue_us();
         let sent_us = last_sent.unwrap_or(us);
-        let of_probe_us = if self.shared_bound_bps.is_some() { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
-        if (self.probed_us.0..=self.probed_us.1).contains(&sent_us) && queue_us < of_probe_us {
+        let of_probe_us = if shares_link { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
+        if self.probed_us.contains(&sent_us) && queue_us < of_probe_us {
             // Of our own making.
             usage = Usage::Normal;
             queue_us = 0;
@@ -345,10 +346,8 @@ impl SendSide {
     pub fn poll_burst(&mut self, now: Instant) -> Option<Burst> {
         let us = self.us(now);
         let burst = self.prober.poll(us)?;
-        if us > self.probed_us.1 {
-            self.probed_us.0 = us;
-        }
-        self.probed_us.1 = us + PROBE_GONE_US;
+        let from = if self.probed_us.contains(&us) { *self.probed_us.start() } else { us };
+        self.probed_us = from..=us + PROBE_GONE_US;
         Some(burst)
     }
 
