@@ -1,5 +1,7 @@
 //! The homeserver's requests on a real socket, and what clients hear of them.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,17 +9,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
-use datapath::Entropy;
 use futures_util::StreamExt;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
     ConnectionSettings, DisconnectReason, JoinRequest, SignalResponse, WrappedJoinRequest, leave_request::Action,
 };
 use prost::Message;
-use sfu::{Command, Event, Fingerprint};
+use sfu::{Command, Event};
+use signaling::Options;
 use signaling::livekit::token::{self, Claims, VideoGrant};
 use signaling::matrix::{ISSUER, Member, MembershipUnknown, Patterns, Policy, Settings};
-use signaling::{Drain, Limits, Options, RoomDefaults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -67,23 +68,7 @@ impl Server {
             leaves: Vec::new(),
             leave_store: None,
         };
-        let options = Options {
-            api_keys: BTreeMap::new(),
-            media_candidates: vec!["127.0.0.1:3478".parse().unwrap()],
-            fingerprint: Fingerprint([1; 32]),
-            turn: None,
-            turn_withdrawals: Box::new(|_, _| {}),
-            limits: Limits::default(),
-            room_defaults: RoomDefaults::default(),
-            drain: Drain::default(),
-            metrics: Arc::new(|| vec![Default::default()]),
-            demo_key: None,
-            admin_token: Some(ADMIN_TOKEN.into()),
-            media_tcp_candidates: Vec::new(),
-            tcp: signaling::Tcp::default(),
-            matrix: Some(matrix),
-            entropy: Entropy::from_seed([9; 32]),
-        };
+        let options = Options { admin_token: Some(ADMIN_TOKEN.into()), matrix: Some(matrix), ..common::options() };
         let (sender, commands) = std::sync::mpsc::channel();
         let worker: signaling::CommandSink = Box::new(move |command| sender.send(command).is_ok());
         let (events_in, events) = mpsc::channel(16);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
-use datapath::Entropy;
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
@@ -14,15 +13,17 @@ use livekit_protocol::{
     ConnectionSettings, JoinRequest, SessionDescription, SignalRequest, SignalResponse, WrappedJoinRequest,
 };
 use prost::Message;
-use sfu::{Command, Fingerprint};
+use sfu::Command;
+use signaling::Options;
 use signaling::livekit::token::{self, Claims, VideoGrant};
-use signaling::{Drain, Limits, Options, RoomDefaults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::common;
 
 const OFFER: &str = include_str!("../../fuzz/corpus/sdp/chromium156_offer_v1_layout.sdp");
 
@@ -41,23 +42,7 @@ pub fn keys() -> BTreeMap<String, String> {
 }
 
 pub fn options() -> Options {
-    Options {
-        api_keys: keys(),
-        media_candidates: vec!["127.0.0.1:3478".parse().unwrap()],
-        fingerprint: Fingerprint([1; 32]),
-        turn: None,
-        turn_withdrawals: Box::new(|_, _| {}),
-        limits: Limits::default(),
-        room_defaults: RoomDefaults::default(),
-        drain: Drain::default(),
-        metrics: Arc::new(|| vec![Default::default()]),
-        demo_key: Some("devkey".into()),
-        admin_token: None,
-        media_tcp_candidates: Vec::new(),
-        tcp: signaling::Tcp::default(),
-        matrix: None,
-        entropy: Entropy::from_seed([9; 32]),
-    }
+    Options { api_keys: keys(), demo_key: Some("devkey".into()), ..common::options() }
 }
 
 impl Server {

@@ -1,5 +1,7 @@
 //! Tokens for the users of a homeserver, on real sockets.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod entering;
 mod granting;
 mod inquiring;

@@ -6,19 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
-use datapath::Entropy;
 use livekit_protocol::{ConnectionSettings, JoinRequest, WrappedJoinRequest};
 use prost::Message;
 use serde_json::{Value, json};
-use sfu::Fingerprint;
 use signaling::livekit::token::{self, Claims};
 use signaling::matrix::{ISSUER, MembershipUnknown, Patterns, Policy, Settings};
-use signaling::{Authorities, Drain, Limits, Options, RoomDefaults};
+use signaling::{Authorities, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::common;
 use crate::stand_in::StandIn;
 
 pub const AS_TOKEN: &str = "the-as-token-of-the-registration";
@@ -97,18 +96,6 @@ impl Server {
         };
         let options = Options {
             api_keys: BTreeMap::from([("devkey".to_owned(), "secret".to_owned())]),
-            media_candidates: vec!["127.0.0.1:3478".parse().unwrap()],
-            fingerprint: Fingerprint([1; 32]),
-            turn: None,
-            turn_withdrawals: Box::new(|_, _| {}),
-            limits: Limits::default(),
-            room_defaults: RoomDefaults::default(),
-            drain: Drain::default(),
-            metrics: Arc::new(|| vec![Default::default()]),
-            demo_key: None,
-            admin_token: None,
-            media_tcp_candidates: Vec::new(),
-            tcp: signaling::Tcp::default(),
             matrix: Some(signaling::Matrix {
                 settings: settings.clone(),
                 authorities,
@@ -116,7 +103,7 @@ impl Server {
                 leaves: Vec::new(),
                 leave_store: None,
             }),
-            entropy: Entropy::from_seed([9; 32]),
+            ..common::options()
         };
         let commands = Mutex::new(Vec::new());
         let worker = Box::new(move |command| {
