@@ -107,7 +107,7 @@ impl Default for SendSide {
             sent_us: 0,
             sent_bps: 0.0,
             round_trip_us: 100_000,
-            probed_us: i64::MAX..=i64::MIN,
+            probed_us: i64::MIN..=i64::MIN,
             shared_bound_bps: None,
             has_yielded: false,
             found_bps: None,
