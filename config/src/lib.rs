@@ -7,6 +7,7 @@ mod matrix;
 mod problem;
 mod reload;
 mod secret;
+mod syntax;
 
 pub use acme::{Acme, Challenge};
 pub use file::{Limits, MatrixPolicy, Media, RelayLimits};
@@ -133,7 +134,7 @@ impl Config {
     }
 
     pub fn parse(text: &str) -> Result<Config, Error> {
-        let file: file::File = toml::from_str(text).map_err(|error| Error::Syntax(without_secrets(text, &error)))?;
+        let file: file::File = toml::from_str(text).map_err(|error| Error::Syntax(syntax::explain(text, &error)))?;
         let mut problems = Problems::default();
         let config = Config {
             log: problems.log(file.log),
@@ -160,22 +161,6 @@ impl Config {
         problems.parts(&config);
         if problems.0.is_empty() { Ok(config) } else { Err(Error::Invalid(problems.0)) }
     }
-}
-
-/// The parser's message, which quotes the line; without anything in quotation marks where that may be a secret.
-fn without_secrets(text: &str, error: &toml::de::Error) -> String {
-    let message = error.to_string();
-    let (before, after) = text.split_at(error.span().map_or(0, |span| span.start.min(text.len())));
-    let line = [before.lines().last().unwrap_or_default(), after.lines().next().unwrap_or_default()].concat();
-    let table = before.lines().rev().find(|line| line.trim_start().starts_with('[')).unwrap_or_default();
-    let concerns = |word| line.contains(word) || table.contains(word);
-    if !["secret", "password", "api_keys", "users", "token"].into_iter().any(concerns) {
-        return message;
-    }
-    let place = message.lines().next().unwrap_or_default();
-    let parts = error.message().split('"').enumerate();
-    let told: Vec<&str> = parts.map(|(index, part)| if index % 2 == 1 { "…" } else { part }).collect();
-    format!("{place}: {}", told.join("\""))
 }
 
 /// Collects what is wrong, so that all of it is told at once.

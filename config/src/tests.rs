@@ -164,9 +164,40 @@ fn secrets_do_not_appear_in_messages_or_debug_output() {
         format!("[relay.users]\nalice = {{ is = \"{secret}\" }}"),
         format!("api_keys.a = \"{secret}"),
         format!("api_keys = \"{secret}\""),
+        format!("[relay]\nsecrets = [\n  \"x\"\n  \"{secret}\",\n]"),
+        format!("[relay]\nsecrets = [\n  \"{secret}\",\n  \"{secret},\n]"),
+        format!("[relay]\nsecrets = [\n  \"{secret}=\",\n  \"x\" \"{secret}=\",\n]"),
+        format!("[relay]\nrealm = \"\"\"\n{secret}\n\"\" \"{secret}"),
     ] {
         let message = Config::parse(&broken).unwrap_err().to_string();
         assert!(!message.contains(secret), "{message}");
+    }
+}
+
+#[test]
+fn numbers_that_may_be_secrets_do_not_appear_in_messages() {
+    let message = Config::parse("[relay]\nsecrets = [\n  4711471147114711,\n]").unwrap_err().to_string();
+    assert!(!message.contains("4711"), "{message}");
+    assert!(message.contains("line 3") && message.contains("relay.secrets"), "{message}");
+}
+
+#[test]
+fn what_is_no_toml_or_of_the_wrong_type_has_a_fix() {
+    for (text, words) in [
+        ("[relay]\nsecrets = \"x\"", ["line 2", "relay.secrets = …", "write a list"]),
+        ("advertise = 203.0.113.5", ["line 1", "203.0.113.5", "quotation marks"]),
+        ("workers = -1", ["line 1", "-1", "whole number"]),
+        ("[relay]\nrealm = 5", ["line 2", "realm = 5", "quotation marks"]),
+        ("[relay]\nstrict_expiry = \"yes\"", ["line 2", "yes", "true or false"]),
+        ("[relay]\nlog = \"info\"", ["line 2", "`log`", "above the first"]),
+        ("[listen]\nhttp = \"0.0.0.0:1\"\n[listen]", ["line 3", "listen", "further up"]),
+        ("listen = 5", ["line 1", "listen = 5", "in brackets"]),
+        ("[relay]\nallowed_peers = [\n  10,\n]", ["line 3", "relay.allowed_peers = …", "quotation marks"]),
+    ] {
+        let message = Config::parse(text).unwrap_err().to_string();
+        for word in words {
+            assert!(message.contains(word), "{text:?}: {word:?} is missing: {message}");
+        }
     }
 }
 
