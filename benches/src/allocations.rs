@@ -1,13 +1,13 @@
 //! What making an allocation costs a TURN server, and what it then keeps.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::process;
 use crate::socket;
-use crate::turn::{Allocation, Credentials};
+use crate::turn::{self, Allocation, Credentials};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -43,10 +43,11 @@ pub fn run(options: &Options) -> Result<Report> {
     let credentials = Credentials { user, password };
     let server = SocketAddr::V4(options.server);
     // One before, so that what the first one brings once is not counted.
-    let mut sockets = vec![socket::bind("127.0.0.1:0".parse()?)?];
+    let client = |number| socket::bind(turn::client_address(Ipv4Addr::LOCALHOST.into(), number));
+    let mut sockets = vec![client(0)?];
     Allocation::new(&sockets[0], server, &credentials)?;
-    for _ in 0..options.count {
-        sockets.push(socket::bind("127.0.0.1:0".parse()?)?);
+    for number in 1..=options.count {
+        sockets.push(client(number)?);
     }
     let (resident_bytes_before, cpu_before) = (process::resident_bytes(options.pid)?, process::cpu_ns(options.pid)?);
     for sockets in sockets[1..].chunks(AT_ONCE) {

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use crate::forwarder::{self, FIRST_CHANNEL, FIRST_RELAY_PORT};
 use crate::packetload::{Load, Measurement, Report, Rhythm};
 use crate::source::Pacing;
-use crate::turn::{Allocation, Credentials};
+use crate::turn::{self, Allocation, Credentials};
 
 /// RFC 8656 §12.4: channel number and length.
 const CHANNEL_HEADER: usize = 4;
@@ -43,7 +43,7 @@ pub struct Options {
     /// Measure how long packets are under way, and never sleep
     #[arg(long)]
     pub latency: bool,
-    /// Address of the clients
+    /// Address of the clients; on the loopback device, of the first ones
     #[arg(long, default_value = "127.0.0.1")]
     pub bind: IpAddr,
     /// Address of the peers
@@ -126,7 +126,7 @@ fn allocate<'a>(
     credentials: Option<&'a Credentials>,
     index: usize,
 ) -> Result<Client<'a>> {
-    let socket = load.open(SocketAddr::new(options.bind, 0))?;
+    let socket = load.open(turn::client_address(options.bind, index))?;
     let Some(credentials) = credentials else {
         if index == 0 {
             load.command(socket, options.server, &[forwarder::RESET])?;

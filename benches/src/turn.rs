@@ -1,12 +1,28 @@
 //! A TURN client over UDP, as much as the relay bench needs (RFC 8656). Blocking: it runs before the measurement.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use md5::{Digest as _, Md5};
 
 use crate::stun::{self, Class, Message, Writer};
+
+/// Clients that share a network.
+const CLIENTS_OF_A_NETWORK: usize = 200;
+
+/// Where the client of that number is, the first one being at `first`. A server answers only so many strangers of a network
+/// in a second, and many clients are of many networks: on the loopback device they have a /24 for every few.
+pub fn client_address(first: IpAddr, number: usize) -> SocketAddr {
+    let ip = match first {
+        IpAddr::V4(first) if first.is_loopback() => {
+            let network = (number / CLIENTS_OF_A_NETWORK) as u32;
+            IpAddr::V4(Ipv4Addr::from_bits(first.to_bits().wrapping_add(network << 8)))
+        }
+        _ => first,
+    };
+    SocketAddr::new(ip, 0)
+}
 
 pub struct Credentials {
     pub user: String,
