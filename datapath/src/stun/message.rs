@@ -70,7 +70,8 @@ impl<'a> Message<'a> {
             return Err(ParseError::NotStun);
         }
         let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
-        if !length.is_multiple_of(4) || HEADER_LEN + length != bytes.len() {
+        // What fits no UDP datagram comes over TCP only, and from nobody who means it; places in a message are 16 bits here.
+        if !length.is_multiple_of(4) || HEADER_LEN + length != bytes.len() || bytes.len() > usize::from(u16::MAX) {
             return Err(ParseError::Length);
         }
         let mut message = Message {

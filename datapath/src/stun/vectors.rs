@@ -237,3 +237,21 @@ proptest! {
         fuzz_stun(&data);
     }
 }
+
+/// The length of the header counts to 65,532, and over TCP all of that can come.
+#[test]
+fn a_message_that_no_datagram_holds_is_refused() {
+    let long = |padding: u16| {
+        let length = padding + 4 + 8;
+        let mut bytes = [&[0, 3][..], &length.to_be_bytes(), &MAGIC_COOKIE.to_be_bytes(), &[7; 12]].concat();
+        bytes.extend_from_slice(&[&[0xC0, 1][..], &padding.to_be_bytes(), &vec![0; padding.into()]].concat());
+        bytes.extend_from_slice(&[0x80, 0x28, 0, 4, 0, 0, 0, 0]);
+        bytes
+    };
+    // FINGERPRINT stands at 65,536.
+    let bytes = long(0xFFE8);
+    assert_eq!(bytes.len(), 65_544);
+    assert_eq!(Message::parse(&bytes).unwrap_err(), ParseError::Length);
+    let bytes = long(0xFFE0 - 12);
+    assert!(!Message::parse(&bytes).unwrap().fingerprint_is_valid());
+}
