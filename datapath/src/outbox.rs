@@ -240,6 +240,11 @@ impl Outbox {
         self.last_in_memory = false;
     }
 
+    /// Whether a client's connection is to be joined to that of a peer.
+    pub fn splices(&self, local: Endpoint) -> bool {
+        self.orders.iter().any(|order| matches!(order, Order::SplicePeer { client, .. } if *client == local))
+    }
+
     pub fn take_orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
     }

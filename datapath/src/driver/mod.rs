@@ -213,34 +213,45 @@ impl Driver {
         loop {
             let Driver { ports, out, datagrams: allocation, .. } = self;
             let more = ports.streams.receive_next(now.instant, |Received { local, remote, framing, octets }| {
-                let mut datagrams = recycled(std::mem::take(allocation));
                 let (mut rest, mut used) = (octets, 0);
-                let whole = loop {
-                    match framing.next(rest) {
-                        Ok(Some(frame)) => {
-                            used += frame.end;
-                            let (octets, behind) = rest.split_at_mut(frame.end);
-                            rest = behind;
-                            let payload = &mut octets[frame.payload];
-                            // Its octets are gone when the turn ends: the outbox copies what it forwards.
-                            let (ecn, received_at, origin) = (0, now.instant, None);
-                            let may_end = framing.may_end_with(payload);
-                            datagrams.push(Datagram { local, remote, ecn, received_at, payload, origin });
-                            if may_end {
-                                break Some(Used::Until(used));
+                loop {
+                    let mut datagrams = recycled(std::mem::take(allocation));
+                    // `None` where the frames end for now: else the last one may be the last of all.
+                    let end = loop {
+                        match framing.next(rest) {
+                            Ok(Some(frame)) => {
+                                used += frame.end;
+                                let (octets, behind) = rest.split_at_mut(frame.end);
+                                rest = behind;
+                                let payload = &mut octets[frame.payload];
+                                // Its octets are gone when the turn ends: the outbox copies what it forwards.
+                                let (ecn, received_at, origin) = (0, now.instant, None);
+                                let may_end = framing.may_end_with(payload);
+                                datagrams.push(Datagram { local, remote, ecn, received_at, payload, origin });
+                                if may_end {
+                                    break None;
+                                }
                             }
+                            Ok(None) => break Some(Some(Used::Whole(used))),
+                            Err(_) => break Some(None),
                         }
-                        Ok(None) => break Some(Used::Whole(used)),
-                        Err(_) => break None,
+                    };
+                    received += datagrams.len();
+                    node.handle_batch(now, &mut datagrams, out);
+                    *allocation = recycled(datagrams);
+                    match end {
+                        None if out.splices(local) => return Some(Used::Until(used)),
+                        // The node has not taken it for what it could be. Were the rest left for the next turn, whoever
+                        // sends nothing else would have a turn, and a copy of the rest, for every twenty octets.
+                        None => {}
+                        Some(whole) => {
+                            if whole.is_none() {
+                                out.counters.discard(Discard::Unframed);
+                            }
+                            return whole;
+                        }
                     }
-                };
-                received += datagrams.len();
-                node.handle_batch(now, &mut datagrams, out);
-                *allocation = recycled(datagrams);
-                if whole.is_none() {
-                    out.counters.discard(Discard::Unframed);
                 }
-                whole
             });
             if !more {
                 return received;

@@ -65,7 +65,19 @@ fn connected_over(
     framing: Framing,
     unread: &[u8],
 ) -> (Driver, TcpStream, Arc<AtomicBool>) {
-    let mut driver = Driver::bind(&Settings::new(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
+    let mut driver = bound();
+    let (mut stream, client, freed) = accepted(unread);
+    (stream.tls, stream.framing) = (tls, framing);
+    driver.add_stream(stream).unwrap();
+    (driver, client, freed)
+}
+
+fn bound() -> Driver {
+    Driver::bind(&Settings::new(vec!["127.0.0.1:0".parse().unwrap()])).unwrap()
+}
+
+/// A connection, of which so much was received already, and its client.
+fn accepted(unread: &[u8]) -> (Stream, TcpStream, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -73,8 +85,8 @@ fn connected_over(
     let freed = Arc::new(AtomicBool::new(false));
     let local = socket.local_addr().unwrap();
     let guard = Box::new(Guard(freed.clone()));
-    driver.add_stream(Stream { socket, tls, framing, unread: unread.to_vec(), remote, local, guard }).unwrap();
-    (driver, client, freed)
+    let (tls, framing, unread) = (None, Framing::Turn, unread.to_vec());
+    (Stream { socket, tls, framing, unread, remote, local, guard }, client, freed)
 }
 
 fn run(driver: &mut Driver, node: &mut Echo, mut done: impl FnMut(&Echo) -> bool) {
@@ -189,7 +201,62 @@ fn a_connection_that_nobody_keeps_ends() {
         assert_eq!(driver.ports.streams.len(), 1);
         driver.ports.streams.end_idle(now + Duration::from_secs(60));
         assert_eq!(driver.ports.streams.len(), usize::from(keep));
-        driver.ports.streams.end_idle(now + Duration::from_secs(1000));
-        assert_eq!(driver.ports.streams.len(), 0, "not a word for a quarter of an hour");
+        driver.ports.streams.end_idle(now + Duration::from_secs(3_600));
+        assert_eq!(driver.ports.streams.len(), usize::from(keep), "an allocation may last an hour without a word");
+        driver.ports.streams.end_idle(now + Duration::from_secs(4_000));
+        assert_eq!(driver.ports.streams.len(), 0);
     }
+}
+
+#[test]
+fn what_could_join_connections_and_does_not_is_read_in_one_turn() {
+    let bind = [&[0, 0x0B, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    let (mut driver, _client, _) = connected(Framing::Turn, &bind.repeat(200));
+    let mut node = Echo::default();
+    driver.turn(&mut node, Duration::ZERO).unwrap();
+    assert_eq!(node.seen.len(), 200);
+    assert!(!driver.ports.streams.is_waiting());
+}
+
+#[test]
+fn a_stranger_lets_no_long_frame_wait() {
+    let header = [0, 1, 0xFF, 0xF0, 0x21, 0x12, 0xA4, 0x42];
+    for (octets, stays) in [(4000, true), (4200, false)] {
+        let begun = [&header[..], &vec![7; octets - header.len()]].concat();
+        let (mut driver, _client, _) = connected(Framing::Turn, &begun);
+        driver.turn(&mut Echo::default(), Duration::ZERO).unwrap();
+        assert_eq!(driver.ports.streams.len(), usize::from(stays), "{octets}");
+    }
+    // Who has shown who it is may.
+    let message = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    let (mut driver, mut client, _) = connected(Framing::Turn, &message);
+    let mut node = Echo { keep: true, ..Echo::default() };
+    run(&mut driver, &mut node, |node| node.seen.len() == 1);
+    let whole = [&header[..], &vec![7; 0xFFF0 + 20 - header.len()]].concat();
+    client.write_all(&whole).unwrap();
+    run(&mut driver, &mut node, |node| node.seen.len() == 2);
+    assert_eq!(node.seen[1], whole);
+}
+
+#[test]
+fn a_turn_has_time_for_some_connections_and_the_next_for_the_others() {
+    let message = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    let (mut driver, mut node, mut clients) = (bound(), Echo::default(), Vec::new());
+    for _ in 0..100 {
+        let (stream, client, _) = accepted(&message);
+        driver.add_stream(stream).unwrap();
+        clients.push(client);
+    }
+    driver.turn(&mut node, Duration::ZERO).unwrap();
+    assert_eq!(node.seen.len(), 64);
+    // More of those that were served already does not come before the others.
+    for client in &mut clients[..64] {
+        client.write_all(&message).unwrap();
+    }
+    driver.turn(&mut node, Duration::from_secs(5)).unwrap();
+    let mut served: Vec<Endpoint> = node.locals.clone();
+    served.sort_unstable_by_key(|local| format!("{local:?}"));
+    served.dedup();
+    assert_eq!(served.len(), 100);
+    run(&mut driver, &mut node, |node| node.seen.len() == 164);
 }

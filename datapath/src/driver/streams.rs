@@ -1,6 +1,7 @@
 //! The TCP connections of a worker. The control plane has accepted them and finished TLS; here they stay until they end.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 
-use crate::sockets::Poll;
+use crate::sockets::{Poll, tcp};
 use crate::stream::{FRAME_LEN_MAX, Framing, SendQueue};
 use crate::{Endpoint, SocketEvent};
 
@@ -37,8 +38,9 @@ impl std::fmt::Debug for Stream {
 /// A connection that no node has found worth keeping ends after this.
 const PROBATION: Duration = Duration::from_secs(30);
 
-/// A connection on which nothing arrives ends after this. A TURN client refreshes its permissions every five minutes.
-const IDLE: Duration = Duration::from_secs(900);
+/// A connection on which nothing arrives ends after this: an allocation may last an hour without a word (RFC 8656 §7.2).
+/// Whoever has vanished without one is found sooner, by the keepalive of TCP.
+const IDLE: Duration = Duration::from_secs(3_900);
 
 /// Octets of media that wait for one connection; a quarter of a second of a large picture.
 const QUEUE_LIMIT: usize = 64 << 10;
@@ -51,6 +53,12 @@ const RECEIVE_MAX: usize = 64 << 10;
 
 /// Octets of the longest frame that is not whole yet.
 const PARTIAL_MAX: usize = FRAME_LEN_MAX;
+
+/// The same while no node keeps the connection: a request of a stranger is short, and there may be many strangers.
+const PARTIAL_MAX_ON_PROBATION: usize = 4 << 10;
+
+/// Connections that are received from in a turn; the others have the next one. What comes over UDP has its share too.
+const RECEIVED_MAX: usize = 64;
 
 /// Octets that are encrypted ahead: what is encrypted can no longer be given up.
 const ENCRYPT_AHEAD: usize = 16 << 10;
@@ -66,6 +74,7 @@ struct Connection {
     /// When it ends unless a node keeps it.
     ends_at: Option<Instant>,
     wants_writable: bool,
+    is_readable: bool,
     is_dirty: bool,
 }
 
@@ -77,8 +86,10 @@ pub struct Streams {
     /// Have octets that no poll tells of: handed over and not looked at yet, decrypted beyond a turn's limit, or behind what
     /// may end the framing.
     unread: Vec<u32>,
-    /// Found readable in this turn.
-    readable: Vec<u32>,
+    /// Found readable, and not received from yet: the others had their turn before.
+    readable: VecDeque<u32>,
+    /// How many were received from in this turn.
+    received: usize,
     /// Have something to send.
     dirty: Vec<u32>,
     closed: Vec<SocketEvent>,
@@ -111,8 +122,7 @@ impl Streams {
         if stream.unread.len() > PARTIAL_MAX {
             return Err(ErrorKind::InvalidData.into());
         }
-        stream.socket.set_nonblocking(true)?;
-        stream.socket.set_nodelay(true)?;
+        tcp::prepare(&stream.socket)?;
         // Without it the kernel would queue seconds of media.
         socket2::SockRef::from(&stream.socket).set_tcp_notsent_lowat(NOT_SENT_MAX)?;
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
@@ -127,6 +137,7 @@ impl Streams {
             received_at: now,
             ends_at: Some(now + PROBATION),
             wants_writable: false,
+            is_readable: false,
             is_dirty: false,
         };
         if slot as usize == self.slots.len() {
@@ -144,7 +155,7 @@ impl Streams {
 
     /// Whether something happened that no descriptor will tell.
     pub fn is_waiting(&self) -> bool {
-        !self.unread.is_empty() || !self.closed.is_empty()
+        !self.unread.is_empty() || !self.readable.is_empty() || !self.closed.is_empty()
     }
 
     /// Takes the connections out of what a poll found ready.
@@ -152,35 +163,37 @@ impl Streams {
         if self.slots.is_empty() {
             return;
         }
-        let has_unread = !self.unread.is_empty();
-        self.readable.append(&mut self.unread);
-        let Streams { readable, dirty, slots, .. } = self;
+        self.received = 0;
+        let Streams { readable, unread, dirty, slots, .. } = self;
+        for slot in unread.drain(..) {
+            mark_readable(slots, readable, slot);
+        }
         ready.retain(|ready| {
             let is_stream = ready.token & TOKEN != 0;
             if is_stream {
                 let slot = ready.token as u32;
-                readable.push(slot);
+                mark_readable(slots, readable, slot);
                 // It may be writable again.
                 mark_dirty(slots, dirty, slot);
             }
             !is_stream
         });
-        if has_unread {
-            // One that is readable as well takes no second share of the turn.
-            readable.sort_unstable();
-            readable.dedup();
-        }
     }
 
     /// Receives from the next connection that is ready and hands over what it brought; `handle` returns how many octets
     /// it has used, or `None` when they are no frames. Says whether there was one.
     pub fn receive_next(&mut self, now: Instant, handle: impl FnOnce(Received<'_>) -> Option<Used>) -> bool {
-        let Some(slot) = self.readable.pop() else {
+        if self.received == RECEIVED_MAX {
+            return false;
+        }
+        let Some(slot) = self.readable.pop_front() else {
             return false;
         };
         let Some(Some(connection)) = self.slots.get_mut(slot as usize) else {
             return true;
         };
+        self.received += 1;
+        connection.is_readable = false;
         let scratch = &mut self.scratch;
         scratch.resize(PARTIAL_MAX + RECEIVE_MAX, 0);
         let before = connection.partial.len();
@@ -203,7 +216,7 @@ impl Streams {
                 mark_dirty(&mut self.slots, &mut self.dirty, slot);
                 self.unread.push(slot);
             }
-            Some(Used::Whole(used)) if open && filled - used <= PARTIAL_MAX => {
+            Some(Used::Whole(used)) if open && filled - used <= connection.partial_max() => {
                 connection.partial.extend_from_slice(&scratch[used..]);
                 if filled - before >= RECEIVE_MAX && connection.stream.tls.is_some() {
                     self.unread.push(slot);
@@ -320,6 +333,15 @@ impl Streams {
     }
 }
 
+/// None takes two shares of a turn, and each waits for those that were there before it.
+fn mark_readable(slots: &mut [Option<Connection>], readable: &mut VecDeque<u32>, slot: u32) {
+    if let Some(Some(connection)) = slots.get_mut(slot as usize)
+        && !std::mem::replace(&mut connection.is_readable, true)
+    {
+        readable.push_back(slot);
+    }
+}
+
 fn mark_dirty(slots: &mut [Option<Connection>], dirty: &mut Vec<u32>, slot: u32) {
     if let Some(Some(connection)) = slots.get_mut(slot as usize)
         && !std::mem::replace(&mut connection.is_dirty, true)
@@ -381,6 +403,11 @@ pub(super) fn receive_encrypted(
 impl Connection {
     fn endpoint(&self, slot: u32) -> Endpoint {
         Endpoint::Stream { id: u64::from(self.generation) << 32 | u64::from(slot), ip: self.stream.local.ip() }
+    }
+
+    /// How much of a frame may wait for its rest.
+    fn partial_max(&self) -> usize {
+        if self.ends_at.is_some() { PARTIAL_MAX_ON_PROBATION } else { PARTIAL_MAX }
     }
 
     /// Sends as much as the kernel takes; says whether more waits.
