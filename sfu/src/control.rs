@@ -8,6 +8,7 @@ use crate::published_track::PublishedTrack;
 use crate::sfu::Sfu;
 use crate::subscription::Subscription;
 use crate::track::{ExtensionIds, SubscriptionSpec, TrackSpec};
+use crate::transport::ice::let_go;
 use crate::transport::{DataChannels, DtlsSession, IceLite, MasterKeys};
 
 impl Sfu {
@@ -31,7 +32,7 @@ impl Sfu {
             }
             Command::Leave { participant } => {
                 if let Some(&key) = self.participant_keys.get(&participant) {
-                    self.leave(now, key);
+                    self.leave(now, key, out);
                 }
                 Ok(())
             }
@@ -149,7 +150,7 @@ impl Sfu {
         Ok(())
     }
 
-    fn leave(&mut self, now: Now, key: usize) {
+    fn leave(&mut self, now: Now, key: usize, out: &mut Outbox) {
         while let Some(&track) = self.participants[key].tracks.last() {
             self.unpublish(now, track);
         }
@@ -163,7 +164,10 @@ impl Sfu {
         self.participant_keys.remove(&participant.id);
         if let Some(ice) = &participant.ice {
             ice.ufrags().for_each(|ufrag| self.routes.remove_ufrag(ufrag));
-            ice.five_tuples().for_each(|five_tuple| self.routes.unbind(five_tuple, key));
+            for five_tuple in ice.five_tuples() {
+                self.routes.unbind(five_tuple, key);
+                let_go(five_tuple, out);
+            }
         }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.participants.retain(|&present| present != key);

@@ -22,6 +22,7 @@ use crate::room::Room;
 use crate::routes::Routes;
 use crate::rtp;
 use crate::subscription::Subscription;
+use crate::transport::ice::let_go;
 use crate::transport::{Certificate, Check, DataChannels, DtlsEvent, DtlsOutput, FiveTuple};
 
 /// What an SFU is made with.
@@ -175,6 +176,7 @@ impl Sfu {
         }
         if let Some(displaced) = displaced {
             self.routes.unbind(displaced, key);
+            let_go(displaced, out);
         }
         self.routes.bind(from, key);
         out.prove(from.local, from.remote);

@@ -144,6 +144,13 @@ impl IceLite {
     }
 }
 
+/// A connection over which nobody comes any more is not kept for its own sake.
+pub fn let_go(from: FiveTuple, out: &mut Outbox) {
+    if matches!(from.local, Endpoint::Stream { .. }) {
+        out.order(Order::KeepStream { local: from.local, keep: false });
+    }
+}
+
 fn respond(message: &Message<'_>, to: FiveTuple, key: &Key, error: Option<ErrorCode>, out: &mut Outbox) {
     const RESPONSE_MAX: usize = 128;
     out.write(to.local, to.remote, RESPONSE_MAX, |buffer| {
