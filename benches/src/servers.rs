@@ -152,7 +152,7 @@ http = "127.0.0.1:7880"
 
 [relay]
 store = ""
-allowed_peers = ["127.0.0.0/8"]
+allowed_peers = ["127.0.0.1"]
 
 [relay.users]
 bench = "{PASSWORD}"

@@ -108,7 +108,7 @@ impl Server {
         }
         // RFC 8489 §10: what is new goes elsewhere.
         if self.draining {
-            return Err(self.settings.alternate_server.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate));
+            return Err(self.elsewhere(&reply.client));
         }
         let lifetime = self.lifetime(now, who, message);
         let id = if message.additional_address_family().is_some() {
@@ -123,6 +123,12 @@ impl Server {
             allocation.ticket = message.mobility_ticket().map(|_| 0);
         }
         Ok(())
+    }
+
+    /// RFC 8489 §14.15: the other server's address is of the family in which the request came.
+    fn elsewhere(&self, client: &FiveTuple) -> Refusal {
+        let there = self.settings.alternate_server.filter(|there| there.is_ipv4() == client.remote.is_ipv4());
+        there.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate)
     }
 
     /// RFC 6062 §5.1. ADDITIONAL-ADDRESS-FAMILY and MOBILITY-TICKET are ignored, as by a server that does not know them.
@@ -142,7 +148,7 @@ impl Server {
             return Err(Refusal::BadRequest);
         }
         if self.draining {
-            return Err(self.settings.alternate_server.map_or(Refusal::InsufficientCapacity, Refusal::TryAlternate));
+            return Err(self.elsewhere(&reply.client));
         }
         let lifetime = self.lifetime(now, who, message);
         let chosen = self.choose(now, &reply.client, Family::requested(message)?, Parity::Any)?;

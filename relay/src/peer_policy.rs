@@ -76,9 +76,16 @@ impl PeerPolicy {
     fn admits_form(&self, ip: IpAddr) -> bool {
         match (longest(&self.allow, ip), longest(&self.deny, ip)) {
             (None, None) => !self.local.contains(&ip) && !is_special(ip),
+            // A prefix is about the network that this host stands in: what listens on the host itself was not meant.
+            (Some(allow), _) if self.local.contains(&ip) && allow < length(ip) => false,
             (allow, deny) => allow > deny,
         }
     }
+}
+
+/// Bits of an address.
+fn length(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
 }
 
 fn longest(prefixes: &[IpNet], ip: IpAddr) -> Option<u8> {
@@ -241,9 +248,19 @@ mod tests {
         assert!(!policy.admits(ip("10.1.2.3")), "deny wins a tie");
         assert!(!policy.admits(ip("10.1.9.9")));
         assert!(policy.admits(ip("10.2.0.1")), "allowed against the built-in list");
-        assert!(policy.admits(ip("7.7.7.7")), "allowed although it is ours");
+        assert!(!policy.admits(ip("7.7.7.7")), "ours, and only the network around it is allowed");
         assert!(!policy.admits(ip("200.1.1.1")));
         assert!(policy.admits(ip("2600::1")), "the other family is not touched");
+        let allow = prefixes(&["7.7.7.0/24", "7.7.7.7"]);
+        let policy = PeerPolicy::new(allow.clone(), vec![], vec![ip("7.7.7.7")]);
+        assert!(policy.admits(ip("7.7.7.7")), "ours, and named itself");
+        assert!(
+            policy.admits(ip("7.7.7.8"))
+                && !policy.admits(ip("::ffff:7.7.7.7"))
+                && !policy.admits(ip("64:ff9b::10.0.0.1"))
+        );
+        let policy = PeerPolicy::new(allow, prefixes(&["7.7.7.7"]), vec![ip("7.7.7.7")]);
+        assert!(!policy.admits(ip("7.7.7.7")), "deny wins a tie");
         let policy = PeerPolicy::new(prefixes(&["::1"]), vec![], vec![ip("::1")]);
         assert!(policy.admits(ip("::1")) && !policy.admits(ip("::")));
     }

@@ -78,7 +78,10 @@ impl Server {
         let begins = message.method() == Method::ALLOCATE && self.allocations.by_client(client).is_none();
         let expired = who.expires.is_some_and(|expires| expires <= now.unix);
         // An allocation that lives may be used until the grace is over.
-        let over = who.expires.zip(credentials.grace()).is_some_and(|(expires, grace)| expires + grace <= now.unix);
+        let over = who
+            .expires
+            .zip(credentials.grace())
+            .is_some_and(|(expires, grace)| expires.saturating_add(grace) <= now.unix);
         if expired && begins || over {
             return Err(Refusal::Unauthenticated);
         }
@@ -151,7 +154,9 @@ impl Server {
         match who.expires {
             Some(expires) => match self.settings.credentials.grace() {
                 // What is over was refused, so at least a part of a second is left.
-                Some(grace) => lifetime.min((expires + grace).saturating_sub(now.unix)).max(Duration::from_secs(1)),
+                Some(grace) => {
+                    lifetime.min(expires.saturating_add(grace).saturating_sub(now.unix)).max(Duration::from_secs(1))
+                }
                 None => lifetime,
             },
             None => lifetime,

@@ -50,7 +50,7 @@ fn drain(mut data: TcpStream) -> JoinHandle<Instant> {
 #[test]
 fn a_user_has_its_bandwidth_once_and_another_has_its_own() {
     let server = Server::start(&format!(
-        "relay.secrets = [\"{SECRET}\"]\nrelay.tcp_allocations = true\nrelay.allowed_peers = [\"127.0.0.0/8\"]\n\
+        "relay.secrets = [\"{SECRET}\"]\nrelay.tcp_allocations = true\nrelay.allowed_peers = [\"127.0.0.1\"]\n\
          relay.limits.user_mbps = 8\nworkers = 2"
     ));
     let peers = [peer(), peer()];

@@ -50,7 +50,7 @@ fn channels(server: &Server) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_relays_by_indications_and_by_a_channel() {
-    let server = Server::start(&format!("relay.secrets = [\"{SECRET}\"]\nrelay.allowed_peers = [\"127.0.0.0/8\"]"));
+    let server = Server::start(&format!("relay.secrets = [\"{SECRET}\"]\nrelay.allowed_peers = [\"127.0.0.1\"]"));
     let username = "4000000000:anna".to_owned();
     let password = relay::rest_password(SECRET.as_bytes(), &username);
 
