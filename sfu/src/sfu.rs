@@ -234,13 +234,15 @@ impl Sfu {
             participant.heard = now.instant;
         }
         if let Some(data) = &mut participant.data {
-            data.poll_transmit(now.instant, |packet| dtls.send(packet));
-            event = event.or(dtls.poll(&mut self.scratch, |output| {
-                if let (DtlsOutput::Packet(packet), Some(to)) = (output, address) {
-                    out.send(to.local, to.remote, packet);
-                    out.counters.sent(Traffic::Dtls, packet.len());
-                }
-            }));
+            data.poll_transmit(now.instant, |packet| {
+                let end = dtls.send(packet, &mut self.scratch, |output| {
+                    if let (DtlsOutput::Packet(packet), Some(to)) = (output, address) {
+                        out.send(to.local, to.remote, packet);
+                        out.counters.sent(Traffic::Dtls, packet.len());
+                    }
+                });
+                event = event.take().or(end);
+            });
             while let Some((label, payload)) = data.poll_message() {
                 self.events.push_back(Event::Data { participant: participant.id, label, payload });
             }

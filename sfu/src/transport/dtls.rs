@@ -125,12 +125,19 @@ impl DtlsSession {
         }
     }
 
-    /// Encrypts `data` for the peer; it leaves with the next poll. Without effect before the handshake is finished.
-    pub fn send(&mut self, data: &[u8]) {
+    /// Encrypts `data` for the peer. Without effect before the handshake is finished. The library queues few records and fails
+    /// beyond them, so each leaves before the next.
+    pub fn send(
+        &mut self,
+        data: &[u8],
+        buffer: &mut Vec<u8>,
+        sink: impl FnMut(DtlsOutput<'_>),
+    ) -> Option<DtlsEvent> {
         if self.is_connected() {
             let outcome = self.dtls.send_application_data(data);
             self.note(outcome);
         }
+        self.poll(buffer, sink)
     }
 
     /// Drains what the session has to say. Called after every other call. `buffer` is scratch memory.
@@ -246,6 +253,36 @@ mod tests {
         let DtlsEvent::Keys(keys) = event else { panic!("not connected") };
         assert_eq!(keys.profile, Profile::AeadAes256Gcm);
         assert!(session.is_connected());
+    }
+
+    #[test]
+    fn a_burst_leaves_record_by_record() {
+        let (_, mut session, mut client) = shake_hands(Certificate::fingerprint);
+        let mut buffer = Vec::new();
+        let mut client_buffer = vec![0; 4096];
+        let mut arrived = 0;
+        for number in 0..100u8 {
+            let mut packets = Vec::new();
+            let event = session.send(&[number; 1150], &mut buffer, |output| match output {
+                DtlsOutput::Packet(packet) => packets.push(packet.to_vec()),
+                DtlsOutput::Data(_) => panic!("nothing came"),
+            });
+            assert!(event.is_none());
+            assert_eq!(packets.len(), 1);
+            client.handle_packet(&packets[0]).unwrap();
+            loop {
+                match client.poll_output(&mut client_buffer) {
+                    Output::ApplicationData(data) => {
+                        assert_eq!(data, [number; 1150]);
+                        arrived += 1;
+                    }
+                    Output::Timeout(_) => break,
+                    _ => {}
+                }
+            }
+        }
+        assert!(session.is_connected());
+        assert_eq!(arrived, 100);
     }
 
     #[test]
