@@ -9,7 +9,7 @@ use std::ops::Range;
 use datapath::{Datagram, Now, Outbox};
 
 use crate::deadlines::Timer;
-use crate::forwarder::Decision;
+use crate::forwarder::{Decision, Rewrite};
 use crate::media_packet::MediaPacket;
 use crate::pacing::{DEPARTURE_OVERHEAD, Departure, IP_AND_UDP};
 use crate::participant::Participant;
@@ -136,8 +136,8 @@ impl Sfu {
     }
 }
 
-/// Sends the subscriber its copy, if it gets one, or lets it wait for its link; and what the packet lets follow.
-/// Returns the octets sent.
+/// Sends the subscriber its copy, if it gets one; and after a switch at a keyframe that came late, the packets behind it that
+/// were here before it. Returns the octets sent.
 fn forward(
     now: Now,
     track: &PublishedTrack,
@@ -146,41 +146,40 @@ fn forward(
     original: &Original<'_>,
     out: &mut Outbox,
 ) -> usize {
-    let &Original { media, ref extensions, payload } = original;
-    let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) else { return 0 };
-    let mut sent = 0;
-    if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
-        let MediaPacket { encoding, sequence, .. } = *media;
-        let departure = Departure { subscription: key, encoding, sequence, rewrite, is_repair: false };
-        subscriber.wait(now, subscription.priority, payload.len(), departure, out);
-    } else {
-        sent += subscription.send_copy(now, subscriber, &rewrite, extensions, payload, out);
-        if !track.is_video() {
-            subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
-        }
-    }
+    let Decision::Forward(rewrite) = subscription.forwarder.handle(original.media, &track.clocks) else { return 0 };
+    let mut sent = send_or_wait(now, track, (key, subscription), subscriber, original, rewrite, out);
     if let Some(range) = subscription.forwarder.take_catch_up() {
-        sent += catch_up(now, track, subscription, subscriber, media.encoding, range, out);
+        let history = &track.encodings[usize::from(original.media.encoding)].history;
+        for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
+            let original = Original { media, extensions: Extensions::default(), payload };
+            if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
+                sent += send_or_wait(now, track, (key, subscription), subscriber, &original, rewrite, out);
+            }
+        }
     }
     sent
 }
 
-/// After a switch at a keyframe that came late: the packets after it that were here before it. Returns the octets sent.
-fn catch_up(
+/// Video that the link has no room for now waits in the history. Returns the octets sent.
+fn send_or_wait(
     now: Now,
     track: &PublishedTrack,
-    subscription: &mut Subscription,
+    (key, subscription): (usize, &mut Subscription),
     subscriber: &mut Participant,
-    encoding: u8,
-    range: std::ops::RangeInclusive<u64>,
+    original: &Original<'_>,
+    rewrite: Rewrite,
     out: &mut Outbox,
 ) -> usize {
-    let history = &track.encodings[usize::from(encoding)].history;
-    let mut sent = 0;
-    for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
-        if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
-            sent += subscription.send_copy(now, subscriber, &rewrite, &Extensions::default(), payload, out);
-        }
+    let &Original { media, ref extensions, payload } = original;
+    if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
+        let MediaPacket { encoding, sequence, .. } = *media;
+        let departure = Departure { subscription: key, encoding, sequence, rewrite, is_repair: false };
+        subscriber.wait(now, subscription.priority, payload.len(), departure, out);
+        return 0;
+    }
+    let sent = subscription.send_copy(now, subscriber, &rewrite, extensions, payload, out);
+    if !track.is_video() {
+        subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
     }
     sent
 }

@@ -127,12 +127,7 @@ impl DtlsSession {
 
     /// Encrypts `data` for the peer. Without effect before the handshake is finished. The library queues few records and fails
     /// beyond them, so each leaves before the next.
-    pub fn send(
-        &mut self,
-        data: &[u8],
-        buffer: &mut Vec<u8>,
-        sink: impl FnMut(DtlsOutput<'_>),
-    ) -> Option<DtlsEvent> {
+    pub fn send(&mut self, data: &[u8], buffer: &mut Vec<u8>, sink: impl FnMut(DtlsOutput<'_>)) -> Option<DtlsEvent> {
         if self.is_connected() {
             let outcome = self.dtls.send_application_data(data);
             self.note(outcome);
