@@ -6,8 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-/// An encoding that is silent for this long while others of its track are not is no longer sent.
+/// An encoding that is silent for this long while others of its track are not is no longer sent;
 const SILENCE: Duration = Duration::from_millis(700);
+/// or for so many times what lay between its packets lately, at most for the second: a still screen has a frame a second.
+const SILENCE_BY_GAP: f32 = 1.5;
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
+/// What is left in a bucket's time of the longest gap: half in a second.
+const GAP_AGEING: f32 = 0.933;
 /// Packets of a stream that goes on are closer together than this.
 const FLOWING: Duration = Duration::from_millis(200);
 /// What an encoding costs at most is forgotten so slowly while it is sent with less.
@@ -28,6 +33,8 @@ pub struct EncodingActivity {
     first_packet: Option<Instant>,
     last_packet: Option<Instant>,
     nominal_bps: u32,
+    /// The longest time between two packets lately, aged; in seconds.
+    gap_s: f32,
     /// The most that it had when nothing held it back, and when that was.
     usual: Option<(u64, Instant)>,
     /// Octets of the temporal layers 0 and 1 and all above, aged.
@@ -43,6 +50,7 @@ impl EncodingActivity {
             began: None,
             first_packet: None,
             last_packet: None,
+            gap_s: 0.0,
             nominal_bps,
             usual: None,
             by_layer: [0.0; 3],
@@ -55,6 +63,9 @@ impl EncodingActivity {
             self.first_packet = Some(now);
         }
         self.advance(now);
+        if let Some(last) = self.last_packet {
+            self.gap_s = self.gap_s.max(now.saturating_duration_since(last).as_secs_f32());
+        }
         self.buckets[self.at] = self.buckets[self.at].saturating_add(octets as u32);
         self.last_packet = Some(now);
     }
@@ -106,6 +117,12 @@ impl EncodingActivity {
         self.first_packet.is_some_and(|first| now.saturating_duration_since(first) < BUCKET * BUCKETS as u32)
     }
 
+    /// How long it may be silent while others are not.
+    fn patience(&self) -> Duration {
+        let by_gap = Duration::from_secs_f32(self.gap_s.min(SILENCE_MAX.as_secs_f32()) * SILENCE_BY_GAP);
+        by_gap.clamp(SILENCE, SILENCE_MAX)
+    }
+
     /// Takes note that `bps` were sent lately, and that nothing but the publisher itself held them back.
     pub fn note_usual(&mut self, now: Instant, bps: u64) {
         if self.is_flowing(now) && !self.is_young(now) {
@@ -138,6 +155,7 @@ impl EncodingActivity {
             self.at = (self.at + 1) % BUCKETS;
             self.buckets[self.at] = 0;
             self.by_layer.iter_mut().for_each(|octets| *octets *= LAYER_AGEING);
+            self.gap_s *= GAP_AGEING;
         }
         self.began = Some(began + BUCKET * passed.min(u32::MAX as usize) as u32);
     }
@@ -147,8 +165,9 @@ impl EncodingActivity {
 /// that is silent as a whole (a still screen) changes nothing.
 pub fn is_alive(encodings: &[EncodingActivity], index: usize) -> bool {
     let newest = encodings.iter().filter_map(|encoding| encoding.last_packet).max();
-    let last = encodings.get(index).and_then(|encoding| encoding.last_packet);
-    newest.zip(last).is_some_and(|(newest, last)| newest.saturating_duration_since(last) <= SILENCE)
+    let Some(encoding) = encodings.get(index) else { return false };
+    let silence = newest.zip(encoding.last_packet).map(|(newest, last)| newest.saturating_duration_since(last));
+    silence.is_some_and(|silence| silence <= encoding.patience())
 }
 
 /// What each of a track's encodings costs, for the allocator.
@@ -235,6 +254,31 @@ mod tests {
         assert!(held.usual_bps(now + Duration::from_secs(500)) >= 590_000);
         // It is sent with less for long.
         assert!((130_000..300_000).contains(&send(&mut encoding, 625, 60)));
+    }
+
+    #[test]
+    fn a_still_screen_is_sent_as_long_as_it_has_a_frame_a_second() {
+        let now = start();
+        let mut encodings = [EncodingActivity::new(0), EncodingActivity::new(0)];
+        let mut at = now;
+        for _ in 0..5 {
+            at += Duration::from_secs(1);
+            for _ in 0..7 {
+                encodings[0].receive(at, 1000);
+            }
+            let is_known = at > now + Duration::from_secs(2);
+            assert!(!is_known || is_alive(&encodings, 1), "its packets are still to come");
+            for _ in 0..7 {
+                encodings[1].receive(at, 1000);
+            }
+        }
+        // It ends, and the other one goes on as a camera does.
+        let ended = at;
+        while at - ended < Duration::from_secs(2) {
+            at += ms(33);
+            encodings[0].receive(at, 1000);
+        }
+        assert!(!is_alive(&encodings, 1));
     }
 
     #[test]

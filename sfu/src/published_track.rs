@@ -69,6 +69,7 @@ impl PublishedTrack {
     /// would cost. `is_capped`: what is sent is less than it would be.
     pub fn costs(&mut self, now: Instant, is_capped: bool) -> [[Option<u64>; 3]; 2] {
         let mut costs = layers::costs(&mut self.activity, now);
+        let lowest = costs.iter().position(Option::is_some);
         let mut prospects = [None; 3];
         for (index, encoding) in self.activity.iter_mut().enumerate().take(3) {
             let usual = encoding.usual_bps(now);
@@ -80,6 +81,11 @@ impl PublishedTrack {
                     encoding.keep_usual(now);
                 } else {
                     encoding.note_usual(now, *bps);
+                }
+                // Between two pages a screen sends next to nothing. What it may take next is what it took before, or a link
+                // that carries no page in the larger size would be shown it whenever nothing moves, and lose it again.
+                if self.spec.screen && Some(index) != lowest {
+                    *bps = usual.max(*bps);
                 }
                 prospects[index] = Some(if is_capped { usual.max(*bps) } else { *bps });
             } else if rests && usual > 0 {
