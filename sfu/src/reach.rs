@@ -26,8 +26,6 @@ const VIDEO_MIN: u64 = 60_000;
 const AUDIO_MARGIN: f64 = 1.3;
 /// No cap, in bit/s.
 const UNCAPPED: u64 = 100_000_000;
-/// The end of a cap is told so often, since reports get lost.
-const TOLD: u8 = 3;
 
 /// How far one subscription reaches.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +72,8 @@ impl Reach {
 pub struct Cap {
     since: Option<Instant>,
     bps: Option<u64>,
-    /// How often its end is still to be told.
-    ending: u8,
+    /// Its end is told with every report from then on: reports get lost, and for long on a link that is away.
+    has_ended: bool,
 }
 
 impl Cap {
@@ -86,17 +84,13 @@ impl Cap {
     /// What there is room for, in bit/s, or `None` when somebody takes everything. Returns the REMB to send now.
     fn update(&mut self, now: Instant, room_bps: Option<u64>) -> Option<u64> {
         let Some(room_bps) = room_bps else {
-            if self.bps.take().is_some() {
-                self.ending = TOLD;
-            }
+            self.has_ended |= self.bps.take().is_some();
             self.since = None;
-            let ends = self.ending > 0;
-            self.ending = self.ending.saturating_sub(1);
-            return ends.then_some(UNCAPPED);
+            return self.has_ended.then_some(UNCAPPED);
         };
         if now.saturating_duration_since(*self.since.get_or_insert(now)) >= CAP_HOLD {
             self.bps = Some(room_bps);
-            self.ending = 0;
+            self.has_ended = false;
         }
         self.bps
     }
@@ -242,8 +236,14 @@ mod tests {
         assert_eq!(cap.update(at(7_000), Some(150_000)), Some(150_000));
         assert_eq!(cap.update(at(8_000), Some(170_000)), Some(170_000));
         assert!(cap.is_on());
-        let told: Vec<Option<u64>> = (9..13).map(|second| cap.update(at(1_000 * second), None)).collect();
-        assert_eq!(told, [Some(UNCAPPED), Some(UNCAPPED), Some(UNCAPPED), None]);
-        assert!(!cap.is_on());
+        for second in 9..60 {
+            assert_eq!(
+                cap.update(at(1_000 * second), None),
+                Some(UNCAPPED),
+                "who hears nothing for long learns it too"
+            );
+            assert!(!cap.is_on());
+        }
+        assert_eq!(cap.update(at(60_000), Some(200_000)), None);
     }
 }
