@@ -13,7 +13,7 @@ use crate::shared_links::Behind;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
 use crate::transport::{DataChannels, DtlsSession, FiveTuple, IceLite, SrtpReceiver, SrtpSender};
-use crate::uplink::{Need, video_need};
+use crate::uplink::{Need, audio_need, video_need};
 
 /// Assumed until reports tell it.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -167,7 +167,8 @@ impl Participant {
     /// What it needs of the server's uplink, as far as its own link may carry it.
     pub fn need(&self) -> Need {
         let Need { audio_bps, video_bps } = self.wanted;
-        Need { audio_bps, video_bps: video_need(video_bps, audio_bps, self.estimate.available_bps()) }
+        let video_bps = video_need(video_bps, audio_bps, self.estimate.available_bps());
+        Need { audio_bps: audio_need(audio_bps), video_bps }
     }
 
     /// The most that it may be sent, whatever its own link carries, in bit/s.

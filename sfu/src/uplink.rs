@@ -13,6 +13,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const GROWTH: f64 = 2.0;
 /// To go up takes so much more than it costs, since bitrates swing.
 const ROOM: f64 = 1.15;
+/// The same for audio, of which a little is a word.
+const AUDIO_ROOM: f64 = 1.3;
 
 /// What one subscriber would be sent, in bit/s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +78,8 @@ impl Sfu {
         let mut lowered = Vec::new();
         for &key in self.rooms.values().flat_map(|room| &room.participants) {
             let participant = &mut self.participants[key];
-            let share = shares.next().copied();
+            // Who has just come asks with its first allocation.
+            let share = shares.next().copied().filter(|_| participant.wanted != Need::default());
             let before = std::mem::replace(&mut participant.uplink_share_bps, share);
             if share.is_some_and(|share| before.is_none_or(|before| share < before)) {
                 participant.allocation_due = now.instant;
@@ -91,6 +94,11 @@ impl Sfu {
             self.schedule_uplink(now);
         }
     }
+}
+
+/// What a subscriber's audio may take: voices begin, and their bitrates swing.
+pub(crate) fn audio_need(audio_bps: u64) -> u64 {
+    (audio_bps as f64 * AUDIO_ROOM) as u64
 }
 
 /// What a subscriber wants of video, as far as its own link may carry it.
