@@ -22,6 +22,20 @@ const FEEDBACK_WAITS: Duration = Duration::from_millis(100);
 const PROVED: f64 = 1.15;
 const FALLEN: f64 = 0.97;
 
+/// A link that loses this part of its packets may have lost what its subscriber's picture lacks.
+const OWN_LOSS: f64 = 0.01;
+
+/// What one datagram of reports may ask for: a few octets name thousands of packets, each of them work. A receiver's own
+/// reports come nowhere near.
+const STATUSES_MAX: usize = 8_192;
+const NACKS_MAX: usize = 1_024;
+
+/// What a datagram may still ask for.
+struct Budget {
+    statuses: usize,
+    nacks: usize,
+}
+
 /// Packets lost and expected, over all the streams that one compound reports on.
 #[derive(Default)]
 struct Loss {
@@ -42,9 +56,10 @@ impl Sfu {
         };
         self.mark_heard(now, key);
         let mut loss = Loss::default();
+        let mut budget = Budget { statuses: STATUSES_MAX, nacks: NACKS_MAX };
         let mut packets = rtcp::packets(&datagram[..length]);
         for packet in packets.by_ref() {
-            self.handle_rtcp_packet(now, key, packet, &mut loss, out);
+            self.handle_rtcp_packet(now, key, packet, &mut loss, &mut budget, out);
         }
         if packets.is_malformed() {
             out.counters.discard(Discard::MalformedRtcp);
@@ -56,7 +71,15 @@ impl Sfu {
         }
     }
 
-    fn handle_rtcp_packet(&mut self, now: Now, key: usize, packet: Rtcp<'_>, loss: &mut Loss, out: &mut Outbox) {
+    fn handle_rtcp_packet(
+        &mut self,
+        now: Now,
+        key: usize,
+        packet: Rtcp<'_>,
+        loss: &mut Loss,
+        budget: &mut Budget,
+        out: &mut Outbox,
+    ) {
         match packet {
             Rtcp::SenderReport { ssrc, info, reports } => {
                 self.handle_sender_report(now, key, ssrc, &info);
@@ -65,7 +88,10 @@ impl Sfu {
             Rtcp::ReceiverReport { reports, .. } => {
                 reports.for_each(|block| self.handle_report_block(now, key, &block, loss));
             }
-            Rtcp::Nack { media_ssrc, lost, .. } => self.handle_nack(now, key, media_ssrc, lost, out),
+            Rtcp::Nack { media_ssrc, lost, .. } => {
+                let lost = lost.take(budget.nacks).inspect(|_| budget.nacks -= 1);
+                self.handle_nack(now, key, media_ssrc, lost, out);
+            }
             Rtcp::PictureLoss { media_ssrc, .. } => self.handle_picture_loss(now, key, media_ssrc, out),
             Rtcp::FullIntraRequest { entries, .. } => {
                 entries.for_each(|(ssrc, _)| self.handle_picture_loss(now, key, ssrc, out));
@@ -75,7 +101,13 @@ impl Sfu {
                 let sent_bps = participant.sent.bitrate_bps(now.instant);
                 participant.estimate.by_reports.handle_remb(now.instant, bitrate_bps, sent_bps);
             }
-            Rtcp::TransportFeedback(feedback) => self.handle_transport_feedback(now, key, &feedback),
+            Rtcp::TransportFeedback(feedback) => match budget.statuses.checked_sub(feedback.status_count.into()) {
+                Some(left) => {
+                    budget.statuses = left;
+                    self.handle_transport_feedback(now, key, &feedback);
+                }
+                None => out.counters.discard(Discard::LimitReached),
+            },
             // A goodbye says less than the offer that follows.
             Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
         }
@@ -154,7 +186,9 @@ impl Sfu {
             // What the publisher's link has lost is asked for there already, and goes on when it comes.
             let Some((media, payload)) = stream.history.get(sequence) else { continue };
             let Some(rewrite) = subscription.forwarder.rewrite_again(media) else { continue };
-            if !subscription.resends.allow(number, participant.round_trip, now.instant) {
+            // One that waits for the link is under way as well.
+            let under_way = participant.round_trip + participant.pacer.wait();
+            if !subscription.resends.allow(number, payload.len(), under_way, now.instant) {
                 continue;
             }
             if participant.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
@@ -176,9 +210,10 @@ impl Sfu {
         let participant = &mut self.participants[key];
         let Some(sink) = participant.sink(ssrc).filter(|sink| !sink.is_repair) else { return };
         participant.asked.keyframes = participant.asked.keyframes.wrapping_add(1);
+        let has_lost = participant.estimate.loss().is_some_and(|loss| loss >= OWN_LOSS);
         let subscription = &self.subscriptions[sink.subscription];
         if let Some(encoding) = subscription.forwarder.current().or(subscription.forwarder.target()) {
-            self.request_picture_repair(now, subscription.track, encoding, out);
+            self.request_picture_repair(now, subscription.track, encoding, has_lost, out);
         }
     }
 }

@@ -131,26 +131,43 @@ impl History {
     }
 }
 
-const REMEMBERED: usize = 128;
+const REMEMBERED: usize = 256;
+/// Octets that may be sent again before anything, and at most, beyond what was sent.
+const CREDIT_MAX: usize = 1 << 20;
 
-/// Allows one retransmission of a packet in a round trip: a subscriber repeats its NACK until the packet comes.
-#[derive(Clone, Debug, Default)]
+/// Allows one retransmission of a packet while the last is under way: a subscriber repeats its NACK until the packet comes.
+/// And no more is sent again than was sent: who asks for everything over and over gets it twice.
+#[derive(Clone, Debug)]
 pub struct ResendLimit {
     /// Indexed by sequence number modulo its length. Empty until the first retransmission.
     sent: Vec<Option<(u16, Instant)>>,
+    /// Octets.
+    credit: usize,
+}
+
+impl Default for ResendLimit {
+    fn default() -> ResendLimit {
+        ResendLimit { sent: Vec::new(), credit: CREDIT_MAX }
+    }
 }
 
 impl ResendLimit {
     /// Round trips shorter than this are taken for this.
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-    /// Whether the packet may be sent again now; if so that is remembered.
-    pub fn allow(&mut self, sequence_number: u16, round_trip: Duration, now: Instant) -> bool {
+    /// So many octets were sent for the first time.
+    pub fn earn(&mut self, octets: usize) {
+        self.credit = (self.credit + octets).min(CREDIT_MAX);
+    }
+
+    /// Whether the packet, of so many octets, may be sent again now; if so that is remembered.
+    pub fn allow(&mut self, sequence_number: u16, octets: usize, under_way: Duration, now: Instant) -> bool {
+        let Some(credit) = self.credit.checked_sub(octets) else { return false };
         if self.sent.is_empty() {
             self.sent.resize(REMEMBERED, None);
         }
         let slot = &mut self.sent[usize::from(sequence_number) % REMEMBERED];
-        let interval = round_trip.max(Self::INTERVAL_MIN);
+        let interval = under_way.max(Self::INTERVAL_MIN);
         if let Some((number, at)) = *slot
             && number == sequence_number
             && now.saturating_duration_since(at) < interval
@@ -158,6 +175,7 @@ impl ResendLimit {
             return false;
         }
         *slot = Some((sequence_number, now));
+        self.credit = credit;
         true
     }
 }
@@ -245,11 +263,31 @@ mod tests {
         let now = start();
         let round_trip = Duration::from_millis(100);
         let mut limit = ResendLimit::default();
-        assert!(limit.allow(5, round_trip, now));
-        assert!(!limit.allow(5, round_trip, now + Duration::from_millis(99)));
-        assert!(limit.allow(6, round_trip, now + Duration::from_millis(99)));
-        assert!(limit.allow(5, round_trip, now + Duration::from_millis(100)));
-        assert!(!limit.allow(5, Duration::ZERO, now + Duration::from_millis(105)));
+        assert!(limit.allow(5, 1000, round_trip, now));
+        assert!(!limit.allow(5, 1000, round_trip, now + Duration::from_millis(99)));
+        assert!(limit.allow(6, 1000, round_trip, now + Duration::from_millis(99)));
+        assert!(limit.allow(5, 1000, round_trip, now + Duration::from_millis(100)));
+        assert!(!limit.allow(5, 1000, Duration::ZERO, now + Duration::from_millis(105)));
+    }
+
+    #[test]
+    fn no_more_is_sent_again_than_was_sent() {
+        let now = start();
+        let mut limit = ResendLimit::default();
+        let mut allowed = 0;
+        let mut ask = |limit: &mut ResendLimit| {
+            for number in 0..2_000 {
+                allowed +=
+                    u32::from(limit.allow(number, 1024, Duration::ZERO, now + Duration::from_secs(allowed.into())));
+            }
+            std::mem::take(&mut allowed)
+        };
+        assert_eq!(ask(&mut limit), 1024, "a second of a large picture");
+        assert_eq!(ask(&mut limit), 0);
+        limit.earn(10 * 1024);
+        assert_eq!(ask(&mut limit), 10);
+        (0..100).for_each(|_| limit.earn(1 << 20));
+        assert_eq!(ask(&mut limit), 1024);
     }
 
     proptest! {

@@ -50,14 +50,26 @@ impl Sfu {
         }
     }
 
-    /// The same for somebody who cannot go on. What is missing here is repaired first.
-    pub(crate) fn request_picture_repair(&mut self, now: Now, key: usize, encoding: u8, out: &mut Outbox) {
+    /// The same for somebody who cannot go on. What is missing here is repaired first, unless the subscriber's own link
+    /// loses packets: then that may not be what it lacks.
+    pub(crate) fn request_picture_repair(
+        &mut self,
+        now: Now,
+        key: usize,
+        encoding: u8,
+        has_lost: bool,
+        out: &mut Outbox,
+    ) {
         let track = &mut self.tracks[key];
         if track.is_video() {
             let publisher = track.publisher;
             let stream = &mut track.encodings[usize::from(encoding)];
-            let repaired = stream.missing.repaired_by(now.instant, self.participants[publisher].round_trip);
-            stream.keyframes.want_unless_repaired(now.instant, repaired);
+            if has_lost {
+                stream.keyframes.want_repair(now.instant);
+            } else {
+                let repaired = stream.missing.repaired_by(now.instant, self.participants[publisher].round_trip);
+                stream.keyframes.want_unless_repaired(now.instant, repaired);
+            }
             self.ask_publisher(now, publisher, key, encoding, out);
         }
     }
@@ -112,10 +124,12 @@ impl Sfu {
         let participant = &mut self.participants[key];
         let Some(ssrc) = participant.ssrc_of(track, encoding) else { return };
         let track = &mut self.tracks[track];
+        let is_video = track.is_video();
         let stream = &mut track.encodings[usize::from(encoding)];
         let mut lost = [0; NACKS_MAX];
         let count = stream.missing.poll(now.instant, participant.round_trip, &mut lost);
-        if stream.missing.take_gave_up() {
+        // Audio goes on by itself.
+        if stream.missing.take_gave_up() && is_video {
             stream.keyframes.want_repair(now.instant);
         }
         if stream.missing.missing_count() == 0 {

@@ -127,6 +127,7 @@ impl Subscription {
             out,
         );
         self.reports.count(rewrite.descriptor().len() + payload.len());
+        self.resends.earn(payload.len());
         sent
     }
 

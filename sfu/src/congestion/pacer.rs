@@ -131,6 +131,15 @@ impl<T> Pacer<T> {
         None
     }
 
+    /// How long what comes now would wait behind what waits.
+    pub fn wait(&self) -> Duration {
+        if self.octets == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(self.octets as f64 / self.leak().max(1.0)).min(WAIT_MAX)
+        }
+    }
+
     /// When something of what waits may leave.
     pub fn next_departure(&self) -> Option<Instant> {
         if self.octets == 0 {
