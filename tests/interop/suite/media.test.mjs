@@ -208,6 +208,12 @@ scenario('data packets, reliable and lossy, to all and to one', async (world, ro
   await b.evaluate(() => hr.room.registerTextStreamHandler('book', async (reader) => hr.events.push({ event: 'book', length: (await reader.readAll()).length })));
   await a.evaluate(() => hr.room.localParticipant.sendText('x'.repeat(200_000), { topic: 'book', destinationIdentities: ['ben'] }));
   await eventually(b, 'book', { length: 200_000 });
+  // What comes after a pause leaves in one burst, as long as the window has grown.
+  for (const length of [60_000, 60_001, 150_000]) {
+    await a.evaluate((length) => hr.room.localParticipant.sendText('x'.repeat(length), { topic: 'book', destinationIdentities: ['ben'] }), length);
+    await eventually(b, 'book', { length });
+  }
+  assert.equal(await b.evaluate(() => hr.events.filter(({ event }) => /econnecting$/.test(event)).length), 0, 'the call has gone on');
   assert.equal(await countOf(c, 'data', { text: 'to ben' }), 0, 'what is for ben does not reach clara');
   assert.equal(await countOf(a, 'data', { text: 'to all' }), 0, 'nothing comes back to its sender');
 });
