@@ -10,6 +10,7 @@ mod import;
 mod init;
 mod logging;
 mod operations;
+mod own_addresses;
 mod reload;
 mod revocation_store;
 mod server;

@@ -23,9 +23,9 @@ use crate::operations::Operations;
 use crate::operations::control_socket::{self, ControlSocket};
 use crate::reload::{File, Reload};
 use crate::revocation_store::{Revocation, RevocationStore};
-use crate::settings;
 use crate::signals::{Request, Signals};
 use crate::worker::{Instruction, Worker};
+use crate::{own_addresses, settings};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -278,6 +278,7 @@ async fn serve(
     let mut signaling = tokio::spawn(signaling::serve(listener, options, sinks, events, async move {
         let _ = ending.await;
     }));
+    tokio::spawn(own_addresses::tell(operators.clone()));
     let operations = Arc::new(Operations::new(operators, reload, revocations));
     if let Some(control) = control {
         let control = UnixListener::from_std(control).context("cannot hand the control socket to tokio")?;

@@ -1,5 +1,6 @@
 //! A worker: one thread with its own sockets, relay and SFU.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -44,6 +45,8 @@ pub enum Instruction {
     Withdraw { users: Arc<[String]>, time: Duration },
     /// To serve on other terms.
     Reload(Box<relay::Terms>),
+    /// To let no client of the relay reach these addresses, which are this host's.
+    Own(Arc<[IpAddr]>),
     /// How much it serves.
     Count(oneshot::Sender<Count>),
     /// A page of its allocations, from a place on.
@@ -206,6 +209,9 @@ impl Round {
             }
             Instruction::Reload(terms) => {
                 self.driver.act(&mut self.plane, |plane, now, _| plane.relay.reload(now, *terms));
+            }
+            Instruction::Own(addresses) => {
+                self.driver.act(&mut self.plane, |plane, _, _| plane.relay.note_own_addresses(&addresses));
             }
             Instruction::Count(reply) => {
                 let (relay, sfu) = (&self.plane.relay, &self.plane.sfu);

@@ -60,13 +60,20 @@ impl PeerPolicy {
         PeerPolicy { allow, deny, local }
     }
 
-    /// Further addresses of this host.
-    pub fn add_local(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+    /// Further addresses of this host. Whether one was not known.
+    pub fn add_local(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> bool {
+        let known = self.local.len();
         for address in addresses {
             if !self.local.contains(&address) {
                 self.local.push(address);
             }
         }
+        self.local.len() > known
+    }
+
+    /// The addresses of this host, as far as they are known.
+    pub fn local(&self) -> &[IpAddr] {
+        &self.local
     }
 
     pub fn admits(&self, ip: IpAddr) -> bool {

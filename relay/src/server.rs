@@ -110,13 +110,31 @@ impl Server {
     /// gone can ask for nothing more; where expiry is strict it ends after the grace, like one whose credential expires.
     pub fn reload(&mut self, now: Now, terms: Terms) {
         let Terms { credentials, mut peer_policy, alternate_server, limits } = terms;
-        peer_policy.add_local(self.own.iter().copied());
         let settings = &mut self.settings;
+        // What was this host's once is not given up for the sake of a file.
+        peer_policy.add_local(settings.peer_policy.local().iter().copied());
         (settings.credentials, settings.peer_policy) = (credentials, peer_policy);
         (settings.alternate_server, settings.limits) = (alternate_server, limits);
         self.nonces = nonces(settings);
         self.rate.change(settings.limits.rate.clone().divided(settings.share.workers));
         self.connect_rate.change(settings.limits.connect_rate().divided(settings.share.workers));
+        self.part_from_forbidden();
+        if let Some(grace) = self.settings.credentials.grace() {
+            self.end_forsaken(now.instant + grace);
+        }
+    }
+
+    /// The addresses of this host's interfaces, as they are now: they come and go while it runs, and a client reaches none of
+    /// them from inside.
+    pub fn note_own_addresses(&mut self, addresses: &[IpAddr]) {
+        if self.settings.peer_policy.add_local(addresses.iter().copied()) {
+            self.part_from_forbidden();
+        }
+    }
+
+    /// Nobody keeps a way to a peer that the policy no longer admits.
+    fn part_from_forbidden(&mut self) {
+        let settings = &mut self.settings;
         let policy = &settings.peer_policy;
         for allocation in self.allocations.iter_mut() {
             let gone = Holding {
@@ -128,9 +146,6 @@ impl Server {
             allocation.bandwidth.end_lease();
         }
         self.doom_forbidden();
-        if let Some(grace) = self.settings.credentials.grace() {
-            self.end_forsaken(now.instant + grace);
-        }
     }
 
     /// Lets nothing live longer than this whose user or secret is gone.

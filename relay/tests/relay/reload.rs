@@ -139,6 +139,22 @@ fn addresses_of_this_host_stay_forbidden() {
 }
 
 #[test]
+fn an_address_that_becomes_ours_is_reached_no_longer() {
+    let mut world = World::new();
+    let mut bob = Client::bob().permitted(&mut world);
+    assert_success(&bob.bind(&mut world, 0x4000, PEER));
+    world.server.note_own_addresses(&[address(PEER).ip()]);
+    for terms in [None, Some(terms(|_| ()))] {
+        if let Some(terms) = terms {
+            world.server.reload(world.now, terms);
+        }
+        assert!(bob.send_channel(&mut world, 0x4000, b"x").is_silent());
+        assert!(world.deliver_outside(bob.relayed, PEER, b"x").is_silent());
+        assert_error(&bob.permit(&mut world, PEER), 403);
+    }
+}
+
+#[test]
 fn limits_and_where_clients_are_sent_change_too() {
     let mut world = World::new();
     let mut bob = Client::bob().allocated(&mut world);
