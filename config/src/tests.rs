@@ -8,7 +8,7 @@ fn the_example_says_the_defaults() {
 }
 
 /// The example with its suggestions, except for some keys.
-fn suggested(without: &[&str]) -> Config {
+fn suggested(without: &[&str]) -> String {
     // `#key = value` is a suggestion, `# text` a comment; a suggestion takes the place of the default above it.
     let mut lines: Vec<String> = Vec::new();
     for line in EXAMPLE.lines() {
@@ -24,11 +24,13 @@ fn suggested(without: &[&str]) -> Config {
         lines.retain(|line| !line.starts_with(&format!("{key} = ")));
         lines.push(suggestion.to_owned());
     }
-    Config::parse(&lines.join("\n")).unwrap()
+    lines.join("\n")
 }
 
 #[test]
 fn what_the_example_suggests_is_valid() {
+    let suggested =
+        |without: &[&str]| Config::parse(&suggested(without).replace("SECRET", &"secret".repeat(6))).unwrap();
     // A certificate comes from files or from an ACME server.
     let config = suggested(&["certificate", "key"]);
     let tls = config.tls.as_ref().unwrap();
@@ -47,6 +49,15 @@ fn what_the_example_suggests_is_valid() {
     assert_eq!(config.relay.denied_peers.len(), 2);
     assert_eq!(config.control_socket, ControlSocket::At("/run/hausruf/control.sock".into()));
     assert_eq!(config.relay.drain_deadline, Duration::from_secs(600));
+}
+
+/// What stands in the example is known to everybody.
+#[test]
+fn the_secrets_of_the_example_are_refused() {
+    let Err(Error::Invalid(problems)) = Config::parse(&suggested(&["certificate", "key"])) else { panic!() };
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let secrets = ["api_keys.matrix", "matrix.as_token", "matrix.hs_token", "admin.token", "relay.secrets"];
+    assert_eq!(keys, [&secrets[..], &["relay.users.alice"]].concat());
 }
 
 #[test]
