@@ -271,6 +271,9 @@ impl Problems {
                 self.add("listen.tcp", format!("\"{listener}\""), fix);
             } else if tcp[..index].contains(listener) {
                 self.add("listen.tcp", format!("\"{listener}\""), "stands there twice; leave one");
+            } else if let Some(all) = tcp.iter().find(|all| includes(**all, *listener)) {
+                let fix = format!("\"{all}\" is this address too; leave it out");
+                self.add("listen.tcp", format!("\"{listener}\""), fix);
             }
         }
         Listen { udp, tcp, http, proxies: self.prefixes("listen.proxies", &listen.proxies) }
@@ -280,6 +283,11 @@ impl Problems {
         let acme = self.acme(&tls.acme);
         let paths = [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)];
         if acme.is_none() && paths.iter().all(|(_, path)| path.is_empty()) {
+            if !tls.names.is_empty() {
+                let fix = "there is no certificate for them; name its files in tls.certificate and tls.key, or write \
+                           tls.acme.domains";
+                self.add("tls.names", format!("{:?}", tls.names), fix);
+            }
             return None;
         }
         for (key, path) in paths {
@@ -473,6 +481,11 @@ impl Problems {
             }
         }
     }
+}
+
+/// Whether who listens at all addresses of a port has this other one too. "[::]" is IPv4 as well.
+fn includes(all: SocketAddr, other: SocketAddr) -> bool {
+    all != other && all.port() == other.port() && all.ip().is_unspecified() && (all.is_ipv6() || other.is_ipv4())
 }
 
 /// The prefix, or what is to be written instead. A single address is its own prefix.

@@ -70,6 +70,24 @@ fn is_server_name(text: &str) -> bool {
         && !text.starts_with(':')
 }
 
+/// What to write instead of a pattern that fits nothing of the kind that the key is about.
+fn misfit(key: &str, pattern: &str) -> Option<&'static str> {
+    let is_server = |c: char| c.is_ascii_alphanumeric() || "-.:[]*".contains(c);
+    Some(match key {
+        _ if pattern.is_empty() => r#"an empty pattern fits nothing; leave it out, or write "*""#,
+        "servers" | "opening_servers" if pattern.chars().all(is_server) => return None,
+        "servers" | "opening_servers" => {
+            r#"no server's name; write what stands behind the colon of user ids, such as "example.org" or "*.example.org""#
+        }
+        "rooms" if pattern.starts_with(['!', '*']) => return None,
+        "rooms" => {
+            r#"no room's id, which begins with "!"; write that and not the alias (clients show it in the room's settings)"#
+        }
+        _ if pattern.starts_with(['@', '*']) => return None,
+        _ => r#"no user's id, which begins with "@"; write one such as "@anna:example.org", or "@*:example.org""#,
+    })
+}
+
 impl Problems {
     pub(crate) fn matrix(&mut self, matrix: file::Matrix) -> Option<Matrix> {
         if matrix.homeserver.is_empty() {
@@ -111,9 +129,10 @@ impl Problems {
             self.add("matrix.store", r#""""#, r#"write a file's path, such as "/var/lib/hausruf/matrix.redb""#);
         }
         for (key, patterns) in matrix.policy.named() {
-            if patterns.iter().any(String::is_empty) {
-                let fix = r#"an empty pattern fits nothing; leave it out, or write "*""#;
-                self.add(format!("matrix.policy.{key}"), format!("{patterns:?}"), fix);
+            for pattern in patterns {
+                if let Some(fix) = misfit(key, pattern) {
+                    self.add(format!("matrix.policy.{key}"), format!("{pattern:?}"), fix);
+                }
             }
         }
         let federation = matrix.federation;
@@ -190,6 +209,10 @@ hs_token = "0123456789012345678901234567890h"
             ("membership_unknown = \"maybe\"", "matrix.membership_unknown"),
             ("store = \"\"", "matrix.store"),
             ("policy.rooms = [\"\"]", "matrix.policy.rooms"),
+            ("policy.rooms = [\"!a:example.org\", \"#a:example.org\"]", "matrix.policy.rooms"),
+            ("policy.servers = [\"https://example.org\"]", "matrix.policy.servers"),
+            ("policy.opening_servers = [\"@*:example.org\"]", "matrix.policy.opening_servers"),
+            ("policy.camera = [\"anna:example.org\"]", "matrix.policy.camera"),
             ("federation.allowed_addresses = [\"here\"]", "matrix.federation.allowed_addresses"),
         ] {
             let Err(Error::Invalid(problems)) = Config::parse(&format!("{MATRIX}{line}")) else {
@@ -197,6 +220,17 @@ hs_token = "0123456789012345678901234567890h"
             };
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!(problems[0].key, key);
+        }
+    }
+
+    #[test]
+    fn patterns_of_the_right_kind_are_taken() {
+        for line in [
+            "servers = [\"*\", \"*.example.org\", \"[2001:db8::1]:8448\"]",
+            "rooms = [\"*:example.org\", \"!a:example.org\"]",
+            "screen = [\"@*:example.org\", \"*:example.com\"]",
+        ] {
+            assert!(Config::parse(&format!("{MATRIX}policy.{line}")).is_ok(), "{line}");
         }
     }
 

@@ -98,6 +98,9 @@ fn every_wrong_value_is_named_with_its_fix() {
         (r#"listen.udp = ["[::]:1", "[::]:2", "[::]:3"]"#, "listen.udp", "[::]:3", "3479"),
         (r#"listen.udp = ["[::]:5000", "[::]:5000"]"#, "listen.udp", "5000", "5001"),
         (r#"listen.http = "7880""#, "listen.http", r#""7880""#, "0.0.0.0:7880"),
+        (r#"listen.tcp = ["[::]:443", "0.0.0.0:443"]"#, "listen.tcp", r#""0.0.0.0:443""#, r#""[::]:443" is this"#),
+        (r#"listen.tcp = ["192.0.2.1:443", "0.0.0.0:443"]"#, "listen.tcp", "192.0.2.1:443", "leave it out"),
+        (r#"tls.names = ["calls.example.org"]"#, "tls.names", "calls.example.org", "tls.certificate"),
         (r#"api_keys.matrix = "short""#, "api_keys.matrix", "…", "openssl rand"),
         (r#"relay.realm = """#, "relay.realm", r#""""#, "1 to 16"),
         (r#"relay.realm = "a-very-long-realm.example""#, "relay.realm", "a-very", "1 to 16"),
@@ -124,6 +127,14 @@ fn every_wrong_value_is_named_with_its_fix() {
         assert_eq!(problem.key, key, "{text}");
         assert!(problem.value.contains(value), "{text}: {problem}");
         assert!(problem.fix.contains(fix), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn listeners_that_do_not_meet_are_taken() {
+    for tcp in [r#""[::]:443", "0.0.0.0:5349""#, r#""0.0.0.0:443", "[::1]:443""#, r#""192.0.2.1:443", "192.0.2.2:443""#]
+    {
+        assert!(Config::parse(&format!("listen.tcp = [{tcp}]")).is_ok(), "{tcp}");
     }
 }
 
