@@ -1,4 +1,5 @@
-//! What the homeserver's configuration has already. Only the names of its top-level keys are read.
+//! What the homeserver's configuration has already. Only the names of its top-level keys are read, and whether it names
+//! TURN over TLS.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub struct HomeserverConfig {
     pub unread: Vec<PathBuf>,
     /// Whether any file was found.
     pub is_known: bool,
+    /// Whether its clients are sent to TURN over TLS.
+    pub has_turns: bool,
 }
 
 impl HomeserverConfig {
@@ -51,6 +54,7 @@ impl HomeserverConfig {
 
     pub fn add(&mut self, file: &Path, text: &str) {
         self.is_known = true;
+        self.has_turns |= text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains("turns:"));
         // Some tools write JSON, which is YAML too.
         let json: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_str(text).ok();
         let keys = match json {
@@ -82,7 +86,11 @@ impl HomeserverConfig {
         }
         let replaced: Vec<&str> = OWN_KEYS.into_iter().filter(|key| self.file_with(key).is_some()).collect();
         if !replaced.is_empty() {
-            text.push_str(&format!("\nSynapse's present {} give way to the new ones.\n", replaced.join(", ")));
+            let turns = match self.has_turns {
+                true => " (add `turns:` URIs again once [tls] of hausruf.toml has a certificate)",
+                false => "",
+            };
+            text.push_str(&format!("\nSynapse's present {} give way to the new ones{turns}.\n", replaced.join(", ")));
         }
         let keys = SHARED_KEYS.join(", ");
         if !self.unread.is_empty() {

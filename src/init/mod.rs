@@ -124,16 +124,20 @@ fn told(answers: &Answers, existing: &HomeserverConfig, files: &[File]) -> Strin
     let site = answers.site();
     text.push_str(&format!(
         "\nThree things are left to do:\n\
-         \x20 1. On Synapse's machine: copy {registration} to {synapse}/ and {conf} to {synapse}/conf.d/, readable for \
-         Synapse{merge}; restart Synapse.\n\
-         \x20 2. In the proxy: add the block of {caddy} or {nginx} for {host}; let {site} serve {well_known}, unless \
-         Synapse serves it there; reload it.\n\
-         \x20 3. Open UDP 3478 and 3479 and TCP 3478 in the firewall, and start: hausruf serve --config {toml}\n\
+         \x20 1. On Synapse's machine, and then restart Synapse{merge}:\n\
+         \x20      install -o matrix-synapse -m 600 {registration} {synapse}/\n\
+         \x20      install -o matrix-synapse -m 600 {conf} {synapse}/conf.d/\n\
+         \x20 2. Let the name {host} lead to this machine, and give the proxy a certificate for it and the block of {caddy} or \
+         {nginx}; let {site} serve {well_known}, unless Synapse serves it there; reload the proxy.\n\
+         \x20 3. Stop coturn, LiveKit and lk-jwt-service, if they run here. Open UDP 3478 and 3479 and TCP 3478 in the \
+         firewall. With the Debian package:\n\
+         \x20      install -g hausruf -m 640 {toml} /etc/hausruf/hausruf.toml && systemctl restart hausruf\n\
+         \x20    else: hausruf serve --config {toml}\n\
          \nThen, from any machine: hausruf doctor {site} --config {toml}\n",
         registration = path("synapse/hausruf-registration.yaml"),
         conf = path("synapse/conf.d/hausruf.yaml"),
         synapse = answers.synapse_directory.display(),
-        merge = if existing.merges().is_empty() { "" } else { ", and merge what is said above" },
+        merge = if existing.merges().is_empty() { "" } else { ", merging what is said above" },
         caddy = path("proxy/Caddyfile"),
         nginx = path("proxy/nginx.conf"),
         well_known = path("well-known/matrix/client"),

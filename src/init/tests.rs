@@ -107,7 +107,10 @@ fn proxies_pass_on_what_clients_need_and_no_more() {
 fn what_synapse_has_already_is_not_hidden() {
     let mut existing = HomeserverConfig::default();
     let file = Path::new("/etc/matrix-synapse/homeserver.yaml");
-    existing.add(file, "server_name: example.org\nturn_uris: []\nexperimental_features:\n  msc3061_enabled: true\n");
+    existing.add(
+        file,
+        "server_name: example.org\nturn_uris: []\nexperimental_features:\n  msc3061_enabled: true\n# turns:\n",
+    );
     let files = written(&existing);
     let synapse = text(&files, "synapse/conf.d/hausruf.yaml");
     assert!(
@@ -118,9 +121,33 @@ fn what_synapse_has_already_is_not_hidden() {
     let told = told(&answers(&ENOUGH), &existing, &files);
     assert!(told.contains("homeserver.yaml has experimental_features already"), "{told}");
     assert!(told.contains("    experimental_features:\n      msc3266_enabled: true"), "{told}");
-    assert!(told.contains("Synapse's present turn_uris give way"), "{told}");
-    assert!(told.contains("1. On Synapse's machine") && told.contains("3. Open UDP"), "{told}");
-    assert!(told.contains("hausruf doctor https://example.org --config"), "{told}");
+    assert!(told.contains("Synapse's present turn_uris give way to the new ones."), "{told}");
+    assert!(told.contains("merging what is said above"), "{told}");
+}
+
+#[test]
+fn who_had_turn_over_tls_is_told_that_it_goes() {
+    let mut existing = HomeserverConfig::default();
+    existing.add(Path::new("homeserver.yaml"), "turn_uris:\n  - \"turns:turn.example.org?transport=tcp\"\n");
+    let told = told(&answers(&ENOUGH), &existing, &written(&existing));
+    assert!(told.contains("turn_uris give way to the new ones (add `turns:` URIs again"), "{told}");
+}
+
+#[test]
+fn the_steps_lead_to_the_service() {
+    let existing = HomeserverConfig::default();
+    let told = told(&answers(&ENOUGH), &existing, &written(&existing));
+    for step in [
+        "install -o matrix-synapse -m 600 hausruf/synapse/hausruf-registration.yaml /etc/matrix-synapse/\n",
+        "install -o matrix-synapse -m 600 hausruf/synapse/conf.d/hausruf.yaml /etc/matrix-synapse/conf.d/\n",
+        "Let the name calls.example.org lead to this machine",
+        "Stop coturn, LiveKit and lk-jwt-service",
+        "install -g hausruf -m 640 hausruf/hausruf.toml /etc/hausruf/hausruf.toml && systemctl restart hausruf\n",
+        "else: hausruf serve --config hausruf/hausruf.toml\n",
+        "hausruf doctor https://example.org --config hausruf/hausruf.toml\n",
+    ] {
+        assert!(told.contains(step), "{step} is not in: {told}");
+    }
 }
 
 #[test]
