@@ -83,7 +83,8 @@ pub struct Revoke {
     /// As `hausruf sessions` shows it.
     #[arg(value_name = "USER")]
     pub user: String,
-    /// How long it gets no allocation: `10m`, `24h`; `0s` lets it in again. A restart lets everybody in.
+    /// How long it gets no allocation: `10m`, `24h`; `0s` lets it in again. It holds after a restart too, where
+    /// `relay.store` can be written.
     #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = span)]
     pub time: Duration,
 }
