@@ -54,22 +54,20 @@ impl Addresses {
     }
 }
 
-/// The URLs at which a client of a call finds TURN over UDP (RFC 7065).
-pub fn turn_urls(addresses: &[SocketAddr]) -> Vec<String> {
-    addresses.iter().map(|address| format!("turn:{address}?transport=udp")).collect()
-}
-
-/// The URLs at which they find it over TCP, and over TLS by the names in the certificate.
-pub fn turn_tcp_urls(config: &Config, addresses: &Addresses) -> Vec<String> {
-    let tcp = &config.listen.tcp;
-    let plain = tcp.first().map(|&first| addresses.behind(first)).unwrap_or_default();
-    let plain = plain.into_iter().map(|address| format!("turn:{address}?transport=tcp"));
+/// The URLs at which a client of a call finds TURN (RFC 7065): over UDP, TCP, and TLS by the names in the certificate.
+pub fn turn_urls(config: &Config, addresses: &Addresses) -> Vec<String> {
+    let listen = &config.listen;
+    let over = |transport: &str, listener: Option<&SocketAddr>| -> Vec<String> {
+        let addresses = listener.map(|&listener| addresses.behind(listener)).unwrap_or_default();
+        addresses.iter().map(|address| format!("turn:{address}?transport={transport}")).collect()
+    };
     // What looks like HTTPS passes most firewalls.
-    let usual = [443, 5349].into_iter().find(|port| tcp.iter().any(|listener| listener.port() == *port));
-    let port = usual.or(tcp.first().map(SocketAddr::port));
+    let usual = [443, 5349].into_iter().find(|port| listen.tcp.iter().any(|listener| listener.port() == *port));
+    let port = usual.or(listen.tcp.first().map(SocketAddr::port));
     let names = config.tls.iter().flat_map(|tls| &tls.names);
-    let encrypted = names.filter_map(|name| Some(format!("turns:{name}:{}?transport=tcp", port?)));
-    plain.chain(encrypted).collect()
+    let encrypted = names.filter_map(|name| Some(format!("turns:{name}:{}?transport=tcp", port?))).collect();
+    // A browser takes everything that comes from a TURN server's UDP port for TURN, so never the first of them.
+    [over("udp", listen.udp.get(1)), over("tcp", listen.tcp.first()), encrypted].concat()
 }
 
 /// The URL of the web page, as somebody at this machine or (where an address is advertised) elsewhere opens it.
@@ -132,8 +130,20 @@ mod tests {
         assert_eq!(behind("[::]:3478").len(), 2);
         assert_eq!(behind("0.0.0.0:3478"), ["192.0.2.7:3478".parse().unwrap()]);
         assert_eq!(behind("[::1]:3478"), ["[2001:db8::7]:3478".parse().unwrap()]);
-        let urls = turn_urls(&behind("[::]:3479"));
-        assert_eq!(urls, ["turn:192.0.2.7:3479?transport=udp", "turn:[2001:db8::7]:3479?transport=udp"]);
+    }
+
+    #[test]
+    fn clients_of_calls_find_turn_wherever_it_is_but_at_the_port_of_the_media() {
+        let addresses = Addresses { own: Vec::new(), advertised: ips(&["192.0.2.7", "2001:db8::7"]) };
+        let urls = |text: &str| turn_urls(&Config::parse(text).unwrap(), &addresses);
+        let tcp = ["turn:192.0.2.7:3478?transport=tcp", "turn:[2001:db8::7]:3478?transport=tcp"];
+        let udp = ["turn:192.0.2.7:3479?transport=udp", "turn:[2001:db8::7]:3479?transport=udp"];
+        assert_eq!(urls(""), [udp, tcp].concat());
+        assert_eq!(urls("listen.udp = [\"[::]:3478\"]"), tcp);
+        let tls = "tls.certificate = \"/c.pem\"\ntls.key = \"/k.pem\"\ntls.names = [\"calls.example.org\"]\n";
+        let all = urls(&format!("{tls}listen.tcp = [\"[::]:3478\", \"[::]:443\"]"));
+        assert_eq!(all.last().unwrap(), "turns:calls.example.org:443?transport=tcp");
+        assert_eq!(urls("listen.udp = [\"[::]:3478\"]\nlisten.tcp = []"), [""; 0]);
     }
 
     #[test]

@@ -56,11 +56,8 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
     let path = serve.config.as_deref().context("name the configuration with --config FILE")?;
     let config = load(path)?;
     if serve.check_config {
-        stdout::print(&format!("{} is valid.\n", path.display()))?;
-        if config.api_keys.is_empty() && config.matrix.is_none() {
-            stdout::print("There are no [api_keys] and no [matrix]: nobody can join a call.\n")?;
-        }
-        return Ok(());
+        let told = [format!("{} is valid.", path.display())].into_iter().chain(config.notes());
+        return stdout::print(&told.map(|line| line + "\n").collect::<String>());
     }
     let file = reload::File { path: path.to_owned(), refilter: logging::start(&config.log)? };
     server::run(&config, Some(file), false, || ())

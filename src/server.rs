@@ -209,8 +209,8 @@ fn connect(config: &Config, drivers: &[Driver], now: Now) -> Vec<Neighbours> {
 }
 
 fn warn_of_the_unusable(config: &Config, options: &signaling::Options) {
-    if config.api_keys.is_empty() && config.matrix.is_none() {
-        warn!("there are no [api_keys] and no [matrix]: nobody can join a call");
+    for note in config.notes() {
+        warn!("{note}");
     }
     if options.media_candidates.is_empty() {
         warn!("no advertised address belongs to the first UDP listener: no call will have media");

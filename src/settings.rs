@@ -15,7 +15,7 @@ use signaling::{CertificateFiles, Keeper, LeaveStore, acme};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::addresses::{Addresses, turn_tcp_urls, turn_urls};
+use crate::addresses::{Addresses, turn_urls};
 use crate::demo;
 use crate::revocation_store::{Revocation, RevocationStore};
 
@@ -165,12 +165,9 @@ pub struct Signaling {
 
 pub fn signaling(config: &Config, addresses: &Addresses, parts: Signaling) -> signaling::Options {
     let limits = &config.limits;
-    // A browser takes everything that comes from a TURN server's port for TURN, so only the second listener serves.
-    let turn = config.listen.udp.get(1).map(|&second| signaling::Turn {
-        secret: parts.turn_secret,
-        urls: [turn_urls(&addresses.behind(second)), turn_tcp_urls(config, addresses)].concat(),
-        ttl: TURN_CREDENTIAL_TTL,
-    });
+    let urls = turn_urls(config, addresses);
+    let turn =
+        (!urls.is_empty()).then_some(signaling::Turn { secret: parts.turn_secret, urls, ttl: TURN_CREDENTIAL_TTL });
     let counters = parts.counters;
     signaling::Options {
         api_keys: config.api_keys.iter().map(|(key, secret)| (key.clone(), secret.reveal().to_owned())).collect(),

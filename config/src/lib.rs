@@ -4,6 +4,7 @@
 mod acme;
 mod file;
 mod matrix;
+mod notes;
 mod problem;
 mod reload;
 mod secret;
