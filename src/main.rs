@@ -12,6 +12,7 @@ mod logging;
 mod operations;
 mod own_addresses;
 mod reload;
+mod remedies;
 mod revocation_store;
 mod server;
 mod settings;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use config::Config;
 use datapath::driver::{Clock, Driver};
 use datapath::mux::Mux;
@@ -25,7 +25,7 @@ use crate::reload::{File, Reload};
 use crate::revocation_store::{Revocation, RevocationStore};
 use crate::signals::{Request, Signals};
 use crate::worker::{Instruction, Worker};
-use crate::{own_addresses, settings};
+use crate::{own_addresses, remedies, settings};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -120,9 +120,7 @@ fn listen(address: SocketAddr, key: &str) -> anyhow::Result<std::net::TcpListene
         }
         bound => bound,
     };
-    bound.with_context(|| {
-        format!("cannot listen on TCP {address}; is another instance running? {key} names the address")
-    })
+    bound.map_err(|error| anyhow!("{key}: cannot listen: TCP {address}: {error}; {}", remedies::for_address(&error)))
 }
 
 /// What the relays begin with, beside the configuration.
@@ -187,9 +185,10 @@ fn bind_drivers(config: &Config) -> anyhow::Result<Vec<Driver>> {
         }
         (0..config.workers).map(|_| Driver::bind(&settings)).collect::<std::io::Result<Vec<Driver>>>()
     };
-    let drivers = bind().context(
-        "cannot listen; is coturn or another instance running? listen.udp or --udp-port names the addresses",
-    )?;
+    // The error names the address.
+    let drivers = bind().map_err(|error| {
+        anyhow!("listen.udp or --udp-port: cannot listen: {error}; {}", remedies::for_address(&error))
+    })?;
     let granted = drivers.iter().map(Driver::listener_buffer_bytes).min().unwrap_or(0);
     if granted < RECEIVE_BUFFER_BYTES_MIN {
         warn!("UDP receive buffers have {granted} bytes only; set net.core.rmem_max and wmem_max to 8388608");

@@ -1,10 +1,12 @@
 //! From the configuration to what each part is made with.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use config::Config;
 use datapath::Entropy;
 use datapath::shared_counters::SharedCounters;
@@ -16,8 +18,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::addresses::{Addresses, turn_urls};
-use crate::demo;
 use crate::revocation_store::{Revocation, RevocationStore};
+use crate::{demo, remedies};
 
 /// Life of the TURN credentials that clients of a call get. A call may outlast them.
 const TURN_CREDENTIAL_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -209,13 +211,11 @@ pub fn certificates(config: &Config, entropy: Entropy) -> anyhow::Result<Option<
     Ok(match config.tls.as_ref().map(|tls| &tls.certificate) {
         None => None,
         Some(config::Certificate::Files { chain, key }) => {
-            let (certificates, files) = CertificateFiles::open(chain, key).context("[tls] cannot be used")?;
+            let (certificates, files) = certificate_files(chain, key)?;
             Some((certificates, Keeper::Files(files)))
         }
         Some(config::Certificate::Acme(configured)) => {
-            let root = configured.root.as_deref();
-            let authorities = signaling::Authorities::load(root)
-                .with_context(|| format!("tls.acme.root = {:?} cannot be used", root.unwrap_or(Path::new(""))))?;
+            let authorities = authorities("tls.acme.root", configured.root.as_deref())?;
             let store = &configured.store;
             let settings = acme::Settings {
                 domains: configured.domains.clone(),
@@ -227,12 +227,28 @@ pub fn certificates(config: &Config, entropy: Entropy) -> anyhow::Result<Option<
                 },
                 store: store.clone(),
             };
-            let (certificates, renewal) = acme::Renewal::open(settings, authorities, entropy).with_context(|| {
-                format!("tls.acme.store = {store:?} cannot be used; write a folder that this user may write to")
-            })?;
+            let (certificates, renewal) = acme::Renewal::open(settings, authorities, entropy)
+                .map_err(|error| unusable("tls.acme.store", store, &error, remedies::for_writing))?;
             Some((certificates, Keeper::Acme(Box::new(renewal))))
         }
     })
+}
+
+fn certificate_files(chain: &Path, key: &Path) -> anyhow::Result<(signaling::Certificates, CertificateFiles)> {
+    // Each by itself first, so that what cannot be read is told with its key.
+    for (name, path) in [("tls.certificate", chain), ("tls.key", key)] {
+        File::open(path).map_err(|error| unusable(name, path, &error, remedies::for_reading))?;
+    }
+    CertificateFiles::open(chain, key).context("[tls] cannot be used")
+}
+
+fn authorities(key: &str, extra: Option<&Path>) -> anyhow::Result<signaling::Authorities> {
+    signaling::Authorities::load(extra)
+        .map_err(|error| unusable(key, extra.unwrap_or(Path::new("")), &error, remedies::for_reading))
+}
+
+fn unusable(key: &str, path: &Path, error: &io::Error, remedy: fn(&io::Error) -> &'static str) -> anyhow::Error {
+    anyhow!("{key} = {path:?} cannot be used: {error}; {}", remedy(error))
 }
 
 /// The homeserver beside us, if there is one.
@@ -240,16 +256,14 @@ pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
     let Some(matrix) = &config.matrix else {
         return Ok(None);
     };
-    let extra = matrix.federation.ca_file.as_deref();
-    let authorities = signaling::Authorities::load(extra)
-        .with_context(|| format!("matrix.federation.ca_file = {:?} cannot be used", extra.unwrap_or(Path::new(""))))?;
+    let authorities = authorities("matrix.federation.ca_file", matrix.federation.ca_file.as_deref())?;
     let allowed = matrix.federation.allowed_addresses.clone();
     // What TURN clients may not reach, a stranger's server name may not lead us to; but other servers may well be
     // behind an address of our own.
     let addresses = PeerPolicy::new(allowed, Vec::new(), Vec::new());
     let store = &matrix.store;
-    let leave_store = LeaveStore::open(store)
-        .with_context(|| format!("matrix.store = {store:?} cannot be used; is another instance running?"))?;
+    let leave_store =
+        LeaveStore::open(store).map_err(|error| unusable("matrix.store", store, &error, remedies::for_writing))?;
     let leaves = leave_store.load().with_context(|| format!("matrix.store = {store:?} cannot be read"))?;
     let policy = &matrix.policy;
     Ok(Some(signaling::Matrix {

@@ -104,6 +104,40 @@ fn a_right_configuration_is_checked_and_nothing_started() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_with_its_key() {
+    let key = configuration("key", "no key");
+    let of_acme = "tls.acme.domains = [\"calls.example.org\"]\ntls.acme.agree_terms = true";
+    for (name, text, told) in [
+        (
+            "chain",
+            format!("tls.certificate = \"/nowhere/c.pem\"\ntls.key = {key:?}"),
+            "tls.certificate = \"/nowhere/c.pem\"",
+        ),
+        ("no-key", format!("tls.certificate = {key:?}\ntls.key = \"/nowhere/k.pem\""), "tls.key = \"/nowhere/k.pem\""),
+        ("no-chain", format!("tls.certificate = {key:?}\ntls.key = {key:?}"), &key),
+        ("root", format!("{of_acme}\ntls.acme.root = \"/nowhere/ca.pem\""), "tls.acme.root = \"/nowhere/ca.pem\""),
+    ] {
+        let path = configuration(name, &text);
+        let complaint = complaint(&["--config", &path]);
+        assert!(complaint.contains(told), "{told} is not in: {complaint}");
+    }
+}
+
+#[test]
+fn an_address_of_another_machine_is_told_with_what_to_write() {
+    // RFC 5737: nobody has it.
+    let here = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for text in [
+        "listen.http = \"192.0.2.77:7880\"".to_owned(),
+        format!("listen.http = \"{here}\"\nlisten.tcp = [\"192.0.2.77:3478\"]"),
+        format!("listen.http = \"{here}\"\nlisten.tcp = []\nlisten.udp = [\"192.0.2.77:3478\"]"),
+    ] {
+        let told = complaint(&["--config", &configuration("elsewhere", &text)]);
+        assert!(told.contains("192.0.2.77") && told.contains("no interface has this address"), "{told}");
+    }
+}
+
+#[test]
 fn a_reader_that_is_gone_is_no_error() {
     let path = configuration("unread", "relay.secrets = [\"a secret shared with the homeserver\"]");
     for arguments in [&["--config", &path, "--check-config"][..], &["credentials", "--config", &path, "--user", "anna"]]

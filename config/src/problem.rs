@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// One wrong value: which key, what it says, and what to write instead.
@@ -30,7 +31,11 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unreadable(path, error) => {
-                write!(formatter, "{}: {error}; give the file's path with --config", path.display())
+                let fix = match error.kind() {
+                    ErrorKind::PermissionDenied => "the user that this program runs as has to be able to read it",
+                    _ => "give the file's path with --config",
+                };
+                write!(formatter, "{}: {error}; {fix}", path.display())
             }
             Error::Syntax(message) => formatter.write_str(message.trim_end()),
             Error::Invalid(problems) => {

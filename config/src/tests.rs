@@ -230,6 +230,13 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_file_that_may_not_be_read_is_not_looked_for_elsewhere() {
+    let forbidden = std::io::ErrorKind::PermissionDenied.into();
+    let message = Error::Unreadable("/etc/hausruf/hausruf.toml".into(), forbidden).to_string();
+    assert!(message.contains("able to read it") && !message.contains("--config"), "{message}");
+}
+
+#[test]
 fn prefixes_are_read_and_written() {
     for text in ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.1/32", "::/0", "2001:db8::/32"] {
         assert_eq!(prefix(text).unwrap().to_string(), text);

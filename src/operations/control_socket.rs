@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::Operations;
 use super::protocol::{Answer, Passed, Request, Session, Transport};
+use crate::remedies;
 
 /// Commands carried out at once; one that waits for a drain is one of them.
 const CONNECTIONS_MAX: usize = 16;
@@ -61,8 +62,11 @@ impl ControlSocket {
                 first.join("control.sock")
             }
         };
-        let opened = open(&path).with_context(|| format!("control.socket = {path:?} cannot be opened"))?;
-        Ok(Some(opened))
+        let told = |error: anyhow::Error| {
+            let remedy = error.downcast_ref().map(|error| format!("; {}", remedies::for_writing(error)));
+            anyhow!("control.socket = {path:?} cannot be opened: {error}{}", remedy.unwrap_or_default())
+        };
+        open(&path).map(Some).map_err(told)
     }
 }
 
