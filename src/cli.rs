@@ -134,7 +134,7 @@ pub struct Serve {
     /// The configuration file (TOML). config/example.toml in the source explains every key.
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Option<PathBuf>,
-    /// Check the configuration, say what is wrong, and end.
+    /// Check the configuration and the certificates that it names, say what is wrong, and end.
     #[arg(long)]
     pub check_config: bool,
 }

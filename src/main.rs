@@ -57,6 +57,7 @@ fn run_serve(serve: &Serve) -> anyhow::Result<()> {
     let path = serve.config.as_deref().context("name the configuration with --config FILE")?;
     let config = load(path)?;
     if serve.check_config {
+        settings::check_files(&config)?;
         let told = [format!("{} is valid.", path.display())].into_iter().chain(config.notes());
         return stdout::print(&told.map(|line| line + "\n").collect::<String>());
     }

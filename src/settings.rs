@@ -251,6 +251,19 @@ fn unusable(key: &str, path: &Path, error: &io::Error, remedy: fn(&io::Error) ->
     anyhow!("{key} = {path:?} cannot be used: {error}; {}", remedy(error))
 }
 
+/// Opens what the start only reads, so that a check fails where a start would. What is written is left alone.
+pub fn check_files(config: &Config) -> anyhow::Result<()> {
+    match config.tls.as_ref().map(|tls| &tls.certificate) {
+        Some(config::Certificate::Files { chain, key }) => _ = certificate_files(chain, key)?,
+        Some(config::Certificate::Acme(acme)) => _ = authorities("tls.acme.root", acme.root.as_deref())?,
+        None => {}
+    }
+    if let Some(matrix) = &config.matrix {
+        authorities("matrix.federation.ca_file", matrix.federation.ca_file.as_deref())?;
+    }
+    Ok(())
+}
+
 /// The homeserver beside us, if there is one.
 pub fn matrix(config: &Config) -> anyhow::Result<Option<signaling::Matrix>> {
     let Some(matrix) = &config.matrix else {
