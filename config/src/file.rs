@@ -315,7 +315,8 @@ impl Default for RelayLimits {
 }
 
 impl RelayLimits {
-    pub(crate) fn named(&self) -> [(&'static str, usize); 9] {
+    /// Those that cannot be 0, with their keys.
+    pub fn named(&self) -> [(&'static str, usize); 9] {
         [
             ("allocations", self.allocations),
             ("allocations_per_user", self.allocations_per_user),

@@ -50,6 +50,12 @@ impl Endpoints {
         }
         let at = |port| SocketAddr::new(ip, port);
         let udp = self.udp_ports().map(at);
+        if self.alt_port.is_some_and(|port| !udp.contains(&at(port))) {
+            let second = udp[1].port();
+            remarks.push(format!(
+                "alt-listening-port: cannot be carried over: there are two UDP ports, and {second} is the second"
+            ));
+        }
         let tcp: Vec<SocketAddr> = self.tcp_ports().into_iter().map(at).collect();
         let ports = self.relay_ports(udp.map(|listener| listener.port()), &mut remarks);
         let http = self.http(&tcp, &mut remarks);

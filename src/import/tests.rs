@@ -71,9 +71,8 @@ fn a_file_for_synapse_becomes_ours() {
     let limits = &relay.limits;
     assert_eq!((limits.allocations_per_user, limits.allocations, limits.kilobits_per_second), (12, 1200, 2000));
     assert_eq!((limits.total_mbps, limits.user_mbps), (200, 0));
-    assert_eq!(relay.allowed_peers[0].addr().to_string(), "10.0.0.1");
-    assert!(!relay.denied_peers.iter().any(|net| net.contains(&relay.allowed_peers[0].addr())));
-    assert!(relay.denied_peers.iter().any(|net| net.contains(&"10.9.9.9".parse::<std::net::IpAddr>().unwrap())));
+    let policy = relay::PeerPolicy::new(relay.allowed_peers.clone(), relay.denied_peers.clone(), Vec::new());
+    assert!(policy.admits("10.0.0.1".parse().unwrap()) && !policy.admits("10.0.0.2".parse().unwrap()));
     let told = told(&notes);
     for part in [
         "2: use-auth-secret: already so",
@@ -213,6 +212,45 @@ fn the_address_that_peers_see_is_found() {
 }
 
 #[test]
+fn who_is_allowed_within_what_is_denied_is_a_peer_and_nobody_else() {
+    let admits = |text: &str, ip: &str| {
+        let relay = parsed(text).0.relay;
+        relay::PeerPolicy::new(relay.allowed_peers, relay.denied_peers, Vec::new()).admits(ip.parse().unwrap())
+    };
+    let within = "denied-peer-ip=198.51.100.0-198.51.100.255\nallowed-peer-ip=198.51.100.7-198.51.100.8\n";
+    assert!(["198.51.100.7", "198.51.100.8"].into_iter().all(|ip| admits(within, ip)));
+    assert!(!["198.51.100.6", "198.51.100.9"].into_iter().any(|ip| admits(within, ip)));
+    let around = "denied-peer-ip=10.0.0.7\nallowed-peer-ip=10.0.0.0-10.255.255.255\n";
+    assert!(["10.0.0.6", "10.0.0.7"].into_iter().all(|ip| admits(around, ip)));
+}
+
+#[test]
+fn limits_that_coturn_has_not_are_named() {
+    let remark =
+        |text: &str| told(&parsed(text).1).lines().find(|line| line.starts_with(" relay.limits: ")).map(str::to_owned);
+    let with_none = remark("realm=a\n").unwrap();
+    for limit in
+        ["allocations = 10000", "allocations_per_user = 40", "allocations_per_source = 1000", "permissions = 64"]
+    {
+        assert!(with_none.contains(limit), "{with_none}");
+    }
+    let with_quotas = remark("user-quota=12\ntotal-quota=1200\n").unwrap();
+    assert!(!with_quotas.contains("_per_user") && with_quotas.contains("allocations_per_source"), "{with_quotas}");
+    assert_eq!(remark("stun-only\n"), None);
+    let zero = of_lines(&parsed("total-quota=0\nuser-quota=0\n").1);
+    assert!(zero[0].contains("relay.limits.allocations is 10000"), "{zero:?}");
+    assert!(zero[1].contains("relay.limits.allocations_per_user is 40"), "{zero:?}");
+}
+
+#[test]
+fn a_third_udp_port_is_spoken_of() {
+    let speaks = |text: &str| told(&parsed(text).1).contains("two UDP ports, and 5349 is the second");
+    let certificate = "cert=/c.pem\npkey=/k.pem\n";
+    assert!(speaks(&format!("{certificate}alt-listening-port=3479\n")));
+    assert!(!speaks("alt-listening-port=3479\n") && !speaks(certificate));
+}
+
+#[test]
 fn metrics_stay_where_they_are() {
     let http = |text: &str| parsed(text).0.listen.http.to_string();
     assert_eq!(http("prometheus\n"), "0.0.0.0:9641");
@@ -234,7 +272,8 @@ fn what_would_open_this_machine_is_left_out() {
 fn private_peers_are_spoken_of_unless_they_are_denied() {
     let speaks = |text: &str| told(&parsed(text).1).contains("relay.allowed_peers: coturn relays to private");
     assert!(speaks(&sample!("nextcloud-talk.conf")) && speaks(&sample!("bigbluebutton.conf")));
-    assert!(!speaks(&sample!("synapse.conf").replace("allowed-peer-ip", "#")));
+    // One of them is allowed, which is carried over.
+    assert!(!speaks(&sample!("synapse.conf")));
     assert!(!speaks("stun-only\n"));
 }
 

@@ -69,6 +69,9 @@ const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 /// The largest limits that the configuration takes.
 const LIMIT_MAX: u64 = 100_000_000;
 const MBPS_MAX: u64 = 1_000_000;
+/// Limits that somebody may meet who never met one of coturn's.
+const USUAL_LIMITS: [&str; 5] =
+    ["allocations", "allocations_per_user", "allocations_per_source", "permissions", "channels"];
 
 impl Found {
     /// What is to be said of the line; nothing where a key says the same.
@@ -191,7 +194,10 @@ impl Found {
                     _ => ("total_mbps", bits.div_ceil(1_000_000).min(MBPS_MAX)),
                 };
                 if number == 0 && key != "total_mbps" {
-                    return lost("0 is no limit there; here relay.limits has one");
+                    return lost(&format!(
+                        "0 is no limit there; here relay.limits.{key} is {} unless [relay.limits] has another",
+                        usual_limit(key)
+                    ));
                 }
                 self.limits.insert(key, number);
             }
@@ -230,7 +236,11 @@ impl Found {
         let no_tls = endpoints.no_tls;
         match (&self.certificate, &self.key) {
             (Some(_), Some(_)) if no_tls => remarks.push("cert, pkey: left out, since no-tls is on".into()),
-            (Some(_), Some(_)) => remarks.push("cert, pkey: the service's user has to be able to read both".into()),
+            (Some(_), Some(_)) => remarks.push(
+                "cert, pkey: the service's user has to be able to read both; clients of calls are told of TURN over \
+                 TLS only at the names that you write to tls.names"
+                    .into(),
+            ),
             (None, None) => (),
             _ => remarks.push("cert, pkey: left out, since one is missing: there is no TLS".into()),
         }
@@ -263,7 +273,7 @@ impl Found {
         }
         text += &format!("ports = \"{}-{}\"\n", plan.ports.start(), plan.ports.end());
         text += &format!("allowed_peers = {}\n", list(prefixes(&self.allowed, &[])));
-        // There an address that is both is allowed.
+        // An address that is both is allowed, there always and here by the longer prefix.
         text += &format!("denied_peers = {}\n", list(prefixes(&self.denied, &self.allowed)));
         let users = (!self.stun_only).then_some(&self.users).filter(|users| !users.is_empty());
         if users.is_some() {
@@ -291,7 +301,8 @@ impl Found {
             );
         }
         let private = PRIVATE.into_iter().filter_map(PeerRange::parse);
-        if private.into_iter().any(|range| !covers(&self.denied, &self.allowed, range)) {
+        let spoken_of = [&self.denied[..], &self.allowed].concat();
+        if private.into_iter().any(|range| !covers(&spoken_of, range)) {
             remarks.push(format!(
                 "relay.allowed_peers: coturn relays to private addresses unless they are denied, this server only to \
                  those that are allowed. If a media server (a bridge, an SFU, a PBX) has one, write it there; as \
@@ -306,11 +317,23 @@ impl Found {
         }
         if !self.users.is_empty() && !self.limits.contains_key("allocations_per_user") {
             // Of a user in the file there are often many clients, and coturn has no limit of its own.
-            let all = self.limits.get("allocations").copied().unwrap_or(RelayLimits::default().allocations as u64);
+            let all = self.limits.get("allocations").copied().unwrap_or(usual_limit("allocations"));
             self.limits.insert("allocations_per_user", all);
             remarks.push("relay.limits.allocations_per_user: as many as in all, since many may share a user".into());
         }
+        let unsaid = USUAL_LIMITS.into_iter().filter(|key| !self.limits.contains_key(key));
+        let unsaid: Vec<String> = unsaid.map(|key| format!("{key} = {}", usual_limit(key))).collect();
+        remarks.push(format!(
+            "relay.limits: coturn has no limits but those in its file, and here there are {} besides; write more \
+             where that is too little",
+            unsaid.join(", ")
+        ));
     }
+}
+
+/// What holds unless it is written.
+fn usual_limit(key: &str) -> u64 {
+    RelayLimits::default().named().into_iter().find(|(name, _)| *name == key).map_or(0, |(_, limit)| limit as u64)
 }
 
 fn quoted(text: &str) -> String {
