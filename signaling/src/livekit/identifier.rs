@@ -11,6 +11,9 @@ fn random(entropy: &mut Entropy, alphabet: &[u8], length: usize) -> String {
     (0..length).map(|_| char::from(alphabet[entropy.below(alphabet.len() as u64) as usize])).collect()
 }
 
+/// Octets of a sid that clients may name: ours are shorter, and one that is longer is nobody's.
+pub const SID_LIMIT: usize = 64;
+
 /// `prefix` and 12 characters (70 bits).
 pub fn sid(entropy: &mut Entropy, prefix: &str) -> String {
     format!("{prefix}{}", random(entropy, ALPHABET, 12))

@@ -1,6 +1,7 @@
 //! The LiveKit protocol as a state machine: [`Rooms`] takes client messages, SFU events and time, and gives client
 //! messages and SFU commands. LiveKit's words do not leave this module.
 
+mod choices;
 mod data;
 mod dynacast;
 pub(crate) mod fuzz;

@@ -150,6 +150,9 @@ impl Room {
         self.tracks.remove(&publication.info.sid);
         ctx.directory.tracks.remove(&track);
         ctx.timers.cancel(Timer::Dynacast(track));
+        for session in self.sessions.values_mut() {
+            session.choices.forget(&publication.info.sid);
+        }
         if publication.live.is_some() {
             // Ends the subscriptions in the SFU as well.
             self.command(ctx, Command::Unpublish { track });

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
-use livekit_protocol::{
-    ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource, UpdateTrackSettings,
-};
+use livekit_protocol::{ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource};
 use sfu::{ParticipantId, TrackId};
 
+use super::choices::Choices;
 use super::measuring::Link;
 use super::negotiation::Negotiation;
 use super::output::ConnectionId;
@@ -17,16 +16,6 @@ use super::subscription::Subscription;
 use super::token::{Claims, VideoGrant};
 use crate::links::Quality;
 use crate::matrix::Seat;
-
-/// What a client said of single tracks, by their sid, may outlive the tracks.
-const CHOICES_MAX: usize = 10_000;
-
-/// What a subscriber decided about one track.
-#[derive(Clone, Debug, Default)]
-pub struct TrackChoice {
-    pub subscribe: Option<bool>,
-    pub setting: Option<UpdateTrackSettings>,
-}
 
 /// How far a lost transport has been given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +79,7 @@ pub struct Session {
     pub negotiation: Negotiation,
     pub publications: BTreeMap<TrackId, Publication>,
     pub subscriptions: BTreeMap<TrackId, Subscription>,
-    /// By track sid.
-    pub choices: BTreeMap<String, TrackChoice>,
+    pub choices: Choices,
     /// Who may subscribe to this participant's tracks; none: everybody.
     pub subscription_permission: Option<SubscriptionPermission>,
     /// Tracks that a permission keeps from this participant, which has been told so.
@@ -163,14 +151,6 @@ impl Session {
 
     pub fn wants(&self, track_sid: &str) -> bool {
         self.choices.get(track_sid).and_then(|choice| choice.subscribe).unwrap_or(self.client.auto_subscribe)
-    }
-
-    /// The place to note a choice about a track, unless there are too many.
-    pub fn choice_mut(&mut self, track_sid: &str) -> Option<&mut TrackChoice> {
-        if self.choices.len() >= CHOICES_MAX && !self.choices.contains_key(track_sid) {
-            return None;
-        }
-        Some(self.choices.entry(track_sid.to_owned()).or_default())
     }
 }
 

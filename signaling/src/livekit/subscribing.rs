@@ -150,7 +150,7 @@ impl Room {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
             };
-            if let Some(choice) = session.choice_mut(&sid) {
+            if let Some(choice) = session.choices.get_mut(&sid) {
                 choice.subscribe = Some(request.subscribe);
             }
             // A track that does not exist yet is subscribed to when it comes.
@@ -171,7 +171,7 @@ impl Room {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
             };
-            if let Some(choice) = session.choice_mut(&sid) {
+            if let Some(choice) = session.choices.get_mut(&sid) {
                 choice.setting = Some(setting.clone());
             }
             let Some((_, track)) = self.tracks.get(&sid).copied() else {
