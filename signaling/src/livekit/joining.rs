@@ -98,7 +98,8 @@ impl Room {
         self.schedule_qualities(ctx);
         let at = ctx.now.instant + ACTIVATION_TIMEOUT;
         ctx.timers.set(Timer::Activate(participant), at);
-        for request in join.request.add_track_requests {
+        // Those beyond the limit would be refused, each with an answer.
+        for request in join.request.add_track_requests.into_iter().take(ctx.settings.limits.tracks_per_participant) {
             self.handle_add_track(ctx, participant, request);
         }
         self.consider_all(ctx, participant);

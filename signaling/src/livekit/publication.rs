@@ -17,6 +17,8 @@ use super::sdp::extension;
 
 /// The SFU takes at most three encodings of a track.
 const ENCODINGS_MAX: usize = 3;
+/// More than there are.
+pub const FEATURES_MAX: usize = 16;
 
 /// What the section of a live track agreed on.
 #[derive(Clone, Debug)]
@@ -204,6 +206,16 @@ impl Publication {
     }
 }
 
+/// Octets of the longest among the names that a publication keeps; others are told most of them.
+pub fn longest_name(request: &AddTrackRequest) -> usize {
+    let codec = request.simulcast_codecs.first();
+    let codec_names = codec.iter().flat_map(|codec| [&codec.codec, &codec.cid]);
+    let codec_layers = codec.iter().flat_map(|codec| &codec.layers);
+    let rids = request.layers.iter().chain(codec_layers).map(|layer| &layer.rid);
+    let names = [&request.cid, &request.name, &request.stream].into_iter().chain(codec_names).chain(rids);
+    names.map(String::len).max().unwrap_or(0)
+}
+
 /// Lowest quality first; ids of nobody's convention keep the order of the offer.
 fn rid_rank(rid: &str) -> u8 {
     match rid {
@@ -266,6 +278,9 @@ fn track_info(
         ..Default::default()
     }];
     let mut audio_features = request.audio_features;
+    audio_features.truncate(FEATURES_MAX);
+    let mut packet_trailer_features = request.packet_trailer_features;
+    packet_trailer_features.truncate(FEATURES_MAX);
     #[allow(deprecated)]
     for (set, feature) in
         [(request.stereo, AudioTrackFeature::TfStereo), (request.disable_dtx, AudioTrackFeature::TfNoDtx)]
@@ -295,7 +310,7 @@ fn track_info(
         version: Some(TimedVersion { unix_micro: unix.as_micros() as i64, ticks: 0 }),
         audio_features,
         backup_codec_policy: request.backup_codec_policy,
-        packet_trailer_features: request.packet_trailer_features,
+        packet_trailer_features,
         mid: String::new(),
     }
 }

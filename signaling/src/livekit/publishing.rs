@@ -9,9 +9,10 @@ use livekit_protocol::{
 use sfu::{Command, ParticipantId, TrackId};
 
 use super::dynacast;
-use super::publication::Publication;
+use super::publication::{self, FEATURES_MAX, Publication};
 use super::room::{Context, Room};
 use super::sdp::codec;
+use super::settings::NAME_LIMIT;
 use super::timers::Timer;
 
 pub fn respond(reason: Reason, message: &str, request: Request) -> Message {
@@ -40,6 +41,8 @@ impl Room {
             }
         } else if session.publications.len() >= ctx.settings.limits.tracks_per_participant {
             Some((Reason::LimitExceeded, "too many tracks"))
+        } else if publication::longest_name(&request) > NAME_LIMIT {
+            Some((Reason::LimitExceeded, "a name of the track is too long"))
         } else {
             None
         };
@@ -110,7 +113,7 @@ impl Room {
         match self.publication_mut(participant, &request.track_sid) {
             Some(publication) => {
                 publication.info.audio_features = request.features;
-                publication.info.audio_features.truncate(16);
+                publication.info.audio_features.truncate(FEATURES_MAX);
                 self.announce(ctx, participant, true);
             }
             None => self.refuse_update(ctx, participant, Request::UpdateAudioTrack(request)),

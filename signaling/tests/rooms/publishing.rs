@@ -3,7 +3,7 @@ use std::time::Duration;
 use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
-use livekit_protocol::{MuteTrackRequest, SyncState, TrackPublishedResponse, TrackType};
+use livekit_protocol::{AddTrackRequest, JoinRequest, MuteTrackRequest, SyncState, TrackPublishedResponse, TrackType};
 use sfu::{Codec, Command, Event, TrackId};
 
 use crate::client::{Client, camera, microphone};
@@ -151,6 +151,53 @@ fn too_many_tracks_are_refused() {
         panic!("{told:?}");
     };
     assert_eq!(response.reason(), Reason::LimitExceeded);
+}
+
+#[test]
+fn a_track_with_a_name_beyond_all_bounds_is_refused() {
+    let long = "x".repeat(257);
+    let changes: [fn(&mut AddTrackRequest, String); 6] = [
+        |request, long| request.cid = long,
+        |request, long| request.name = long,
+        |request, long| request.stream = long,
+        |request, long| request.layers[2].rid = long,
+        |request, long| request.simulcast_codecs[0].codec = long,
+        |request, long| request.simulcast_codecs[0].layers[0].rid = long,
+    ];
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    for change in changes {
+        house.told(&anna);
+        let mut request = camera("cid-cam");
+        change(&mut request, long.clone());
+        house.ask(&anna, Asked::AddTrack(request));
+        let told = house.told(&anna);
+        let [Told::RequestResponse(response)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(response.reason(), Reason::LimitExceeded);
+    }
+    let mut request = camera("cid-cam");
+    request.name = "x".repeat(256);
+    request.packet_trailer_features = vec![1; 1_000];
+    request.audio_features = vec![1; 1_000];
+    house.ask(&anna, Asked::AddTrack(request));
+    let told = house.told(&anna);
+    let [Told::TrackPublished(TrackPublishedResponse { track: Some(track), .. })] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((track.packet_trailer_features.len(), track.audio_features.len()), (16, 16));
+    anna.hear(told);
+}
+
+#[test]
+fn a_join_announces_no_more_tracks_than_there_may_be() {
+    let mut house = House::new();
+    let tracks = (0..1_000).map(|index| microphone(&format!("cid-{index}"))).collect();
+    let connection = house.connect(claims("anna"), JoinRequest { add_track_requests: tracks, ..request() }).unwrap();
+    let told = house.take(connection);
+    assert_eq!(told.iter().filter(|message| matches!(message, Told::TrackPublished(_))).count(), 32);
+    assert!(!told.iter().any(|message| matches!(message, Told::RequestResponse(_))));
 }
 
 #[test]
