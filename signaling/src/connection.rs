@@ -24,7 +24,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After our close the client's last words are read for this long, so that what we sent is not lost in a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How many messages a client may still send now.
+/// Octets of a message that cost as much as the message itself.
+const CHARGED_OCTETS: usize = 4 << 10;
+
+/// How many messages a client may still send now. A large one counts for several.
 struct Allowance {
     per_second: f64,
     burst: f64,
@@ -33,19 +36,21 @@ struct Allowance {
 }
 
 impl Allowance {
-    fn new(per_second: u32, burst: u32) -> Allowance {
-        Allowance { per_second: per_second.into(), burst: burst.into(), tokens: burst.into(), refilled: now().instant }
+    fn new(now: Instant, per_second: u32, burst: u32) -> Allowance {
+        Allowance { per_second: per_second.into(), burst: burst.into(), tokens: burst.into(), refilled: now }
     }
 
-    fn take(&mut self) -> bool {
-        let now = now().instant;
+    /// Whether a message of so many octets is within it.
+    fn take(&mut self, now: Instant, octets: usize) -> bool {
         let elapsed = now.duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
         self.tokens = (self.tokens + elapsed * self.per_second).min(self.burst);
-        if self.tokens < 1.0 {
+        // Nothing costs more than there can be: the largest offer goes through after a silence, however small the burst.
+        let cost = (1.0 + (octets / CHARGED_OCTETS) as f64).min(self.burst);
+        if self.tokens < cost {
             return false;
         }
-        self.tokens -= 1.0;
+        self.tokens -= cost;
         true
     }
 }
@@ -53,7 +58,7 @@ impl Allowance {
 /// Both ends of the client's conversation until either is over.
 pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox, rate: (u32, u32)) {
     let connection = inbox.connection;
-    let mut allowance = Allowance::new(rate.0, rate.1);
+    let mut allowance = Allowance::new(now().instant, rate.0, rate.1);
     let mut ping = tokio::time::interval(PING_INTERVAL);
     ping.reset();
     let mut heard = now().instant;
@@ -73,19 +78,22 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
             }
             frame = socket.stream.next() => {
                 heard = now().instant;
+                let Some(Ok(frame)) = frame else { break false };
+                let affordable = allowance.take(heard, frame.len());
                 let request = match frame {
-                    Some(Ok(Frame::Binary(bytes))) => {
+                    _ if !affordable => None,
+                    Frame::Binary(bytes) => {
                         text = false;
                         Request::decode(&bytes)
                     }
-                    Some(Ok(Frame::Text(json))) => {
+                    Frame::Text(json) => {
                         text = true;
                         Request::decode_json(&json)
                     }
-                    Some(Ok(Frame::Ping(_) | Frame::Pong(_))) if allowance.take() => continue,
-                    _ => break false,
+                    Frame::Ping(_) | Frame::Pong(_) => continue,
+                    Frame::Close(_) | Frame::Frame(_) => break false,
                 };
-                let Some(request) = request.filter(|_| allowance.take()) else {
+                let Some(request) = request else {
                     tracing::debug!("client cut off: malformed message, or too many");
                     break false;
                 };
@@ -129,4 +137,31 @@ async fn write(socket: &mut WebSocket, frames: impl IntoIterator<Item = Frame>) 
         socket.stream.flush().await
     };
     matches!(tokio::time::timeout(WRITE_TIMEOUT, all).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_clock::start;
+
+    #[test]
+    fn a_large_message_counts_for_several() {
+        let now = start().instant;
+        let mut allowance = Allowance::new(now, 10, 20);
+        assert!(allowance.take(now, 0) && allowance.take(now, CHARGED_OCTETS - 1), "one each");
+        assert!(allowance.take(now, 40 << 10), "11 of 18");
+        assert!(!allowance.take(now, 40 << 10));
+        assert!((0..7).all(|_| allowance.take(now, 100)));
+        assert!(!allowance.take(now, 0));
+        assert!(allowance.take(now + Duration::from_millis(100), 0));
+    }
+
+    #[test]
+    fn the_largest_passes_after_a_silence() {
+        let now = start().instant;
+        let mut allowance = Allowance::new(now, 10, 20);
+        assert!(allowance.take(now, 2 << 20));
+        assert!(!allowance.take(now + Duration::from_millis(1_900), 2 << 20));
+        assert!(allowance.take(now + Duration::from_secs(2), 2 << 20));
+    }
 }
