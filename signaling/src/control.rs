@@ -40,7 +40,7 @@ struct State {
     leaves_generation: u64,
     workers: Vec<CommandSink>,
     turn_withdrawals: TurnWithdrawals,
-    /// Commands that end something: losing one would keep it alive in the SFU for ever.
+    /// Commands that found their queue full and must not be lost.
     backlog: VecDeque<(usize, Command)>,
     /// Boxed: a queue sets aside the room for several messages, and one as large as a join would cost every idle
     /// client some 14 kB.
@@ -366,12 +366,10 @@ impl State {
     }
 
     fn command(&mut self, now: Now, worker: usize, command: Command) -> bool {
-        let ends_something =
-            matches!(command, Command::Leave { .. } | Command::Unpublish { .. } | Command::Unsubscribe { .. });
-        if ends_something {
+        if must_arrive(&command) {
             // In order among themselves.
             if !self.backlog.is_empty() || !self.offer(worker, command.clone()) {
-                self.backlog.push_back((worker, command));
+                self.put_by(worker, command);
             }
             return true;
         }
@@ -386,6 +384,16 @@ impl State {
             self.rooms.handle_command_lost(now, participant);
         }
         false
+    }
+
+    fn put_by(&mut self, worker: usize, command: Command) {
+        if let Command::SetMuted { track, .. } = command {
+            // However often a client says so while it waits, the last word counts.
+            let of_it =
+                |waiting: &Command| matches!(waiting, Command::SetMuted { track: other, .. } if *other == track);
+            self.backlog.retain(|(_, waiting)| !of_it(waiting));
+        }
+        self.backlog.push_back((worker, command));
     }
 
     fn send(&mut self, now: Now, connection: ConnectionId, message: Message) {
@@ -404,5 +412,77 @@ impl State {
                 self.rooms.handle_connection_lost(now, connection);
             }
         }
+    }
+}
+
+/// Without it something would live on in the SFU for ever, or be heard although it is muted.
+fn must_arrive(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Leave { .. } | Command::Unpublish { .. } | Command::Unsubscribe { .. } | Command::SetMuted { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use datapath::Entropy;
+    use sfu::{ParticipantId, TrackId};
+
+    use super::*;
+    use crate::livekit::Settings;
+    use crate::options::{Limits, RoomDefaults};
+    use crate::test_clock::start;
+
+    fn control(worker: CommandSink) -> Control {
+        let settings = Settings {
+            api_keys: BTreeMap::new(),
+            candidates: Vec::new(),
+            tcp_candidates: Vec::new(),
+            fingerprint: sfu::Fingerprint([0; 32]),
+            turn: None,
+            limits: Limits::default(),
+            room_defaults: RoomDefaults::default(),
+            workers: 1,
+            node_id: "ND_test".into(),
+        };
+        let rooms = Rooms::new(settings, Entropy::from_seed([0; 32]));
+        Control::new(rooms, vec![worker], Box::new(|_, _| {}), None, mpsc::channel(1).0)
+    }
+
+    #[test]
+    fn what_must_arrive_waits_in_order_while_the_queue_is_full() {
+        let queue: Arc<Mutex<Option<Vec<Command>>>> = Arc::default();
+        let worker = queue.clone();
+        let control = control(Box::new(move |command| match &mut *worker.lock().unwrap() {
+            Some(queue) => {
+                queue.push(command);
+                true
+            }
+            None => false,
+        }));
+        let (participant, one, other) = (ParticipantId(1), TrackId(2), TrackId(3));
+        let mut state = control.lock();
+        for command in [
+            Command::SetMuted { track: one, muted: true },
+            Command::SetMuted { track: other, muted: true },
+            Command::SetMuted { track: one, muted: false },
+            Command::SetMuted { track: one, muted: true },
+            Command::Leave { participant },
+        ] {
+            assert!(state.command(start(), 0, command));
+        }
+        state.dispatch(start());
+        *queue.lock().unwrap() = Some(Vec::new());
+        state.dispatch(start());
+        let arrived = queue.lock().unwrap().take().unwrap();
+        let expected = [
+            Command::SetMuted { track: other, muted: true },
+            Command::SetMuted { track: one, muted: true },
+            Command::Leave { participant },
+        ];
+        assert_eq!(arrived, expected);
+        assert_eq!(state.commands_lost, 0);
     }
 }

@@ -1,6 +1,6 @@
 //! What a subscriber decided about single tracks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol::UpdateTrackSettings;
 
@@ -8,6 +8,8 @@ use super::identifier::SID_LIMIT;
 
 /// A client may name tracks before they exist, and some that never will.
 const CHOICES_MAX: usize = 10_000;
+/// Tracks that one message may name: each costs a look at it, and may cost a command.
+const NAMED_MAX: usize = 1_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct TrackChoice {
@@ -39,6 +41,11 @@ impl Choices {
     }
 }
 
+/// The tracks that a message names, each once.
+pub fn named(track_sids: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    track_sids.into_iter().take(NAMED_MAX).filter(|sid| sid.len() <= SID_LIMIT).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +62,11 @@ mod tests {
         assert!(choices.get_mut("TR_1").is_some(), "it has a place already");
         choices.forget("TR_1");
         assert!(choices.get_mut("TR_0").is_some());
+    }
+
+    #[test]
+    fn a_message_names_each_track_once_and_not_without_end() {
+        let sids = (0..2 * NAMED_MAX).map(|index| format!("TR_{}", index / 2));
+        assert_eq!(named(sids).len(), NAMED_MAX / 2);
     }
 }

@@ -4,6 +4,7 @@ use livekit_protocol::signal_response::Message;
 use livekit_protocol::{SubscriptionPermission, SubscriptionPermissionUpdate, UpdateSubscription, UpdateTrackSettings};
 use sfu::{Command, Kind, LayerWish, ParticipantId, TrackId};
 
+use super::choices;
 use super::identifier;
 use super::negotiation::Carries;
 use super::room::{Context, Room};
@@ -146,7 +147,7 @@ impl Room {
         request: UpdateSubscription,
     ) {
         let by_participant = request.participant_tracks.into_iter().flat_map(|tracks| tracks.track_sids);
-        for sid in request.track_sids.into_iter().chain(by_participant) {
+        for sid in choices::named(request.track_sids.into_iter().chain(by_participant)) {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
             };
@@ -167,7 +168,7 @@ impl Room {
         request: UpdateTrackSettings,
     ) {
         let setting = UpdateTrackSettings { track_sids: Vec::new(), ..request };
-        for sid in request.track_sids {
+        for sid in choices::named(request.track_sids) {
             let Some(session) = self.sessions.get_mut(&subscriber) else {
                 return;
             };

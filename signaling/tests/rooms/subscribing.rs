@@ -143,6 +143,18 @@ fn settings_become_wishes() {
 }
 
 #[test]
+fn a_track_named_again_and_again_is_looked_at_once() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    publish(&mut house, &mut anna);
+    let bert = house.arrive("bert");
+    house.take_commands();
+    let track_sids = vec![anna.published["cid-cam"].clone(); 100_000];
+    house.ask(&bert, Asked::TrackSetting(UpdateTrackSettings { track_sids, disabled: true, ..Default::default() }));
+    assert!(matches!(house.take_commands()[..], [Command::SetWish { .. }]));
+}
+
+#[test]
 fn nobody_is_subscribed_against_its_will() {
     let mut house = House::new();
     let mut anna = house.arrive("anna");
