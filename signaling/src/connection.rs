@@ -11,7 +11,8 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::control::{Control, Inbox, now};
+use crate::control::{Control, now};
+use crate::inbox::Inbox;
 use crate::livekit::Request;
 use crate::websocket::{self, WebSocket};
 
@@ -66,12 +67,12 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
     let mut text = false;
     let closed_by_us = loop {
         tokio::select! {
-            message = inbox.messages.recv() => {
+            message = inbox.recv() => {
                 let Some(message) = message else { break true };
                 // What else is there leaves by the same write to the socket.
-                let more = std::iter::from_fn(|| inbox.messages.try_recv().ok());
+                let more = std::iter::from_fn(|| inbox.try_recv());
                 let compresses = socket.compresses;
-                let frames = std::iter::once(message).chain(more).map(|message| encode(*message, text, compresses));
+                let frames = std::iter::once(message).chain(more).map(|message| encode(message, text, compresses));
                 if !write(&mut socket, frames).await {
                     break false;
                 }

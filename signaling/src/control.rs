@@ -9,6 +9,7 @@ use livekit_protocol::signal_response::Message;
 use sfu::{Command, Event};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::inbox::{Inbox, InboxSender, SendError, inbox};
 use crate::links::LinkCensus;
 use crate::livekit::{ConnectionId, Join, JoinRefusal, Output, Request, Rooms, Survey};
 use crate::matrix::delayed_leave::Change;
@@ -42,18 +43,10 @@ struct State {
     turn_withdrawals: TurnWithdrawals,
     /// Commands that found their queue full and must not be lost.
     backlog: VecDeque<(usize, Command)>,
-    /// Boxed: a queue sets aside the room for several messages, and one as large as a join would cost every idle
-    /// client some 14 kB.
-    connections: BTreeMap<ConnectionId, mpsc::Sender<Box<Message>>>,
+    connections: BTreeMap<ConnectionId, InboxSender>,
     last_connection: u64,
     commands_lost: u64,
     slow_clients: u64,
-}
-
-/// A client's side of the rooms: what it is to be sent, ending when it is to be closed.
-pub struct Inbox {
-    pub connection: ConnectionId,
-    pub messages: mpsc::Receiver<Box<Message>>,
 }
 
 /// For `/metrics`.
@@ -154,7 +147,7 @@ impl Control {
         let mut state = self.lock();
         state.last_connection += 1;
         let connection = ConnectionId(state.last_connection);
-        let (sender, messages) = mpsc::channel(self.queued_messages);
+        let (sender, inbox) = inbox(connection, self.queued_messages);
         state.connections.insert(connection, sender);
         let joined = state.rooms.join(now, connection, join);
         let complete = state.dispatch(now);
@@ -173,7 +166,7 @@ impl Control {
         if !complete {
             return Err(JoinRefusal { status: 503, text: "server is at its limit" });
         }
-        Ok(Inbox { connection, messages })
+        Ok(inbox)
     }
 
     pub fn handle_request(&self, connection: ConnectionId, request: Request) {
@@ -400,13 +393,13 @@ impl State {
         let Some(sender) = self.connections.get(&connection) else {
             return;
         };
-        match sender.try_send(Box::new(message)) {
+        match sender.send(message) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Closed(_)) => {
+            Err(SendError::Closed) => {
                 self.connections.remove(&connection);
             }
-            // It does not read: it may come back when it does.
-            Err(mpsc::error::TrySendError::Full(_)) => {
+            // It may come back when it reads.
+            Err(SendError::Full) => {
                 self.slow_clients += 1;
                 self.connections.remove(&connection);
                 self.rooms.handle_connection_lost(now, connection);

@@ -28,6 +28,7 @@ pub mod acme;
 mod connection;
 mod control;
 mod http;
+mod inbox;
 mod leave_store;
 pub mod links;
 pub mod livekit;

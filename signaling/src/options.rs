@@ -90,7 +90,7 @@ pub struct Limits {
     /// Client messages: sustained rate and burst; a client beyond it is cut off.
     pub messages_per_second: u32,
     pub message_burst: u32,
-    /// Messages queued for one client that does not read; beyond it the client is cut off.
+    /// Messages queued for one client that does not read; beyond it, or beyond 8 MiB, the client is cut off.
     pub queued_messages: usize,
 }
 
