@@ -5,7 +5,7 @@ use std::time::Duration;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, ParticipantInfo, ReconnectResponse, RoomUpdate, SyncState,
+    ClientInfo, DisconnectReason, JoinRequest, JoinResponse, ReconnectResponse, RoomUpdate, SyncState,
     leave_request::Action,
 };
 use sfu::{Command, ParticipantId};
@@ -147,15 +147,14 @@ impl Room {
             last_message_seq: session.data_sequence,
             client_configuration: None,
         };
-        let missed: Vec<ParticipantInfo> = std::mem::take(&mut session.missed);
+        let asked = session.asked;
         let own = session.info();
         let trouble = std::mem::take(&mut session.resume_trouble);
         let qualities: Vec<Message> =
             session.publications.values().filter_map(quality_update).map(Message::SubscribedQualityUpdate).collect();
         ctx.send(Some(connection), Message::Reconnect(response));
         // A full picture: some clients drop whom it does not name, others wait for the word that somebody is gone.
-        // Who came back under the same identity is named after its old self.
-        let mut everybody = missed;
+        let mut everybody = self.missed(participant, asked);
         everybody.push(own);
         everybody.extend(self.others(participant));
         ctx.send(Some(connection), update(everybody));
@@ -272,6 +271,7 @@ fn new_session(
         version: 1,
         transport: TransportState::Connecting,
         heard: ctx.now.instant,
+        asked: ctx.now.instant,
         present: false,
         link: Link::default(),
         quality: None,
@@ -284,7 +284,6 @@ fn new_session(
         subscription_permission: None,
         forbidden: Default::default(),
         data_sequence: 0,
-        missed: Vec::new(),
         resume_trouble: ResumeTrouble::default(),
     };
     session.link.log = LinkLog::new(&session.sid, session.label());

@@ -3,6 +3,7 @@
 
 mod choices;
 mod data;
+mod departures;
 mod dynacast;
 pub(crate) mod fuzz;
 mod identifier;

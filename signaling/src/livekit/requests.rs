@@ -25,6 +25,7 @@ impl Room {
     pub fn handle_request(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: Request) {
         if let Some(session) = self.sessions.get_mut(&participant) {
             session.heard = ctx.now.instant;
+            session.asked = ctx.now.instant;
         }
         let message = match request {
             Request::Offer { id, offer } => {

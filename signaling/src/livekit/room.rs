@@ -1,7 +1,7 @@
 //! One room: who is in it, and what everybody is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datapath::{Entropy, Now};
 use livekit_protocol::participant_info::State;
@@ -11,6 +11,7 @@ use livekit_protocol::{
 };
 use sfu::{Command, ParticipantId, RoomId, TrackId};
 
+use super::departures::Departures;
 use super::measuring::Departed;
 use super::output::{ConnectionId, Output, leave};
 use super::session::Session;
@@ -22,8 +23,6 @@ use crate::matrix::{Member, Presence};
 
 /// The numbers of a room are told at most this often.
 const ROOM_UPDATE_INTERVAL: Duration = Duration::from_secs(5);
-/// Who left is remembered for clients that are away, up to this many.
-const MISSED_MAX: usize = 1_000;
 
 /// Where things are, across rooms. Ids are never used twice.
 #[derive(Debug, Default)]
@@ -109,6 +108,7 @@ pub struct Room {
     pub identities: BTreeMap<String, ParticipantId>,
     /// Track sid → who publishes it.
     pub tracks: BTreeMap<String, (ParticipantId, TrackId)>,
+    pub departures: Departures,
     /// How often the room's own state changed.
     pub version: i32,
 }
@@ -181,6 +181,16 @@ impl Room {
             .collect()
     }
 
+    /// Whom a client that comes back has to be told of as gone. Not those who are back themselves: livekit-client knows
+    /// participants by identity, and where it knows the new one it would take the old one's end for its.
+    pub fn missed(&self, participant: ParticipantId, heard: Instant) -> Vec<ParticipantInfo> {
+        let is_known = |identity: &String| {
+            let present = self.identities.get(identity).and_then(|present| self.sessions.get(present));
+            present.is_some_and(|present| present.id == participant || !present.permission.hidden)
+        };
+        self.departures.unknown_to(heard).filter(|info| !is_known(&info.identity)).cloned().collect()
+    }
+
     /// Removes a participant whom somebody does not want here: with its seat it loses every TURN credential that it got
     /// for this room, also those from before it came back as another.
     pub fn expel(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
@@ -249,12 +259,8 @@ impl Room {
         session.version += 1;
         if !session.permission.hidden {
             let info = ParticipantInfo { disconnect_reason: reason as i32, ..session.info() };
-            self.broadcast(ctx, None, update(vec![info.clone()]));
-            for away in self.sessions.values_mut() {
-                if away.connection.is_none() && away.missed.len() < MISSED_MAX {
-                    away.missed.push(info.clone());
-                }
-            }
+            self.departures.note(ctx.now.instant, &info);
+            self.broadcast(ctx, None, update(vec![info]));
             self.schedule_update(ctx);
         }
         self.keep_log(ctx, session);

@@ -7,6 +7,7 @@ use datapath::{Entropy, Now};
 use livekit_protocol::{DisconnectReason, RoomConfiguration, leave_request::Action};
 use sfu::{Event, ParticipantId, RoomId};
 
+use super::departures::Departures;
 use super::identifier;
 use super::joining::Join;
 use super::output::{ConnectionId, Output, leave};
@@ -254,6 +255,7 @@ impl Rooms {
             sessions: BTreeMap::new(),
             identities: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            departures: Departures::default(),
             version: 0,
         };
         self.next_worker = (self.next_worker + 1) % self.settings.workers.max(1);

@@ -65,8 +65,10 @@ pub struct Session {
     /// Grows with every change that others are told.
     pub version: u32,
     pub transport: TransportState,
-    /// When the client last said something on its socket.
+    /// When the client last said something on its socket, or came back over one.
     pub heard: Instant,
+    /// When it last asked for something: by then it had heard the answer to its return.
+    pub asked: Instant,
     /// Whether the Matrix side was told that it is here.
     pub present: bool,
     pub link: Link,
@@ -86,8 +88,6 @@ pub struct Session {
     pub forbidden: BTreeSet<TrackId>,
     /// The last reliable data packet that came from this participant.
     pub data_sequence: u32,
-    /// Who left while the client was away.
-    pub missed: Vec<ParticipantInfo>,
     pub resume_trouble: ResumeTrouble,
 }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
@@ -52,6 +53,50 @@ fn a_client_comes_back_to_its_session() {
         panic!("no restart");
     };
     assert_eq!(*participant, anna.participant);
+}
+
+/// Of whom the snapshot after a resume says that they are gone.
+fn gone(told: &[Told]) -> Vec<String> {
+    let Told::Update(update) = &told[1] else {
+        panic!("{told:?}");
+    };
+    let gone = update.participants.iter().filter(|info| info.state() == State::Disconnected);
+    gone.map(|info| info.identity.clone()).collect()
+}
+
+#[test]
+fn what_went_into_a_dead_connection_is_said_again() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    let clara = house.arrive("clara");
+    let dora = house.arrive("dora");
+    let mut bert = house.arrive("bert");
+    anna.hear(house.told(&anna));
+    house.ask(&clara, Asked::Leave(Default::default()));
+    anna.hear(house.told(&anna));
+    house.pass(Duration::from_secs(30));
+    house.ask(&anna, Asked::Ping(1));
+    house.pass(Duration::from_secs(1));
+    // Nothing of this arrives, and nobody knows yet.
+    house.ask(&dora, Asked::Leave(Default::default()));
+    house.ask(&bert, Asked::Leave(Default::default()));
+    bert = house.arrive("bert");
+    house.told(&anna);
+    for _ in 0..3 {
+        // Nor does the first answer to its return.
+        house.pass(Duration::from_secs(15));
+        anna.connection = resume(&mut house, "anna", &anna.sid);
+    }
+    let told = house.told(&anna);
+    assert_eq!(gone(&told), ["dora"], "clara's leave was heard, and bert is back");
+    anna.hear(told);
+    assert_eq!(anna.others.keys().collect::<Vec<_>>(), ["bert"]);
+    assert_eq!(anna.others["bert"].sid, bert.sid);
+    house.ask(&anna, Asked::Ping(1));
+    house.pass(Duration::from_secs(60));
+    house.ask(&anna, Asked::Ping(1));
+    anna.connection = resume(&mut house, "anna", &anna.sid);
+    assert!(gone(&house.told(&anna)).is_empty());
 }
 
 #[test]
