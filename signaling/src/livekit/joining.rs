@@ -281,7 +281,7 @@ fn new_session(
         publications: Default::default(),
         subscriptions: Default::default(),
         choices: Default::default(),
-        subscription_permission: None,
+        subscription_rule: None,
         forbidden: Default::default(),
         data_sequence: 0,
         resume_trouble: ResumeTrouble::default(),

@@ -26,6 +26,7 @@ mod session;
 mod settings;
 mod subscribing;
 mod subscription;
+mod subscription_rule;
 mod survey;
 mod timers;
 pub mod token;

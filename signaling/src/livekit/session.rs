@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use livekit_protocol::participant_info::{Kind as ParticipantKind, State};
-use livekit_protocol::{ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackSource};
+use livekit_protocol::{ParticipantInfo, ParticipantPermission, TrackSource};
 use sfu::{ParticipantId, TrackId};
 
 use super::choices::Choices;
@@ -13,6 +13,7 @@ use super::negotiation::Negotiation;
 use super::output::ConnectionId;
 use super::publication::Publication;
 use super::subscription::Subscription;
+use super::subscription_rule::SubscriptionRule;
 use super::token::{Claims, VideoGrant};
 use crate::links::Quality;
 use crate::matrix::Seat;
@@ -83,7 +84,7 @@ pub struct Session {
     pub subscriptions: BTreeMap<TrackId, Subscription>,
     pub choices: Choices,
     /// Who may subscribe to this participant's tracks; none: everybody.
-    pub subscription_permission: Option<SubscriptionPermission>,
+    pub subscription_rule: Option<SubscriptionRule>,
     /// Tracks that a permission keeps from this participant, which has been told so.
     pub forbidden: BTreeSet<TrackId>,
     /// The last reliable data packet that came from this participant.
@@ -135,18 +136,9 @@ impl Session {
 
     /// Whether this participant lets `subscriber` have the track.
     pub fn lets_subscribe(&self, subscriber: &Session, track_sid: &str) -> bool {
-        let Some(rule) = &self.subscription_permission else {
-            return true;
-        };
-        rule.all_participants
-            || rule.track_permissions.iter().any(|permission| {
-                let names_them = if permission.participant_identity.is_empty() {
-                    permission.participant_sid == subscriber.sid
-                } else {
-                    permission.participant_identity == subscriber.identity
-                };
-                names_them && (permission.all_tracks || permission.track_sids.iter().any(|sid| sid == track_sid))
-            })
+        self.subscription_rule
+            .as_ref()
+            .is_none_or(|rule| rule.permits(&subscriber.identity, &subscriber.sid, track_sid))
     }
 
     pub fn wants(&self, track_sid: &str) -> bool {

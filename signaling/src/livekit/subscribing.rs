@@ -9,10 +9,8 @@ use super::identifier;
 use super::negotiation::Carries;
 use super::room::{Context, Room};
 use super::subscription::{Subscription, layer_wish};
+use super::subscription_rule::SubscriptionRule;
 use super::timers::Timer;
-
-/// Track permissions that one participant may set.
-const PERMISSIONS_MAX: usize = 10_000;
 
 impl Room {
     /// Looks at everything published, for one subscriber.
@@ -214,16 +212,16 @@ impl Room {
         &mut self,
         ctx: &mut Context<'_>,
         publisher: ParticipantId,
-        mut request: SubscriptionPermission,
+        request: SubscriptionPermission,
     ) {
-        request.track_permissions.truncate(PERMISSIONS_MAX);
+        let rule = SubscriptionRule::new(request);
         let Some(session) = self.sessions.get_mut(&publisher) else {
             return;
         };
-        if session.subscription_permission.is_none() && request.all_participants {
+        if session.subscription_rule.is_none() && rule.is_for_everybody() {
             return;
         }
-        session.subscription_permission = Some(request);
+        session.subscription_rule = Some(rule);
         let tracks: Vec<TrackId> = session.publications.keys().copied().collect();
         for track in tracks {
             self.consider_track(ctx, publisher, track);
