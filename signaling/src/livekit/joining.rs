@@ -14,11 +14,12 @@ use super::identifier;
 use super::measuring::Link;
 use super::negotiation::Negotiation;
 use super::output::{ConnectionId, Output};
+use super::permission::permission;
 use super::publishing::quality_update;
 use super::room::{Context, Room, update};
 use super::rooms::Opening;
 use super::sdp::{Offer, OfferError};
-use super::session::{Client, ResumeTrouble, Session, TransportState, kind, permission};
+use super::session::{Client, ResumeTrouble, Session, TransportState, kind};
 use super::settings::{PING_INTERVAL, PING_TIMEOUT, VERSION};
 use super::timers::Timer;
 use super::token::{self, Claims};
@@ -208,11 +209,7 @@ impl Room {
         ctx.timers.set(Timer::RefreshToken(participant), at);
         let least = (ctx.now.unix + TOKEN_LIFE_MIN).as_secs();
         let mut grant = session.claims.grant();
-        grant.can_publish = Some(session.permission.can_publish);
-        grant.can_subscribe = Some(session.permission.can_subscribe);
-        grant.can_publish_data = Some(session.permission.can_publish_data);
-        grant.can_update_own_metadata = Some(session.permission.can_update_metadata);
-        grant.hidden = session.permission.hidden;
+        grant.permit(&session.permission);
         let claims = Claims {
             exp: Some(session.claims.exp.unwrap_or(0).max(least)),
             nbf: None,

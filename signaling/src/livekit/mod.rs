@@ -13,6 +13,7 @@ mod measuring;
 mod negotiation;
 mod offering;
 mod output;
+mod permission;
 mod publication;
 mod publishing;
 mod quality;

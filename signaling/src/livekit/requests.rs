@@ -1,5 +1,6 @@
 //! What a client asks for, message by message.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livekit_protocol::request_response::{Reason, Request as Echo};
@@ -105,16 +106,13 @@ impl Room {
         let (reason, text) = if !session.permission.can_update_metadata {
             (Reason::NotAllowed, "does not have permission to update own metadata")
         } else {
-            let changed = self.update_participant(
-                ctx,
-                participant,
-                &request.metadata,
-                &request.name,
-                request.attributes.clone().into_iter(),
-            );
-            match changed {
-                true => (Reason::Ok, ""),
-                false => (Reason::LimitExceeded, "metadata exceeds the limits"),
+            let (metadata, name) = (&request.metadata, &request.name);
+            match self.merged_attributes(participant, metadata, name, request.attributes.clone().into_iter()) {
+                Some(attributes) => {
+                    self.set_participant(ctx, participant, metadata, name, attributes);
+                    (Reason::Ok, "")
+                }
+                None => (Reason::LimitExceeded, "metadata exceeds the limits"),
             }
         };
         let message = Message::RequestResponse(RequestResponse {
@@ -126,20 +124,16 @@ impl Room {
         ctx.send(connection, message);
     }
 
-    /// Empty values leave as it is what a participant has; an attribute with an empty value is removed. `false` if
-    /// the result is too large: then nothing changes.
-    pub fn update_participant(
-        &mut self,
-        ctx: &mut Context<'_>,
+    /// What a participant's attributes would be with these, of which an empty value removes one; `None` if that, or what
+    /// else it would have, is too large.
+    pub fn merged_attributes(
+        &self,
         participant: ParticipantId,
         metadata: &str,
         name: &str,
         attributes: impl Iterator<Item = (String, String)>,
-    ) -> bool {
-        let Some(session) = self.sessions.get_mut(&participant) else {
-            return false;
-        };
-        let mut merged = session.attributes.clone();
+    ) -> Option<BTreeMap<String, String>> {
+        let mut merged = self.sessions.get(&participant)?.attributes.clone();
         for (key, value) in attributes {
             if value.is_empty() {
                 merged.remove(&key);
@@ -148,10 +142,23 @@ impl Room {
             }
         }
         let size: usize = merged.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if metadata.len() > METADATA_LIMIT || name.len() > NAME_LIMIT || size > ATTRIBUTES_LIMIT {
-            return false;
-        }
-        session.attributes = merged;
+        let fits = metadata.len() <= METADATA_LIMIT && name.len() <= NAME_LIMIT && size <= ATTRIBUTES_LIMIT;
+        fits.then_some(merged)
+    }
+
+    /// Empty values leave as it is what a participant has.
+    pub fn set_participant(
+        &mut self,
+        ctx: &mut Context<'_>,
+        participant: ParticipantId,
+        metadata: &str,
+        name: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&participant) else {
+            return;
+        };
+        session.attributes = attributes;
         if !metadata.is_empty() {
             session.metadata = metadata.to_owned();
         }
@@ -160,7 +167,6 @@ impl Room {
         }
         self.announce(ctx, participant, true);
         self.refresh_token(ctx, participant);
-        true
     }
 
     /// Makes things go wrong on purpose, for tests of clients. Nothing here touches another participant but for the

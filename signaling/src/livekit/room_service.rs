@@ -190,13 +190,14 @@ impl Rooms {
     ) -> Answer<ParticipantInfo> {
         self.in_room(now, &request.room, |ctx, room| {
             let participant = room.by_identity(&request.identity)?;
+            let (metadata, name) = (&request.metadata, &request.name);
+            let attributes = request.attributes.clone().into_iter();
+            let attributes = room.merged_attributes(participant, metadata, name, attributes);
+            let attributes = attributes.ok_or(ServiceError::TooLong)?;
             if let Some(permission) = &request.permission {
                 room.change_permission(ctx, participant, permission);
             }
-            let attributes = request.attributes.clone().into_iter();
-            if !room.update_participant(ctx, participant, &request.metadata, &request.name, attributes) {
-                return Err(ServiceError::TooLong);
-            }
+            room.set_participant(ctx, participant, metadata, name, attributes);
             let session = room.sessions.get(&participant);
             Ok(session.ok_or(ServiceError::ParticipantNotFound)?.info())
         })

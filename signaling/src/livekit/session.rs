@@ -14,7 +14,7 @@ use super::output::ConnectionId;
 use super::publication::Publication;
 use super::subscription::Subscription;
 use super::subscription_rule::SubscriptionRule;
-use super::token::{Claims, VideoGrant};
+use super::token::Claims;
 use crate::links::Quality;
 use crate::matrix::Seat;
 
@@ -146,48 +146,6 @@ impl Session {
     }
 }
 
-/// What a grant permits; what it does not mention is permitted, but for changing one's own metadata.
-pub fn permission(grant: &VideoGrant) -> ParticipantPermission {
-    let can_publish = grant.can_publish.unwrap_or(true);
-    let sources = grant.can_publish_sources.as_deref().unwrap_or_default();
-    #[allow(deprecated)]
-    ParticipantPermission {
-        can_subscribe: grant.can_subscribe.unwrap_or(true),
-        can_publish,
-        can_publish_data: grant.can_publish_data.unwrap_or(can_publish),
-        can_publish_sources: sources
-            .iter()
-            .filter_map(|name| TrackSource::from_str_name(&name.to_ascii_uppercase()))
-            .map(|source| source as i32)
-            .collect(),
-        can_update_metadata: grant.can_update_own_metadata.unwrap_or(false),
-        hidden: grant.hidden,
-        recorder: grant.recorder,
-        agent: grant.agent,
-        can_subscribe_metrics: grant.can_subscribe_metrics.unwrap_or(false),
-        can_manage_agent_session: grant.can_manage_agent_session.unwrap_or(false),
-    }
-}
-
 pub fn kind(name: &str) -> ParticipantKind {
     ParticipantKind::from_str_name(&name.to_ascii_uppercase()).unwrap_or(ParticipantKind::Standard)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_grant_does_not_mention_is_permitted() {
-        let open = permission(&VideoGrant::default());
-        assert!(open.can_publish && open.can_subscribe && open.can_publish_data);
-        assert!(!open.can_update_metadata && open.can_publish_sources.is_empty());
-        let listener = permission(&VideoGrant { can_publish: Some(false), ..Default::default() });
-        assert!(!listener.can_publish && !listener.can_publish_data);
-        let voice = permission(&VideoGrant {
-            can_publish_sources: Some(vec!["microphone".into(), "screen_share".into()]),
-            ..Default::default()
-        });
-        assert_eq!(voice.can_publish_sources, [2, 3]);
-    }
 }

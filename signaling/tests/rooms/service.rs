@@ -4,7 +4,7 @@ use livekit_protocol::{
     ParticipantPermission, RoomParticipantIdentity, SendDataRequest, UpdateParticipantRequest,
 };
 use sfu::Command;
-use signaling::livekit::ServiceError;
+use signaling::livekit::{ServiceError, token};
 
 use crate::house::{House, settings};
 use crate::publishing::publish;
@@ -98,4 +98,50 @@ fn participants_are_found_muted_changed_and_removed() {
         panic!("no leave");
     };
     assert_eq!(leave.reason(), DisconnectReason::ParticipantRemoved);
+}
+
+#[test]
+fn a_change_that_is_too_large_changes_nothing() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    publish(&mut house, &mut anna);
+    house.told(&anna);
+    let before = house.rooms.get_participant(&identity("anna")).unwrap();
+    let mut change = UpdateParticipantRequest {
+        room: "kitchen".into(),
+        identity: "anna".into(),
+        name: "x".repeat(257),
+        permission: Some(ParticipantPermission { can_subscribe: true, ..Default::default() }),
+        ..Default::default()
+    };
+    let refused = house.step(|rooms, now| rooms.change_participant(now, &change));
+    assert_eq!(refused, Err(ServiceError::TooLong));
+    assert_eq!(house.rooms.get_participant(&identity("anna")).unwrap(), before);
+    assert!(house.told(&anna).is_empty());
+    change.name.clear();
+    let changed = house.step(|rooms, now| rooms.change_participant(now, &change)).unwrap();
+    assert!(changed.tracks.is_empty());
+}
+
+#[test]
+fn a_refreshed_token_permits_what_is_permitted_now() {
+    let mut house = House::new();
+    let anna = house.arrive("anna");
+    let change = UpdateParticipantRequest {
+        room: "kitchen".into(),
+        identity: "anna".into(),
+        permission: Some(ParticipantPermission {
+            can_publish: true,
+            can_publish_sources: vec![2],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    house.step(|rooms, now| rooms.change_participant(now, &change)).unwrap();
+    let Some(Told::RefreshToken(token)) = house.told(&anna).pop() else {
+        panic!("no token");
+    };
+    let grant = token::verify(&token, &settings().api_keys, house.now().unix.as_secs()).unwrap().grant();
+    assert_eq!(grant.can_publish_sources, Some(vec!["microphone".to_owned()]));
+    assert_eq!((grant.can_publish, grant.can_subscribe), (Some(true), Some(false)));
 }
