@@ -15,8 +15,8 @@ pub fn permission(grant: &VideoGrant) -> ParticipantPermission {
         can_publish_data: grant.can_publish_data.unwrap_or(can_publish),
         can_publish_sources: sources
             .iter()
-            .filter_map(|name| TrackSource::from_str_name(&name.to_ascii_uppercase()))
-            .map(|source| source as i32)
+            // A name that we do not know still confines to something: none at all would permit everything.
+            .map(|name| TrackSource::from_str_name(&name.to_ascii_uppercase()).unwrap_or(TrackSource::Unknown) as i32)
             .collect(),
         can_update_metadata: grant.can_update_own_metadata.unwrap_or(false),
         hidden: grant.hidden,
@@ -63,6 +63,8 @@ mod tests {
             ..Default::default()
         });
         assert_eq!(voice.can_publish_sources, [2, 3]);
+        let newer = VideoGrant { can_publish_sources: Some(vec!["hologram".into()]), ..Default::default() };
+        assert_eq!(permission(&newer).can_publish_sources, [0]);
     }
 
     #[test]
