@@ -13,6 +13,7 @@ use super::sdp::codec::{self, Choice};
 use super::sdp::extension;
 use super::sdp::{Answer, Offer, OfferError, Section, SectionAnswer, SectionKind, SendStream};
 use super::subscription::Bound;
+use super::timers::Timer;
 
 impl Room {
     pub fn handle_offer(
@@ -34,6 +35,8 @@ impl Room {
             // A client cannot be told that its offer is wrong; it begins anew instead.
             return self.restart_client(ctx, participant);
         };
+        // What the client still lacks after this one is asked for as always, not when it would have been otherwise.
+        ctx.timers.cancel(Timer::Negotiate(participant));
         if restarted {
             let local_ice = identifier::ice_credentials(ctx.entropy, self.worker);
             session.negotiation.local_ice = Some(local_ice.clone());

@@ -100,6 +100,28 @@ fn what_went_into_a_dead_connection_is_said_again() {
 }
 
 #[test]
+fn what_an_offer_after_a_resume_has_no_place_for_is_asked_for_at_once() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    house.lose(&anna);
+    let mut others: Vec<Client> = (0..4).map(|index| house.arrive(&format!("p{index}"))).collect();
+    for other in &mut others {
+        publish(&mut house, other);
+    }
+    anna.connection = resume(&mut house, "anna", &anna.sid);
+    anna.hear(house.told(&anna));
+    anna.restart_ice();
+    house.offer(&mut anna);
+    let bound = anna.receiving().len();
+    assert!(bound < 8, "the layout has no place for all of them");
+    house.pass(Duration::from_millis(200));
+    let told = house.told(&anna);
+    assert!(anna.hear(told), "no offer is asked for");
+    house.offer(&mut anna);
+    assert_eq!(anna.receiving().len(), 8);
+}
+
+#[test]
 fn a_resume_takes_the_place_of_a_connection_that_we_still_had() {
     let mut house = House::new();
     let mut anna = house.arrive("anna");
