@@ -149,11 +149,17 @@ impl Room {
             client_configuration: None,
         };
         let asked = session.asked;
+        let demanded = session.publications.values().filter(|publication| publication.mute_demanded);
+        let mutes: Vec<Message> = demanded.map(|publication| Message::Mute(publication.mute())).collect();
         let own = session.info();
         let trouble = std::mem::take(&mut session.resume_trouble);
         let qualities: Vec<Message> =
             session.publications.values().filter_map(quality_update).map(Message::SubscribedQualityUpdate).collect();
         ctx.send(Some(connection), Message::Reconnect(response));
+        // Before the picture that shows the client its tracks as muted.
+        for message in mutes {
+            ctx.send(Some(connection), message);
+        }
         // A full picture: some clients drop whom it does not name, others wait for the word that somebody is gone.
         let mut everybody = self.missed(participant, asked);
         everybody.push(own);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use datapath::Entropy;
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, SimulcastCodec, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource,
-    TrackType, VideoLayer, VideoQuality, video_layer,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, SimulcastCodec, SimulcastCodecInfo, TimedVersion, TrackInfo,
+    TrackSource, TrackType, VideoLayer, VideoQuality, video_layer,
 };
 use sfu::{Encoding, Kind, TrackId, TrackSpec};
 
@@ -40,6 +40,8 @@ pub struct Publication {
     /// Short name of the codec that the client would like to send.
     codec_wish: Option<String>,
     pub live: Option<Live>,
+    /// The server muted it, and its owner has not confirmed that by a mute of its own.
+    pub mute_demanded: bool,
     /// Somebody subscribed at some time.
     pub had_subscriber: bool,
 }
@@ -60,12 +62,17 @@ impl Publication {
             .filter(|name| !name.is_empty());
         let cid = request.cid.clone();
         let info = track_info(request, kind, source, codec_wish.as_deref(), unix, entropy);
-        Some(Publication { id, cid, kind, info, codec_wish, live: None, had_subscriber: false })
+        Some(Publication { id, cid, kind, info, codec_wish, live: None, mute_demanded: false, had_subscriber: false })
     }
 
     /// Whether the client means this track by `name`, its own id of a track or of one of its codecs.
     pub fn has_cid(&self, name: &str) -> bool {
         self.cid == name || self.info.codecs.iter().any(|codec| codec.cid == name)
+    }
+
+    /// What the owner is told that has to mute it.
+    pub fn mute(&self) -> MuteTrackRequest {
+        MuteTrackRequest { sid: self.info.sid.clone(), muted: true }
     }
 
     /// The published qualities, lowest first, as many as there are encodings.

@@ -76,12 +76,30 @@ impl Room {
 
     /// The owner's own mute. The value has to stick: clients compare it with theirs and send again if it differs.
     pub fn handle_mute(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, request: MuteTrackRequest) {
+        if let Some(publication) = self.publication_mut(participant, &request.sid) {
+            publication.mute_demanded = false;
+        }
         if !self.set_muted(ctx, participant, &request.sid, request.muted)
             && let Some(session) = self.sessions.get(&participant)
         {
             let answer = respond(Reason::NotFound, "no such track", Request::Mute(request));
             ctx.send(session.connection, answer);
         }
+    }
+
+    /// The server mutes a track.
+    pub fn demand_mute(&mut self, ctx: &mut Context<'_>, participant: ParticipantId, sid: &str) {
+        let Some(session) = self.sessions.get_mut(&participant) else {
+            return;
+        };
+        let Some(publication) = session.publications.values_mut().find(|publication| publication.info.sid == sid)
+        else {
+            return;
+        };
+        publication.mute_demanded = true;
+        // Before the update: livekit-client answers one that says muted of a track that is not with an unmute.
+        ctx.send(session.connection, Message::Mute(publication.mute()));
+        self.set_muted(ctx, participant, sid, true);
     }
 
     /// False if the participant has no such track.

@@ -2,10 +2,8 @@
 
 use datapath::Now;
 use livekit_protocol::data_packet::{Kind, Value};
-use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    self as proto, DataPacket, DisconnectReason, MuteTrackRequest, ParticipantInfo, RoomConfiguration, TrackSource,
-    UserPacket,
+    self as proto, DataPacket, DisconnectReason, ParticipantInfo, RoomConfiguration, TrackSource, UserPacket,
 };
 use prost::Message as _;
 use sfu::{ParticipantId, RoomId, TrackId};
@@ -172,11 +170,7 @@ impl Rooms {
             if !request.muted {
                 return Err(ServiceError::UnmuteRefused);
             }
-            room.set_muted(ctx, participant, &request.track_sid, true);
-            if let Some(session) = room.sessions.get(&participant) {
-                let message = Message::Mute(MuteTrackRequest { sid: request.track_sid.clone(), muted: true });
-                ctx.send(session.connection, message);
-            }
+            room.demand_mute(ctx, participant, &request.track_sid);
             let track =
                 room.publication_mut(participant, &request.track_sid).map(|publication| publication.info.clone());
             Ok(proto::MuteRoomTrackResponse { track })

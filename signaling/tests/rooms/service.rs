@@ -1,12 +1,13 @@
+use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
-    CreateRoomRequest, DeleteRoomRequest, DisconnectReason, ListRoomsRequest, MuteRoomTrackRequest,
-    ParticipantPermission, RoomParticipantIdentity, SendDataRequest, UpdateParticipantRequest,
+    CreateRoomRequest, DeleteRoomRequest, DisconnectReason, JoinRequest, ListRoomsRequest, MuteRoomTrackRequest,
+    MuteTrackRequest, ParticipantPermission, RoomParticipantIdentity, SendDataRequest, UpdateParticipantRequest,
 };
 use sfu::Command;
 use signaling::livekit::{ServiceError, token};
 
-use crate::house::{House, settings};
+use crate::house::{House, claims, request, settings};
 use crate::publishing::publish;
 
 fn identity(name: &str) -> RoomParticipantIdentity {
@@ -144,4 +145,35 @@ fn a_refreshed_token_permits_what_is_permitted_now() {
     let grant = token::verify(&token, &settings().api_keys, house.now().unix.as_secs()).unwrap().grant();
     assert_eq!(grant.can_publish_sources, Some(vec!["microphone".to_owned()]));
     assert_eq!((grant.can_publish, grant.can_subscribe), (Some(true), Some(false)));
+}
+
+/// Where the demand to mute stands among what a client was told, and where the first update that shows the track muted.
+fn mute_and_update(told: &[Told]) -> (Option<usize>, Option<usize>) {
+    let shows_muted = |message: &Told| match message {
+        Told::Update(update) => update.participants.iter().any(|info| info.tracks.iter().any(|track| track.muted)),
+        _ => false,
+    };
+    (told.iter().position(|message| matches!(message, Told::Mute(_))), told.iter().position(shows_muted))
+}
+
+#[test]
+fn a_client_mutes_before_it_is_shown_as_muted() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    publish(&mut house, &mut anna);
+    let sid = anna.published["cid-mic"].clone();
+    let mute =
+        MuteRoomTrackRequest { room: "kitchen".into(), identity: "anna".into(), track_sid: sid.clone(), muted: true };
+    house.told(&anna);
+    house.step(|rooms, now| rooms.mute_published_track(now, &mute)).unwrap();
+    assert_eq!(mute_and_update(&house.told(&anna)), (Some(0), Some(1)));
+    // It may not have heard it; told again until it has muted itself.
+    let back = JoinRequest { reconnect: true, participant_sid: anna.sid.clone(), ..request() };
+    for _ in 0..2 {
+        anna.connection = house.connect(claims("anna"), back.clone()).unwrap();
+        assert_eq!(mute_and_update(&house.told(&anna)), (Some(1), Some(2)));
+    }
+    house.ask(&anna, Asked::Mute(MuteTrackRequest { sid, muted: true }));
+    anna.connection = house.connect(claims("anna"), back).unwrap();
+    assert_eq!(mute_and_update(&house.told(&anna)), (None, Some(1)));
 }
