@@ -9,7 +9,7 @@ use super::delayed_leave::{Outcomes, Record};
 use super::ghosts::Ghosts;
 use super::room_names::RoomNames;
 use super::seen_members::SeenMembers;
-use super::transaction::{self, CallMembership, Fact, LegacyCall, Malformed, Observation};
+use super::transaction::{self, CallMembership, Fact, LegacyCall, Malformed, Observation, Standing};
 use super::{DelayedLeaves, Member, Presence, Seat, ServerName, TokenCensus};
 
 /// Transactions whose repetition is noticed. The homeserver sends one after the other.
@@ -120,16 +120,21 @@ impl Appservice {
         for observation in observations {
             self.observe(now, observation);
         }
+        // Of a homeserver that catches up the last word counts: who came back may be in a call by now.
+        let members = &self.members;
+        self.departures.retain(|(room_id, user_id)| members.is_joined(room_id, user_id) != Some(true));
         Ok(())
     }
 
     fn observe(&mut self, now: Now, observation: Observation) {
         let Observation { room_id, sender, fact, .. } = observation;
         match &fact {
-            Fact::Membership { user_id, joined } => {
-                self.members.set(&room_id, user_id, *joined);
-                if !joined {
+            Fact::Membership { user_id, standing } => {
+                self.members.set(&room_id, user_id, *standing == Standing::Joined);
+                if *standing != Standing::Joined {
                     self.ghosts.end_all(&room_id, user_id);
+                }
+                if *standing == Standing::Gone {
                     self.departures.push((room_id, user_id.clone()));
                 }
                 return;
@@ -285,6 +290,19 @@ mod tests {
         assert_eq!((census.transactions, census.repeated, census.events), (2, 1, 3));
         assert!(appservice.handle_transaction(now, "3", b"[]").is_err());
         assert!(appservice.handle_transaction(now, "3", b"{}").is_ok(), "a refused one is no transaction");
+    }
+
+    #[test]
+    fn who_is_back_by_the_end_of_a_transaction_has_not_left() {
+        let now = start();
+        let mut appservice = appservice(now);
+        let events =
+            [("@a:hs", "leave"), ("@b:hs", "leave"), ("@a:hs", "join"), ("@b:hs", "invite"), ("@c:hs", "knock")];
+        let events = events.map(|(user, membership)| member_event(user, membership));
+        push(&mut appservice, now, "1", &events);
+        assert_eq!(appservice.take_departures(), [("!r".to_owned(), "@b:hs".to_owned())]);
+        let joined = ["@a:hs", "@b:hs", "@c:hs"].map(|user| appservice.is_joined("!r", user));
+        assert_eq!(joined, [Some(true), Some(false), Some(false)]);
     }
 
     #[test]

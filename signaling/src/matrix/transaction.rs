@@ -27,7 +27,7 @@ pub enum Fact {
     /// `m.room.member`.
     Membership {
         user_id: String,
-        joined: bool,
+        standing: Standing,
     },
     /// A call membership begins, or goes on.
     InCall(CallMembership),
@@ -42,6 +42,15 @@ pub enum Fact {
     LegacyCall(LegacyCall),
     /// Anything else; whoever sends it is in the room.
     Other,
+}
+
+/// Of a user towards a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Joined,
+    /// Invited, or knocking: who was in the room before has left it by another event.
+    Waiting,
+    Gone,
 }
 
 /// What a call membership says, in either form (`org.matrix.msc3401.call.member`, `org.matrix.msc4143.rtc.member`).
@@ -158,8 +167,12 @@ fn membership(user_id: &str, content: &RawValue) -> Option<Fact> {
         membership: Cow<'a, str>,
     }
     let content: Content<'_> = serde_json::from_str(content.get()).ok()?;
-    let joined = content.membership == "join";
-    (user_id.len() <= ID_MAX).then(|| Fact::Membership { user_id: user_id.to_owned(), joined })
+    let standing = match &*content.membership {
+        "join" => Standing::Joined,
+        "invite" | "knock" => Standing::Waiting,
+        _ => Standing::Gone,
+    };
+    (user_id.len() <= ID_MAX).then(|| Fact::Membership { user_id: user_id.to_owned(), standing })
 }
 
 #[derive(Default, Deserialize)]
@@ -327,8 +340,14 @@ mod tests {
             let content = format!(r#""state_key":"@b:hs","content":{{"membership":"{membership}"}}"#);
             facts(&event("m.room.member", &content)).remove(0)
         };
-        for (membership, joined) in [("join", true), ("leave", false), ("ban", false), ("invite", false)] {
-            assert_eq!(member(membership), Fact::Membership { user_id: "@b:hs".into(), joined });
+        for (membership, standing) in [
+            ("join", Standing::Joined),
+            ("leave", Standing::Gone),
+            ("ban", Standing::Gone),
+            ("invite", Standing::Waiting),
+            ("knock", Standing::Waiting),
+        ] {
+            assert_eq!(member(membership), Fact::Membership { user_id: "@b:hs".into(), standing });
         }
         let named = facts(&event("m.room.name", r#""state_key":"","content":{"name":"Kitchen"}"#));
         assert_eq!(named, [Fact::Name(Some("Kitchen".into()))]);
