@@ -1,5 +1,7 @@
 //! Data packets: who gets one, and what the server writes into it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use livekit_protocol::{
     DataPacket,
@@ -21,10 +23,10 @@ pub struct Sender<'a> {
 #[derive(Debug, PartialEq)]
 pub struct Forwarded {
     pub payload: Bytes,
-    /// Identities; empty means everybody.
-    pub identities: Vec<String>,
+    /// Identities; empty means everybody. As a set, since everybody in the room is looked up in it.
+    pub identities: BTreeSet<String>,
     /// Participant sids, as old clients name them.
-    pub sids: Vec<String>,
+    pub sids: BTreeSet<String>,
 }
 
 /// Reads a packet of `sender` on the channel of `kind` and writes what the others get; `None` if it goes nowhere.
@@ -38,7 +40,7 @@ pub fn forward(payload: &[u8], kind: Kind, sender: &Sender<'_>, last_sequence: &
         *last_sequence = packet.sequence;
     }
     let unknown = packet.value.is_none();
-    let mut sids = Vec::new();
+    let mut sids = BTreeSet::new();
     #[allow(deprecated)]
     match &mut packet.value {
         Some(Value::Speaker(_) | Value::Metrics(_)) => return None,
@@ -51,11 +53,11 @@ pub fn forward(payload: &[u8], kind: Kind, sender: &Sender<'_>, last_sequence: &
             } else {
                 user.destination_identities = packet.destination_identities.clone();
             }
-            sids = std::mem::take(&mut user.destination_sids);
+            sids = std::mem::take(&mut user.destination_sids).into_iter().collect();
         }
         _ => {}
     }
-    let identities = packet.destination_identities.clone();
+    let identities = packet.destination_identities.iter().cloned().collect();
     #[allow(deprecated)]
     let payload = if unknown {
         // A kind of value that is newer than we are travels as it came: of a field that stands twice the last counts.
@@ -100,7 +102,7 @@ mod tests {
     fn the_server_says_who_sent_it() {
         let mut last = 0;
         let out = forward(&user(0).encode_to_vec(), Kind::Lossy, &ANNA, &mut last).unwrap();
-        assert_eq!(out.identities, ["bert"]);
+        assert_eq!(out.identities, BTreeSet::from(["bert".to_owned()]));
         let packet = DataPacket::decode(out.payload).unwrap();
         assert_eq!(packet.participant_identity, "anna");
         assert_eq!(packet.kind, Kind::Lossy as i32);

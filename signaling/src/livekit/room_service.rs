@@ -238,8 +238,8 @@ impl Rooms {
             #[allow(deprecated)]
             let forwarded = Forwarded {
                 payload: packet.encode_to_vec().into(),
-                identities: request.destination_identities,
-                sids: request.destination_sids,
+                identities: request.destination_identities.into_iter().collect(),
+                sids: request.destination_sids.into_iter().collect(),
             };
             room.send_data(ctx, None, label, &forwarded);
             Ok(proto::SendDataResponse::default())
