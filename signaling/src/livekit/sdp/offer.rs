@@ -10,6 +10,8 @@ pub const SDP_LIMIT: usize = 1 << 20;
 pub const SECTION_LIMIT: usize = 512;
 /// RFC 8285 one-byte header extensions carry at most 16 octets, and the mid travels in one.
 const MID_LIMIT: usize = 16;
+/// RFC 8830 §2 ends a track's id at 64 octets; everybody in the room is told of it.
+const TRACK_ID_LIMIT: usize = 256;
 /// Payload types that can stand in one section (RFC 3551 §6).
 const FORMAT_LIMIT: usize = 128;
 const SSRC_LIMIT: usize = 16;
@@ -259,7 +261,10 @@ fn section(media: &sdp_types::Media) -> Result<Section, OfferError> {
             "fmtp" => section.read_format(value, |format, rest| format.fmtp = rest.to_owned()),
             "rtcp-fb" => section.read_feedback(value),
             "extmap" => section.read_extension(value),
-            "msid" => section.track_id = value.split_whitespace().nth(1).map(str::to_owned),
+            "msid" => {
+                let id = value.split_whitespace().nth(1).filter(|id| id.len() <= TRACK_ID_LIMIT);
+                section.track_id = id.map(str::to_owned);
+            }
             "rid" => section.read_rid(value),
             "simulcast" => simulcast = sent_rids(value),
             "ssrc" => section.read_ssrc(value),
@@ -438,6 +443,15 @@ mod tests {
         assert_eq!(altered("a=mid:1\r\n", "a=mid:0\r\n"), Err(OfferError::BadMid));
         assert_eq!(altered("a=mid:1\r\n", ""), Err(OfferError::BadMid));
         assert_eq!(altered("a=setup:actpass", "a=setup:passive"), Err(OfferError::BadSetup));
+    }
+
+    #[test]
+    fn a_track_id_without_end_is_none() {
+        let id = |length: usize| {
+            let line = format!("a=mid:0\r\na=msid:- {}\r\n", "x".repeat(length));
+            altered("a=mid:0\r\n", &line).unwrap().sections[0].track_id.as_ref().map(String::len)
+        };
+        assert_eq!((id(TRACK_ID_LIMIT), id(TRACK_ID_LIMIT + 1)), (Some(TRACK_ID_LIMIT), None));
     }
 
     #[test]
