@@ -9,8 +9,9 @@ use livekit_protocol::ParticipantInfo;
 const KEPT: Duration = Duration::from_secs(5 * 60);
 /// As many, the newest.
 const DEPARTURES_MAX: usize = 1_000;
-/// What was sent for so long before a client was last heard may have been lost as well, on its way or in a queue.
-const LOST_BEFORE: Duration = Duration::from_secs(20);
+/// What was sent for so long before a client was last heard may have been lost as well: at the end of a slow link it waits in
+/// our queue, in TCP's and in the network's. Whom a client does not know it ignores.
+const LOST_BEFORE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub struct Departures(VecDeque<(Instant, ParticipantInfo)>);

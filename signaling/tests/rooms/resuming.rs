@@ -74,7 +74,7 @@ fn what_went_into_a_dead_connection_is_said_again() {
     anna.hear(house.told(&anna));
     house.ask(&clara, Asked::Leave(Default::default()));
     anna.hear(house.told(&anna));
-    house.pass(Duration::from_secs(30));
+    house.pass(Duration::from_secs(61));
     house.ask(&anna, Asked::Ping(1));
     house.pass(Duration::from_secs(1));
     // Nothing of this arrives, and nobody knows yet.
@@ -84,7 +84,7 @@ fn what_went_into_a_dead_connection_is_said_again() {
     house.told(&anna);
     for _ in 0..3 {
         // Nor does the first answer to its return.
-        house.pass(Duration::from_secs(15));
+        house.pass(Duration::from_secs(45));
         anna.connection = resume(&mut house, "anna", &anna.sid);
     }
     let told = house.told(&anna);
@@ -93,7 +93,7 @@ fn what_went_into_a_dead_connection_is_said_again() {
     assert_eq!(anna.others.keys().collect::<Vec<_>>(), ["bert"]);
     assert_eq!(anna.others["bert"].sid, bert.sid);
     house.ask(&anna, Asked::Ping(1));
-    house.pass(Duration::from_secs(60));
+    house.pass(Duration::from_secs(61));
     house.ask(&anna, Asked::Ping(1));
     anna.connection = resume(&mut house, "anna", &anna.sid);
     assert!(gone(&house.told(&anna)).is_empty());
