@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use sfu::Event;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::control::{Control, now};
@@ -23,7 +23,7 @@ use crate::matrix::{ISSUER, Service};
 use crate::options::{CommandSink, Options};
 use crate::outbound::homeserver::{self, Homeserver};
 use crate::outbound::servers::Servers;
-use crate::tcp::{Http, Sorted, Tcp};
+use crate::tcp::{Http, Place, Places, Sorted, Tcp};
 
 /// A request's head: the join request of a browser stands in its first line.
 const HEAD_LIMIT: usize = 256 << 10;
@@ -95,7 +95,7 @@ pub async fn serve(
     let timers_control = Arc::clone(&control);
     background.spawn(async move { timers_control.run_timers().await });
 
-    let slots = Arc::new(Semaphore::new(options.limits.connections));
+    let places = Places::new(options.limits.connections);
     let listeners = std::mem::take(&mut options.tcp.listeners);
     let keeper = options.tcp.keeper.take();
     let tcp = Arc::new(options.tcp);
@@ -103,12 +103,12 @@ pub async fn serve(
         background.spawn(keeper.run(Arc::clone(certificates)));
     }
     let mut doors = JoinSet::new();
-    doors.spawn(Door { listener, plain_http: true, app: app.clone(), tcp: tcp.clone(), slots: slots.clone() }.run());
+    doors.spawn(Door { listener, plain_http: true, app: app.clone(), tcp: tcp.clone(), places: places.clone() }.run());
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 let door =
-                    Door { listener, plain_http: false, app: app.clone(), tcp: tcp.clone(), slots: slots.clone() };
+                    Door { listener, plain_http: false, app: app.clone(), tcp: tcp.clone(), places: places.clone() };
                 doors.spawn(door.run());
             }
             Err(error) => tracing::error!(%error, "cannot serve a TCP listener"),
@@ -130,7 +130,7 @@ struct Door {
     plain_http: bool,
     app: Arc<App>,
     tcp: Arc<Tcp>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Door {
@@ -146,14 +146,14 @@ impl Door {
                 }
             };
             // Beyond the limit a connection is closed at once: a queue of them would only hide it.
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            let Some(place) = self.places.take(plain_http) else {
                 continue;
             };
             let (app, tcp) = (Arc::clone(&self.app), Arc::clone(&self.tcp));
             tokio::spawn(async move {
-                match tcp.sort(socket, plain_http, slot).await {
-                    Sorted::Http(Http::Plain(stream), slot) => serve_http(stream, app, slot, plain_http).await,
-                    Sorted::Http(Http::Encrypted(stream), slot) => serve_http(*stream, app, slot, plain_http).await,
+                match tcp.sort(socket, plain_http, place).await {
+                    Sorted::Http(Http::Plain(stream), place) => serve_http(stream, app, place, plain_http).await,
+                    Sorted::Http(Http::Encrypted(stream), place) => serve_http(*stream, app, place, plain_http).await,
                     Sorted::Gone => {}
                 }
             });
@@ -161,19 +161,19 @@ impl Door {
     }
 }
 
-async fn serve_http<S>(stream: S, app: Arc<App>, slot: OwnedSemaphorePermit, shows_metrics: bool)
+async fn serve_http<S>(stream: S, app: Arc<App>, place: Place, shows_metrics: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // An upgraded connection outlives this task; its handler takes the slot along.
-    let slot = Arc::new(slot);
+    // An upgraded connection outlives this task; its handler takes the place along.
+    let place = Arc::new(place);
     let service = service_fn(|request: Request<Incoming>| {
         let hidden = !shows_metrics && request.uri().path().trim_start_matches('/') == "metrics";
-        let (app, slot) = (Arc::clone(&app), Arc::clone(&slot));
+        let (app, place) = (Arc::clone(&app), Arc::clone(&place));
         async move {
             match hidden {
                 true => Ok(http::text(StatusCode::NOT_FOUND, "")),
-                false => http::respond(app, request, slot).await,
+                false => http::respond(app, request, place).await,
             }
         }
     });

@@ -16,7 +16,6 @@ use axum::body::Body;
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::matrix::Endpoint;
 pub use self::matrix::TokenService;
@@ -24,7 +23,7 @@ use crate::control::Control;
 use crate::livekit::Settings;
 use crate::matrix::proxied::Route;
 use crate::options::MetricsSource;
-use crate::tcp::Certificates;
+use crate::tcp::{Certificates, Place};
 use crate::{metrics, page};
 
 pub struct App {
@@ -38,11 +37,11 @@ pub struct App {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// Answers one request. `slot` is the connection's share of the limit; what outlives the request keeps it.
+/// Answers one request. `place` is the connection's share of the limit; what outlives the request keeps it.
 pub async fn respond(
     app: Arc<App>,
     request: Request<Incoming>,
-    slot: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 ) -> Result<Response<Body>, Infallible> {
     let (mut parts, body) = request.into_parts();
     if let Some(tokens) = &app.tokens {
@@ -55,7 +54,7 @@ pub async fn respond(
     let mut response = match endpoint {
         Some(_) if parts.method == Method::OPTIONS => matrix::preflight(),
         Some(endpoint) => matrix::public(&app, endpoint, &parts.method, Body::new(body)).await,
-        None => route(app, parts, Body::new(body), slot).await,
+        None => route(app, parts, Body::new(body), place).await,
     };
     match endpoint {
         Some(_) => cors::allow_posts(&mut response),
@@ -83,7 +82,7 @@ fn path(parts: &Parts) -> String {
     format!("/{}", parts.uri.path().trim_start_matches('/'))
 }
 
-async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemaphorePermit>) -> Response<Body> {
+async fn route(app: Arc<App>, mut parts: Parts, body: Body, place: Arc<Place>) -> Response<Body> {
     let path = path(&parts);
     if parts.method == Method::OPTIONS {
         return text(StatusCode::OK, "");
@@ -91,7 +90,7 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, slot: Arc<OwnedSemap
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     match path.as_str() {
         "/rtc/validate" | "/rtc/v1/validate" if reads => rtc::validate(&app, &parts, &path).await,
-        "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, slot).await,
+        "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, place).await,
         "/metrics" if reads => {
             let workers = (app.metrics)();
             let tls = app.certificates.as_ref().map(|certificates| certificates.census());

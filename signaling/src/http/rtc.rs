@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, Response, StatusCode, Uri, header, request::Parts};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{App, matrix, text};
 use crate::connection;
@@ -16,6 +15,7 @@ use crate::control::now;
 use crate::livekit::token::{self, Claims, TokenError};
 use crate::livekit::{Join, JoinRefusal, Opening, join_request};
 use crate::matrix::ISSUER;
+use crate::tcp::Place;
 use crate::websocket::Upgrade;
 
 /// Somebody who was in a call waits for so long until it is open again.
@@ -115,7 +115,7 @@ pub async fn validate(app: &App, parts: &Parts, path: &str) -> Response<Body> {
     }
 }
 
-pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedSemaphorePermit>) -> Response<Body> {
+pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, place: Arc<Place>) -> Response<Body> {
     let join = match admit(&app, parts, path).await {
         Ok(join) => join,
         Err(refusal) => return refuse(refusal),
@@ -137,7 +137,7 @@ pub async fn join(app: Arc<App>, parts: &mut Parts, path: &str, slot: Arc<OwnedS
             Ok(socket) => connection::run(control, socket, inbox, rate).await,
             Err(_) => control.handle_connection_lost(inbox.connection),
         }
-        drop(slot);
+        drop(place);
     });
     response
 }

@@ -3,6 +3,7 @@
 mod certificate_files;
 mod certificates;
 mod first_octets;
+mod places;
 mod proxy_header;
 mod validity;
 
@@ -10,6 +11,7 @@ pub use certificate_files::CertificateFiles;
 pub(crate) use certificates::provider;
 pub use certificates::{Certificates, TlsCensus};
 pub use first_octets::{Kind, Peeked};
+pub use places::{Place, Places};
 pub use proxy_header::fuzz_proxy_header;
 pub use validity::Validity;
 
@@ -25,7 +27,6 @@ use datapath::stream::Framing;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -80,15 +81,15 @@ pub enum Http {
 
 /// A connection that is sorted.
 pub enum Sorted {
-    Http(Http, OwnedSemaphorePermit),
+    Http(Http, Place),
     /// It carries datagrams and belongs to a worker now, or was nothing that is served.
     Gone,
 }
 
 impl Tcp {
     /// Finds out what a new connection is. `plain_http`: whether HTTP may come without TLS.
-    pub async fn sort(&self, socket: TcpStream, plain_http: bool, slot: OwnedSemaphorePermit) -> Sorted {
-        match timeout(PATIENCE, self.try_sort(socket, plain_http, slot)).await {
+    pub async fn sort(&self, socket: TcpStream, plain_http: bool, place: Place) -> Sorted {
+        match timeout(PATIENCE, self.try_sort(socket, plain_http, place)).await {
             Ok(Ok(sorted)) => sorted,
             Ok(Err(error)) => {
                 tracing::trace!(%error, "connection refused");
@@ -98,7 +99,7 @@ impl Tcp {
         }
     }
 
-    async fn try_sort(&self, socket: TcpStream, plain_http: bool, slot: OwnedSemaphorePermit) -> io::Result<Sorted> {
+    async fn try_sort(&self, socket: TcpStream, plain_http: bool, mut place: Place) -> io::Result<Sorted> {
         socket.set_nodelay(true)?;
         let (mut remote, mut local) = (canonical(socket.peer_addr()?), canonical(socket.local_addr()?));
         let mut socket = Peeked::new(socket);
@@ -108,14 +109,17 @@ impl Tcp {
                 (remote, local) = (canonical(source), canonical(destination));
             }
         }
+        if !place.is_for(remote.ip()) {
+            return Err(refused("too many from its network"));
+        }
         let framing = match socket.kind().await? {
-            Kind::Http if plain_http => return Ok(Sorted::Http(Http::Plain(socket), slot)),
+            Kind::Http if plain_http => return Ok(Sorted::Http(Http::Plain(socket), place)),
             Kind::Http => return Err(refused("HTTP without TLS")),
             Kind::Framed(framing) => {
                 let worker = self.worker_for(&mut socket, framing).await?;
                 let (socket, unread) = socket.into_parts();
                 let socket = socket.into_std()?;
-                let stream = Stream { socket, tls: None, framing, unread, remote, local, guard: Box::new(slot) };
+                let stream = Stream { socket, tls: None, framing, unread, remote, local, guard: Box::new(place) };
                 return self.hand_over(worker, stream);
             }
             Kind::Tls => {
@@ -130,7 +134,7 @@ impl Tcp {
                 }
                 let is_http = protocol == Some(b"http/1.1");
                 match if is_http { Kind::Http } else { socket.kind().await? } {
-                    Kind::Http => return Ok(Sorted::Http(Http::Encrypted(Box::new(socket)), slot)),
+                    Kind::Http => return Ok(Sorted::Http(Http::Encrypted(Box::new(socket)), place)),
                     Kind::Tls => return Err(refused("TLS within TLS")),
                     Kind::Framed(framing) => (framing, socket),
                 }
@@ -145,7 +149,7 @@ impl Tcp {
             return Err(refused("a handshake left octets behind"));
         }
         let (socket, tls) = (socket.into_std()?, Some(Box::new(tls)));
-        self.hand_over(worker, Stream { socket, tls, framing, unread, remote, local, guard: Box::new(slot) })
+        self.hand_over(worker, Stream { socket, tls, framing, unread, remote, local, guard: Box::new(place) })
     }
 
     /// A connection stays with one worker: the one that its first datagram names, else any.
