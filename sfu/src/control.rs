@@ -1,6 +1,6 @@
 //! Commands of the control plane.
 
-use datapath::{Now, Outbox};
+use datapath::{Discard, Now, Outbox};
 
 use crate::command::{Command, Delivery, Event, ParticipantId, Refusal, RoomId, TrackId, TransportSpec};
 use crate::participant::{Participant, Sink, Source};
@@ -9,7 +9,7 @@ use crate::sfu::Sfu;
 use crate::subscription::Subscription;
 use crate::track::{ExtensionIds, SubscriptionSpec, TrackSpec};
 use crate::transport::ice::let_go;
-use crate::transport::{DataChannels, DtlsSession, IceLite, MasterKeys};
+use crate::transport::{DataChannels, DtlsSession, IceLite, MasterKeys, Sent};
 
 impl Sfu {
     /// Carries out a command. What cannot be done becomes [`Event::Refused`]; a command about something that is already
@@ -72,7 +72,9 @@ impl Sfu {
                 let key = self.participant_key(participant)?;
                 let limit = self.settings.limits.data_buffer_bytes;
                 let data = self.participants[key].data.get_or_insert_with(|| Box::new(DataChannels::new(limit)));
-                data.send(label, payload, delivery == Delivery::Reliable);
+                if data.send(label, payload, delivery == Delivery::Reliable) == Sent::Dropped {
+                    out.counters.discard(Discard::LimitReached);
+                }
                 self.drive_secure_channel(now, key, out);
                 Ok(())
             }

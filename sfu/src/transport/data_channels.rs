@@ -11,6 +11,8 @@ use sctp_proto::{
     ReliabilityType, ServerConfig, StreamEvent, StreamId, TransportConfig,
 };
 
+use super::allowance::Allowance;
+
 /// The largest message we take and send, octets; also what the answer says (`a=max-message-size`).
 pub const MESSAGE_MAX: usize = 65_536;
 /// LiveKit's clients open three; a stranger may open a few of his own.
@@ -35,6 +37,9 @@ pub struct DataChannels {
     waiting_bytes: usize,
     buffer_bytes_max: usize,
     received: VecDeque<(String, Bytes)>,
+    allowance: Allowance,
+    /// Have messages that are not taken yet, because there were too many: when the window is full the peer waits.
+    unread: Vec<StreamId>,
 }
 
 /// What became of a message to send.
@@ -66,6 +71,8 @@ impl DataChannels {
             waiting_bytes: 0,
             buffer_bytes_max,
             received: VecDeque::new(),
+            allowance: Allowance::default(),
+            unread: Vec::new(),
         }
     }
 
@@ -77,6 +84,7 @@ impl DataChannels {
                 // A peer that starts over gets a new association and opens its channels again.
                 self.association = Some((handle, association));
                 self.channels.clear();
+                self.unread.clear();
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
                 if let Some((ours, association)) = &mut self.association
@@ -87,18 +95,22 @@ impl DataChannels {
             }
             None => {}
         }
-        self.drain();
+        self.drain(now);
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some((_, association)) = &mut self.association {
             association.handle_timeout(now);
         }
-        self.drain();
+        for id in std::mem::take(&mut self.unread) {
+            self.read(now, id);
+        }
+        self.drain(now);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.association.as_ref()?.1.poll_timeout()
+        let next = self.allowance.next().filter(|_| !self.unread.is_empty());
+        [self.association.as_ref()?.1.poll_timeout(), next].into_iter().flatten().min()
     }
 
     /// The next message of the peer, with its channel's label.
@@ -158,7 +170,7 @@ impl DataChannels {
     }
 
     /// Works off the association's events.
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         loop {
             let Some((handle, association)) = &mut self.association else { return };
             while let Some(event) = association.poll_endpoint_event() {
@@ -167,7 +179,7 @@ impl DataChannels {
                 }
             }
             match association.poll() {
-                Some(Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id })) => self.read(id),
+                Some(Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id })) => self.read(now, id),
                 Some(Event::Stream(StreamEvent::Finished { id })) => {
                     self.channels.retain(|channel| channel.stream != id);
                 }
@@ -181,13 +193,20 @@ impl DataChannels {
         }
     }
 
-    fn read(&mut self, id: StreamId) {
+    fn read(&mut self, now: Instant, id: StreamId) {
+        if self.unread.contains(&id) {
+            return;
+        }
         loop {
             let Some((_, association)) = &mut self.association else { return };
             // Accepting is what takes a new stream off the association's list.
             while association.accept_stream().is_some() {}
             let Ok(mut stream) = association.stream(id) else { return };
+            if !self.allowance.admits(now) {
+                return self.unread.push(id);
+            }
             let Ok(Some(chunks)) = stream.read_sctp() else { return };
+            self.allowance.spend();
             let mut message = vec![0; chunks.len()];
             if chunks.read(&mut message).is_err() {
                 return;
@@ -364,6 +383,36 @@ mod tests {
             }
             messages
         }
+    }
+
+    #[test]
+    fn who_sends_more_than_is_taken_waits_and_loses_nothing() {
+        let mut peer = Peer::connected(100_000);
+        peer.open(0, "_reliable");
+        for number in 0..5_000u32 {
+            let mut stream = peer.association.stream(0).unwrap();
+            let message = Bytes::copy_from_slice(&number.to_be_bytes());
+            stream.write_sctp(&message, PayloadProtocolIdentifier::Binary).unwrap();
+        }
+        let mut came = Vec::new();
+        let begun = peer.now;
+        let mut at_once = 0;
+        while came.len() < 5_000 {
+            peer.exchange();
+            let now = peer.now;
+            if peer.ours.poll_timeout().is_some_and(|at| at <= now) {
+                peer.ours.handle_timeout(now);
+            }
+            let messages = std::iter::from_fn(|| peer.ours.poll_message());
+            came.extend(messages.map(|(_, message)| u32::from_be_bytes(message[..].try_into().unwrap())));
+            if at_once == 0 && came.len() >= 1_900 {
+                at_once = came.len();
+            }
+            assert!(peer.now - begun < Duration::from_secs(10), "only {} came", came.len());
+        }
+        assert!(at_once < 2_300, "{at_once}");
+        assert!(peer.now - begun >= Duration::from_millis(2_900), "{:?}", peer.now - begun);
+        assert!(came.iter().copied().eq(0..5_000));
     }
 
     #[test]
