@@ -15,6 +15,8 @@
 //! - RTP Payload Format For AV1, A.4: dependency descriptors are read (for the temporal layers of H.264) and never sent: see
 //!   [`rtp::ForwardedHeader`].
 //! - RFC 8832 §6: data channels are opened by the peer; none is opened towards it.
+//! - RFC 4585 §6.2.1, draft-holmer-rmcat-transport-wide-cc-extensions-01: of one datagram of reports 1,024 missing packets and
+//!   8,192 arrivals are read, and no more is sent again than was sent.
 
 mod backlog;
 pub mod command;
