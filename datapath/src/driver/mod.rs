@@ -216,41 +216,43 @@ impl Driver {
                 let (mut rest, mut used) = (octets, 0);
                 loop {
                     let mut datagrams = recycled(std::mem::take(allocation));
-                    // `None` where the frames end for now: else the last one may be the last of all.
-                    let end = loop {
+                    let (mut may_end, mut is_framed) = (false, true);
+                    while !may_end {
                         match framing.next(rest) {
                             Ok(Some(frame)) => {
                                 used += frame.end;
                                 let (octets, behind) = rest.split_at_mut(frame.end);
                                 rest = behind;
                                 let payload = &mut octets[frame.payload];
+                                may_end = framing.may_end_with(payload);
                                 // Its octets are gone when the turn ends: the outbox copies what it forwards.
                                 let (ecn, received_at, origin) = (0, now.instant, None);
-                                let may_end = framing.may_end_with(payload);
                                 datagrams.push(Datagram { local, remote, ecn, received_at, payload, origin });
-                                if may_end {
-                                    break None;
-                                }
                             }
-                            Ok(None) => break Some(Some(Used::Whole(used))),
-                            Err(_) => break Some(None),
+                            Ok(None) => break,
+                            Err(_) => {
+                                is_framed = false;
+                                break;
+                            }
                         }
-                    };
+                    }
                     received += datagrams.len();
                     node.handle_batch(now, &mut datagrams, out);
                     *allocation = recycled(datagrams);
-                    match end {
-                        None if out.splices(local) => return Some(Used::Until(used)),
+                    if may_end && !out.splices(local) {
                         // The node has not taken it for what it could be. Were the rest left for the next turn, whoever
                         // sends nothing else would have a turn, and a copy of the rest, for every twenty octets.
-                        None => {}
-                        Some(whole) => {
-                            if whole.is_none() {
-                                out.counters.discard(Discard::Unframed);
-                            }
-                            return whole;
-                        }
+                        continue;
                     }
+                    return match (may_end, is_framed) {
+                        (false, true) => Some(Used::Whole(used)),
+                        // Before the connection ends what came before is answered.
+                        (false, false) if used == 0 => {
+                            out.counters.discard(Discard::Unframed);
+                            None
+                        }
+                        _ => Some(Used::Until(used)),
+                    };
                 }
             });
             if !more {

@@ -213,6 +213,7 @@ fn a_request_that_joins_nothing_leaves_the_datagrams_behind_it_readable() {
     assert_eq!(world.node.seen[2], channel);
     let junk = [&BIND[..], b"\xFF\xFF"].concat();
     client.write_all(&junk).unwrap();
+    assert_eq!(world.receive(&mut client, 20), BOUND);
     world.ends(&mut client);
     assert_eq!(world.counters().discarded(Discard::Unframed), 1);
 }
