@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 /// A cluster is this many bursts, this far apart.
 pub const BURSTS: u32 = 5;
 pub const BURST_INTERVAL_US: i64 = 5_000;
-/// The first cluster, at once: the first picture is to be of the size that fits. This multiple of the first estimate and no
-/// more, since what it makes stand on a narrow link is in front of the first words.
+/// The first cluster, nearly at once: the first picture is to be of the size that fits. This multiple of the first estimate and
+/// no more, since what it makes stand on a narrow link is in front of the words that follow.
 const START: f64 = 3.0;
+/// The first words go ahead of it: a voice that speaks has a packet every 20 ms.
+const FIRST_WORDS_US: i64 = 25_000;
 /// A cluster that came out at this part of its rate or more calls for a further one,
 const SUCCESS: f64 = 0.7;
 /// this much faster as long as all have come out since the start: behind what has been carried, three lengths of a cluster is
@@ -93,16 +95,16 @@ impl Prober {
     /// A few small packets, since nothing comes back: they show when the link is there again, whatever is paused.
     pub fn knock(&mut self, now_us: i64) {
         if self.cluster.is_none() && self.wanted_bps > 0.0 && self.probed_us.is_none_or(|at| now_us - at >= KNOCK_US) {
-            self.begin(now_us, KNOCK_BPS);
+            self.begin(now_us, 0, KNOCK_BPS);
         }
     }
 
-    fn begin(&mut self, now_us: i64, rate_bps: f64) {
+    fn begin(&mut self, now_us: i64, wait_us: i64, rate_bps: f64) {
         self.probed_us = Some(now_us);
         self.cluster = Some(Cluster {
             rate_bps,
             bursts_left: BURSTS,
-            next_burst_us: now_us,
+            next_burst_us: now_us + wait_us,
             first_sequence: None,
             last_sequence: 0,
             ended_us: None,
@@ -126,8 +128,8 @@ impl Prober {
             self.planned = None;
             return;
         }
-        if !self.started {
-            self.started = true;
+        let begins = !std::mem::replace(&mut self.started, true);
+        if begins {
             self.interval_us = INTERVAL_US;
             self.planned = Some((START * estimate_bps).min(limit));
         } else if self.planned.is_none()
@@ -138,7 +140,8 @@ impl Prober {
             self.planned = Some((estimate_bps * STEP).min(limit));
         }
         if let Some(rate_bps) = self.planned.take() {
-            self.begin(now_us, rate_bps);
+            let wait_us = if begins { FIRST_WORDS_US } else { 0 };
+            self.begin(now_us, wait_us, rate_bps);
         }
     }
 
@@ -296,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn the_first_words_go_ahead_of_the_first_cluster() {
+        let mut prober = Prober::default();
+        prober.set_wanted(5e6);
+        prober.plan(0, 300_000.0, true);
+        assert_eq!(prober.next_burst_us(), Some(FIRST_WORDS_US));
+        assert_eq!(prober.poll(20_000), None);
+        assert!(prober.poll(FIRST_WORDS_US).is_some());
+    }
+
+    #[test]
     fn a_picture_beside_a_cluster_proves_no_more_than_its_rate() {
         let mut prober = Prober::default();
         prober.set_wanted(5e6);
@@ -305,9 +318,9 @@ mod tests {
             prober.note_sent(sent.len() as u64, now, octets);
             sent.push(now);
         };
-        for now in (0..25_000).step_by(5_000) {
+        for now in (FIRST_WORDS_US..FIRST_WORDS_US + 25_000).step_by(5_000) {
             let burst = prober.poll(now).expect("it is due");
-            if now == 0 {
+            if now == FIRST_WORDS_US {
                 (0..8).for_each(|_| send(&mut prober, now, 1_200));
             }
             (0..2).for_each(|_| send(&mut prober, now, burst.octets as u32 / 2));
