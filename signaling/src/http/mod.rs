@@ -60,6 +60,9 @@ pub async fn respond(
         Some(_) => cors::allow_posts(&mut response),
         // The operator's page is for itself alone.
         None if is_admin => {}
+        // A page opens WebSockets to any origin without (RFC 6455 §10.2), and on a poor link every octet before the first
+        // message is in the way.
+        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {}
         None => cors::allow_everybody(&mut response, wish),
     }
     if head {
