@@ -98,6 +98,20 @@ const first = ({ samples, connectS }, test) => {
   return found && found.s - connectS;
 };
 
+/** What a browser plays in a second. */
+const SAMPLES = 48_000;
+
+/**
+ * Seconds from connect() to the first sound. Samples of getStats are a tenth of a second apart; how much of the voice had come
+ * out of the jitter buffer by the one that first shows any says when it began, or a little later: what was made up in between
+ * is not counted.
+ */
+function firstSound({ samples, connectS }, of) {
+  const emitted = ({ tracks }) => tracks[`${of}/microphone`]?.emitted ?? 0;
+  const found = samples.find((sample) => sample.s >= connectS && emitted(sample) > 0);
+  return found && found.s - connectS - emitted(found) / SAMPLES;
+}
+
 export function score(scenario, record) {
   const { samples, of, link } = record;
   const [from, to] = scenario.scored;
@@ -106,7 +120,7 @@ export function score(scenario, record) {
   const sizes = within(samples, from, to).map(({ tracks }) => tracks[picture]?.height ?? 0);
   const minutes = (to - from) / 60;
   const cold = scenario.cold && {
-    firstAudio: first(record, (tracks) => tracks[`${of}/microphone`]?.energy > 1e-6),
+    firstAudio: firstSound(record, of),
     firstFrame: first(record, (tracks) => tracks[picture]?.frames > 0),
     ...('topLayer' in scenario.goals && { topLayer: first(record, (tracks) => tracks[picture]?.height >= 720) }),
   };
