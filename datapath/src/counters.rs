@@ -52,7 +52,7 @@ labelled! {
         /// The authentication tag of SRTP or SRTCP does not verify.
         BadSrtp => "bad_srtp",
         Replayed => "replayed",
-        /// An SSRC that belongs to no track of this participant.
+        /// An SSRC that belongs to no track of this participant, or to none any more.
         UnknownSsrc => "unknown_ssrc",
         /// A payload type that its section did not negotiate.
         UnknownPayloadType => "unknown_payload_type",

@@ -9,8 +9,7 @@ use crate::dependency_descriptor::DescriptorError;
 use crate::fan_out::Place;
 use crate::media_packet::{MediaPacket, TemporalLayer};
 use crate::pacing::DEPARTURE_OVERHEAD;
-use crate::participant::{Participant, Source};
-use crate::published_track::PublishedTrack;
+use crate::participant::Source;
 use crate::rtp::{AudioLevel, Extensions, RtpHeader, RtpPacket, rtx_unwrap};
 use crate::sequence::Received;
 use crate::sfu::Sfu;
@@ -79,10 +78,10 @@ impl Sfu {
                 participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
             }
         }
-        let source = participant
-            .source(header.ssrc)
-            .or_else(|| identify(participant, &self.tracks, &header, &extensions))
-            .ok_or(Discard::UnknownSsrc)?;
+        let source = match participant.source(header.ssrc) {
+            Some(source) => source,
+            None => self.bind_new_ssrc(now, key, &header, &extensions)?,
+        };
         let track = &mut self.tracks[source.track];
         let stream = &mut track.encodings[usize::from(source.encoding)];
         if !source.is_repair {
@@ -101,7 +100,7 @@ impl Sfu {
         if Some(header.payload_type) != track.spec.rtx_payload_type {
             return Err(Discard::UnknownPayloadType);
         }
-        let ssrc = participant.ssrc_of(source.track, source.encoding);
+        let ssrc = self.participants[key].ssrc_of(source.track, source.encoding);
         let original = ssrc.and_then(|ssrc| rtx_unwrap(bytes, &header, track.spec.payload_type, ssrc));
         // Padding on the repair stream: the publisher probes.
         let Some(bytes) = original else { return Ok(None) };
@@ -173,30 +172,4 @@ impl Sfu {
         self.fan_out.push(source.track, media, header, place);
         Ok(())
     }
-}
-
-/// Finds the stream that a new SSRC belongs to by the mid and rid that its first packets carry (RFC 8843 §9.2, RFC 8852),
-/// and binds it. It can only be a track of this participant.
-fn identify(
-    participant: &mut Participant,
-    tracks: &slab::Slab<PublishedTrack>,
-    header: &RtpHeader,
-    extensions: &Extensions<'_>,
-) -> Option<Source> {
-    let mid = extensions.mid?;
-    let track = *participant.tracks.iter().find(|&&track| tracks[track].spec.mid.as_bytes() == mid)?;
-    let spec = &tracks[track].spec;
-    let with_rid = |rid: &[u8]| {
-        spec.encodings.iter().position(|encoding| encoding.rid.as_ref().is_some_and(|known| known.as_bytes() == rid))
-    };
-    let is_repair = Some(header.payload_type) == spec.rtx_payload_type;
-    let encoding = match (extensions.repaired_rid, extensions.rid) {
-        (Some(rid), _) if is_repair => with_rid(rid)?,
-        (_, Some(rid)) if !is_repair => with_rid(rid)?,
-        (None, None) if spec.encodings.len() == 1 => 0,
-        _ => return None,
-    };
-    let source = Source { ssrc: header.ssrc, track, encoding: encoding as u8, is_repair };
-    participant.bind_source(source);
-    Some(source)
 }

@@ -88,6 +88,11 @@ impl NackTracker {
         self.gave_up = false;
     }
 
+    /// Numbers begin anew: nothing of those before is asked for.
+    pub fn begin_source(&mut self) {
+        *self = NackTracker::new(self.age_max);
+    }
+
     /// Fills `due` with the sequence numbers to request now, ascending, and returns how many.
     pub fn poll(&mut self, now: Instant, round_trip: Duration, due: &mut [u16]) -> usize {
         let age_max = self.age_max;
@@ -163,6 +168,17 @@ mod tests {
 
     fn tracker() -> NackTracker {
         NackTracker::new(Duration::from_secs(1))
+    }
+
+    #[test]
+    fn of_another_source_only_its_own_is_asked_for() {
+        let now = start();
+        let mut tracker = tracker();
+        [10, 12].into_iter().for_each(|sequence| tracker.receive(sequence, now));
+        tracker.begin_source();
+        [5000, 5002].into_iter().for_each(|sequence| tracker.receive(sequence, now));
+        assert_eq!(due(&mut tracker, now + TOLERANCE), [5001]);
+        assert!(!tracker.take_gave_up(), "the numbers between are nobody's");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::layers::EncodingActivity;
 use crate::loudest::Trial;
 use crate::pacing::Departure;
 use crate::reach::Cap;
+use crate::replaced_ssrcs::ReplacedSsrcs;
 use crate::shared_links::Behind;
 use crate::statistics::RepairRequests;
 use crate::track::ExtensionIds;
@@ -69,6 +70,8 @@ pub struct Participant {
     pub tracks: Vec<usize>,
     /// What it sends, by SSRC; a few.
     pub sources: Vec<Source>,
+    /// What it sent before, with other SSRCs.
+    pub replaced_ssrcs: ReplacedSsrcs,
     /// What is sent to it, sorted by SSRC.
     pub sinks: Vec<Sink>,
     /// SSRCs that subscriptions had which are over, sorted. A new stream under the same SSRC would count its packets from
@@ -131,6 +134,7 @@ impl Participant {
             heard: now,
             tracks: Vec::new(),
             sources: Vec::new(),
+            replaced_ssrcs: ReplacedSsrcs::default(),
             sinks: Vec::new(),
             spent_ssrcs: Vec::new(),
             extensions: ExtensionIds::default(),
@@ -213,6 +217,7 @@ impl Participant {
                 && (known.track, known.encoding, known.is_repair) != (source.track, source.encoding, source.is_repair)
         });
         self.sources.push(source);
+        self.replaced_ssrcs.remove(source.ssrc);
     }
 
     pub fn sink(&self, ssrc: u32) -> Option<Sink> {

@@ -53,6 +53,16 @@ impl PublishedTrack {
         self.spec.codec.kind() == Kind::Video
     }
 
+    /// Another SSRC has the encoding from now on, and with it another clock.
+    pub fn begin_source(&mut self, encoding: u8) {
+        let encoding = usize::from(encoding);
+        self.encodings[encoding].begin_source();
+        self.clocks[encoding] = None;
+        if let Some(audio) = &mut self.audio {
+            audio.begin_source();
+        }
+    }
+
     /// When the publisher may be asked for a keyframe of an encoding that is in need of one. One that it has paused begins
     /// with a keyframe of its own accord. Over a poor uplink the lowest that is in need goes first, and the others wait for
     /// a while: in browsers theirs come with it.

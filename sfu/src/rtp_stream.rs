@@ -43,4 +43,13 @@ impl RtpStream {
             keyframes: KeyframeRequests::new(encoding),
         }
     }
+
+    /// Another SSRC has the stream from now on. What was received is kept for those who ask for it again.
+    pub fn begin_source(&mut self) {
+        self.statistics.begin_source();
+        self.picture_ids = PictureIdUnwrapper::default();
+        self.templates = Templates::default();
+        self.missing.begin_source();
+        self.keyframes.restart();
+    }
 }

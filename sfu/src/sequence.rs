@@ -1,8 +1,8 @@
 //! Sequence numbers without their wrap, and what a receiver knows of one RTP stream (RFC 3550 appendix A).
 //!
 //! - [`unwrap_16`] and [`unwrap_32`] give the full number nearest to one already known.
-//! - [`ReceiveStatistics`] is kept per received SSRC: it unwraps, judges and counts each original packet and makes the
-//!   report block of a receiver report.
+//! - [`ReceiveStatistics`] is kept per received stream, for the SSRC that it has: it unwraps, judges and counts each
+//!   original packet and makes the report block of a receiver report.
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ const MAX_DROPOUT: u16 = 3000;
 /// A packet this late or later is taken for a restart. Larger than RFC 3550's 100: a repair at a round trip of a
 /// second comes as late as that.
 const MAX_MISORDER: u16 = 3000;
+/// A repair of a packet that is so far before the first one, or beyond the newest, is of an earlier source: what is asked
+/// for lies between, and what was sent just before or after may have been lost as a whole.
+const REPAIR_MARGIN: u64 = 128;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub enum Received {
 #[derive(Clone, Debug)]
 pub struct ReceiveStatistics {
     clock_rate: u32,
+    /// What is added to the source's numbers: a multiple of 2¹⁶.
+    origin: u64,
     /// `None` until the first packet.
     highest: Option<u64>,
     base: u64,
@@ -75,6 +80,7 @@ impl ReceiveStatistics {
     pub fn new(clock_rate: u32) -> ReceiveStatistics {
         ReceiveStatistics {
             clock_rate,
+            origin: 1 << 16,
             highest: None,
             base: 0,
             expected_restart: None,
@@ -102,7 +108,7 @@ impl ReceiveStatistics {
     /// Counts an original packet.
     pub fn receive(&mut self, sequence_number: u16, timestamp: u32, arrival: Instant) -> Received {
         let sequence = match self.highest {
-            None => self.restart((1 << 16) + u64::from(sequence_number)),
+            None => self.restart(self.origin + u64::from(sequence_number)),
             Some(highest) => {
                 let forward = sequence_number.wrapping_sub(highest as u16);
                 if forward < MAX_DROPOUT || forward > MAX_MISORDER.wrapping_neg() {
@@ -123,10 +129,20 @@ impl ReceiveStatistics {
         Received::Packet { sequence }
     }
 
+    /// Another source (SSRC) begins: everything is counted anew, and its numbers go on above all earlier ones, with room
+    /// for those that its first packets overtake.
+    pub fn begin_source(&mut self) {
+        let origin = self.highest.map_or(self.origin, |highest| ((highest >> 16) + 2) << 16);
+        *self = ReceiveStatistics { origin, ..ReceiveStatistics::new(self.clock_rate) };
+    }
+
     /// The unwrapped number of a packet that came by other means than the stream itself (a retransmission). `None`
-    /// before the first packet.
+    /// before the first packet, and for a number that this source has not come to.
     pub fn unwrap(&self, sequence_number: u16) -> Option<u64> {
-        self.highest.map(|highest| unwrap_16(highest, sequence_number))
+        let highest = self.highest?;
+        let sequence = unwrap_16(highest, sequence_number);
+        let plausible = self.base - REPAIR_MARGIN..=highest + REPAIR_MARGIN;
+        plausible.contains(&sequence).then_some(sequence)
     }
 
     fn restart(&mut self, sequence: u64) -> u64 {
@@ -193,8 +209,8 @@ impl ReceiveStatistics {
             ssrc,
             fraction_lost,
             cumulative_lost: self.cumulative_lost().clamp(-0x80_0000, 0x7F_FFFF) as i32,
-            // The first cycle is 1 here and 0 on the wire.
-            extended_highest_sequence: (highest - (1 << 16)) as u32,
+            // RFC 3550 §6.4.1: the cycles of this source, which begin at 0.
+            extended_highest_sequence: (highest - self.origin) as u32,
             jitter: self.jitter(),
             last_sender_report,
             delay_since_last,
@@ -294,6 +310,32 @@ mod tests {
         let first = sequence(statistics.receive(0, 0, now));
         assert_eq!(sequence(statistics.receive(0xFFFF, 0, now)), first - 1);
         assert_eq!(statistics.unwrap(0xFFFE), Some(first - 2));
+    }
+
+    #[test]
+    fn another_source_counts_anew_above_all_earlier_numbers() {
+        let mut statistics = ReceiveStatistics::new(90_000);
+        let now = start();
+        for number in [65_530, 65_531, 4, 5] {
+            statistics.receive(number, u32::from(number) * 3000, now);
+        }
+        statistics.handle_sender_report(0x1111_2222_3333_4444, now);
+        let highest = statistics.highest().unwrap();
+        statistics.begin_source();
+        assert_eq!((statistics.report(1, now), statistics.unwrap(5)), (None, None), "nothing has come of it");
+        let first = sequence(statistics.receive(64_000, 1, now + Duration::from_secs(1)));
+        assert_eq!(first as u16, 64_000);
+        let early = sequence(statistics.receive(63_999, 1, now + Duration::from_secs(1)));
+        assert!(early == first - 1 && early > highest);
+        statistics.receive(64_001, 1, now + Duration::from_secs(1));
+        let block = statistics.report(2, now).unwrap();
+        let expected =
+            ReportBlock { ssrc: 2, cumulative_lost: -1, extended_highest_sequence: 64_001, ..ReportBlock::default() };
+        assert_eq!(block, expected, "no cycles, no loss, no jitter and no sender report of before");
+        assert!(statistics.unwrap(64_001).is_some() && statistics.unwrap(64_001 + 128).is_some());
+        assert!(statistics.unwrap(64_000 - 128).is_some());
+        assert_eq!((statistics.unwrap(64_000 - 129), statistics.unwrap(64_001 + 129)), (None, None));
+        assert_eq!(statistics.unwrap(5), None, "a repair of the source before");
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl AudioActivity {
         self.observed_ms = 0;
     }
 
+    /// The timestamps are those of another source from now on.
+    pub fn begin_source(&mut self) {
+        self.last_timestamp = None;
+    }
+
     /// Whether it was somebody's turn to be looked at within the last seconds.
     pub fn spoke(&self, now: Instant) -> bool {
         self.last_active.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
@@ -249,6 +254,16 @@ mod tests {
         assert_eq!(activity.level(now), 0.0);
         activity.receive(now, 19 << 20, 0);
         assert!(activity.level(now) > 0.0);
+    }
+
+    #[test]
+    fn another_source_speaks_on_whatever_its_timestamps() {
+        let mut activity = AudioActivity::new(48_000);
+        let at = talk(&mut activity, start(), 2_000_000, std::iter::repeat_n(20, 20));
+        let level = activity.level(at);
+        activity.begin_source();
+        let at = talk(&mut activity, at, 1, std::iter::repeat_n(20, 20));
+        assert!(activity.level(at) > level, "its timestamps are far below");
     }
 
     #[test]

@@ -1,0 +1,4 @@
+//! The SFU as a whole, datagram by datagram: what goes in, and what comes out for whom.
+
+mod call;
+mod new_ssrc;
