@@ -209,6 +209,21 @@ fn a_connection_that_nobody_keeps_ends() {
 }
 
 #[test]
+fn a_connection_that_is_kept_no_longer_ends() {
+    let message = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    let (mut driver, _client, freed) = connected(Framing::Turn, &message);
+    let mut node = Echo { keep: true, ..Echo::default() };
+    run(&mut driver, &mut node, |node| node.seen.len() == 1);
+    let now = driver.clock.instant() + Duration::from_secs(3_600);
+    driver.ports.streams.keep(node.locals[0], false, now);
+    driver.ports.streams.end_idle(now + Duration::from_secs(29));
+    assert_eq!(driver.ports.streams.len(), 1, "another node may want it yet");
+    driver.ports.streams.end_idle(now + Duration::from_secs(30));
+    assert_eq!(driver.ports.streams.len(), 0);
+    assert!(freed.load(Ordering::Relaxed));
+}
+
+#[test]
 fn what_could_join_connections_and_does_not_is_read_in_one_turn() {
     let bind = [&[0, 0x0B, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
     let (mut driver, _client, _) = connected(Framing::Turn, &bind.repeat(200));

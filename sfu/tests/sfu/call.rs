@@ -183,10 +183,21 @@ impl Call {
         who
     }
 
-    /// An ICE check that nominates this way (RFC 8445 §7.2): what the member sends and is sent takes it from now on.
-    pub fn check(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
+    pub fn leave(&mut self, who: Who) {
+        let participant = self.members[who].id;
+        self.command(Command::Leave { participant });
+    }
+
+    /// What the member sends from now on comes this way.
+    pub fn come_from(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
         let member = &mut self.members[who];
         (member.local, member.remote) = (local, remote);
+    }
+
+    /// An ICE check that nominates this way (RFC 8445 §7.2): what the member sends and is sent takes it from now on.
+    pub fn check(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
+        self.come_from(who, local, remote);
+        let member = &self.members[who];
         let mut buffer = [0; 256];
         let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId([7; 12]));
         let username = format!("{}:{}", member.server_ice.ufrag, member.ice.ufrag);

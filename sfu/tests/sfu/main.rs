@@ -1,4 +1,5 @@
 //! The SFU as a whole, datagram by datagram: what goes in, and what comes out for whom.
 
 mod call;
+mod connection;
 mod new_ssrc;
