@@ -65,6 +65,13 @@ pub struct Rtp<'a> {
     pub payload: &'a [u8],
 }
 
+/// A packet of H.264 (RFC 6184 §1.3), of so many octets: the beginning of a keyframe, or a slice.
+pub fn h264(begins_keyframe: bool, octets: usize) -> Vec<u8> {
+    let mut payload = vec![1; octets];
+    payload[0] = if begins_keyframe { 0x67 } else { 0x41 };
+    payload
+}
+
 pub struct Member {
     id: ParticipantId,
     local: Endpoint,

@@ -1,5 +1,6 @@
 //! The SFU as a whole, datagram by datagram: what goes in, and what comes out for whom.
 
 mod call;
+mod catch_up;
 mod connection;
 mod new_ssrc;
