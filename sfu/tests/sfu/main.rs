@@ -4,3 +4,4 @@ mod call;
 mod catch_up;
 mod connection;
 mod new_ssrc;
+mod picture_loss;
