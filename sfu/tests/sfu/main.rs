@@ -5,3 +5,4 @@ mod catch_up;
 mod connection;
 mod new_ssrc;
 mod picture_loss;
+mod receivers_ask;

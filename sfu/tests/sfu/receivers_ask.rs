@@ -1,0 +1,129 @@
+//! What receivers ask for is bounded: a few octets may name thousands of packets, each of them work.
+
+use datapath::Discard;
+use sfu::rtcp::Writer;
+use sfu::{Codec, Event};
+
+use crate::call::{Call, Rtp, VIDEO, VIDEO_MID, Who, h264};
+
+/// A packet with its payload takes a thousand octets of the budget.
+const OCTETS: usize = 1_000;
+
+/// A call in which bert has been sent so many packets of video, from the returned number on.
+fn shown(packets: u64, transport_cc: bool) -> (Call, Who, Who, u16, [u32; 2]) {
+    let mut call = Call::new();
+    let (anna, bert) = (call.join(), call.join());
+    let track = call.publish(anna, Codec::H264);
+    let (ssrc, rtx_ssrc) = call.subscribe(bert, track, transport_cc);
+    call.run_for_ms(10);
+    show(&mut call, anna, 0..packets);
+    call.run_for_ms(1_000);
+    let sent = call.members[bert].media_of(ssrc);
+    assert_eq!(sent.len() as u64, packets);
+    let first = sent[0].sequence as u16;
+    (call, anna, bert, first, [ssrc, rtx_ssrc])
+}
+
+fn show(call: &mut Call, anna: Who, sequences: std::ops::Range<u64>) {
+    for sequence in sequences {
+        let payload = &h264(sequence == 0, OCTETS);
+        let (mid, timestamp) = (Some(VIDEO_MID), sequence as u32 * 3000);
+        let rtp = Rtp { ssrc: 1, payload_type: VIDEO, sequence, timestamp, mid, audio_level: None, payload };
+        call.send(anna, rtp);
+        call.run_for_ms(1);
+    }
+}
+
+fn nack(call: &mut Call, who: Who, ssrc: u32, first: u16, count: u16) {
+    let lost: Vec<u16> = (0..count).map(|index| first.wrapping_add(index)).collect();
+    call.send_control(who, |writer| assert_eq!(writer.nack(1, ssrc, &lost), lost.len()));
+}
+
+/// How many packets the member has asked for, as last measured.
+fn asked(call: &mut Call, who: Who) -> u32 {
+    call.run_for_ms(1_500);
+    let id = call.id_of(who);
+    let measured = call.events.iter().rev().find_map(|event| match event {
+        Event::Measured { participant, link } if *participant == id => Some(link.asked.packets),
+        _ => None,
+    });
+    measured.expect("a measurement each second")
+}
+
+#[test]
+fn one_datagram_names_a_thousand_packets_at_most() {
+    let (mut call, _, bert, first, [ssrc, _]) = shown(100, false);
+    nack(&mut call, bert, ssrc, first, 1_000);
+    assert_eq!(asked(&mut call, bert), 1_000);
+    nack(&mut call, bert, ssrc, first, 3_000);
+    assert_eq!(asked(&mut call, bert), 1_000 + 1_024);
+    // Of several requests in one datagram together.
+    let lost: Vec<u16> = (0..600).map(|index| first.wrapping_add(index)).collect();
+    call.send_control(bert, |writer| (0..5).for_each(|_| assert_eq!(writer.nack(1, ssrc, &lost), 600)));
+    assert_eq!(asked(&mut call, bert), 1_000 + 2 * 1_024);
+}
+
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1: a run of packets that did not arrive, in two octets.
+fn not_arrived(writer: &mut Writer<'_>, count: u16) {
+    let fixed = [&[0, 0][..], &count.to_be_bytes(), &[0, 0, 0, 0], &count.to_be_bytes()].concat();
+    assert!(writer.transport_feedback(1, 1, |body| {
+        body[..fixed.len()].copy_from_slice(&fixed);
+        Some(fixed.len())
+    }));
+}
+
+#[test]
+fn one_datagram_speaks_of_eight_thousand_arrivals_at_most() {
+    let (mut call, _, bert, ..) = shown(1, false);
+    call.send_control(bert, |writer| (0..2).for_each(|_| not_arrived(writer, 4_096)));
+    assert_eq!(call.discarded(Discard::LimitReached), 0);
+    call.send_control(bert, |writer| {
+        (0..2).for_each(|_| not_arrived(writer, 4_096));
+        not_arrived(writer, 1);
+    });
+    assert_eq!(call.discarded(Discard::LimitReached), 1);
+    call.send_control(bert, |writer| {
+        not_arrived(writer, 5_000);
+        not_arrived(writer, 5_000);
+        // There is room for this one yet.
+        not_arrived(writer, 3_000);
+    });
+    assert_eq!(call.discarded(Discard::LimitReached), 2);
+}
+
+#[test]
+fn no_more_is_sent_again_than_was_sent() {
+    let (mut call, anna, bert, first, [ssrc, rtx_ssrc]) = shown(100, false);
+    let again = |call: &Call| call.members[bert].media_of(rtx_ssrc).len();
+    for _ in 0..30 {
+        nack(&mut call, bert, ssrc, first, 100);
+        call.run_for_ms(300);
+    }
+    // A MiB to begin with; what was sent meanwhile comes on top of what is left of it.
+    let credit = (1 << 20) / OCTETS;
+    assert_eq!(again(&call), credit);
+    show(&mut call, anna, 100..110);
+    for _ in 0..10 {
+        nack(&mut call, bert, ssrc, first, 100);
+        call.run_for_ms(300);
+    }
+    assert_eq!(again(&call), credit + 10);
+}
+
+#[test]
+fn what_waits_for_the_link_is_under_way() {
+    // Nothing is known of his link, so 300 kbit/s are assumed of it: these take most of a second.
+    let (mut call, _, bert, first, [ssrc, rtx_ssrc]) = shown(30, true);
+    for _ in 0..3 {
+        // A round trip is taken for 100 ms.
+        nack(&mut call, bert, ssrc, first, 30);
+        call.run_for_ms(110);
+    }
+    call.run_for_ms(1_000);
+    let again = call.members[bert].media_of(rtx_ssrc);
+    let mut numbers: Vec<&[u8]> = again.iter().map(|media| &media.payload[..2]).collect();
+    numbers.sort_unstable();
+    let asked = numbers.len();
+    numbers.dedup();
+    assert_eq!((numbers.len(), asked), (30, 30), "each once");
+}
