@@ -6,3 +6,4 @@ mod connection;
 mod new_ssrc;
 mod picture_loss;
 mod receivers_ask;
+mod uplink;
