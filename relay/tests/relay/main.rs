@@ -5,6 +5,7 @@ mod attack;
 mod channel;
 mod client;
 mod dual;
+mod far_expiry;
 mod memory;
 mod mobility;
 mod model;
