@@ -4,6 +4,7 @@ mod allocate;
 mod attack;
 mod channel;
 mod client;
+mod drain;
 mod dual;
 mod far_expiry;
 mod memory;

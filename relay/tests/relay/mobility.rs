@@ -132,19 +132,3 @@ fn without_a_ticket_a_connection_takes_its_allocation_along() {
     world.event(SocketEvent::StreamClosed { local, remote: bob.address });
     assert_eq!(world.server.allocations(), 0);
 }
-
-#[test]
-fn a_server_that_drains_sends_new_clients_elsewhere() {
-    let mut world = World::new();
-    let mut bob = Client::bob().allocated(&mut world);
-    world.server.drain();
-    assert_success(&bob.refresh(&mut world, 600));
-    assert_eq!(bob.permit(&mut world, PEER).opens(), bob.relayed);
-    let mut carol = Client::rest("1900000000:carol", "8.8.8.1:1");
-    carol.challenge(&mut world);
-    let turn = carol.allocate(&mut world);
-    assert_error(&turn, 300);
-    let answer = parse(turn.only());
-    assert_eq!(answer.alternate_server(), Some(address("198.51.100.7:3478")));
-    assert!(answer.verify_integrity(&carol.key), "nobody else can send clients away");
-}
