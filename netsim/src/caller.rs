@@ -116,6 +116,12 @@ impl Caller {
         self.sent.push(stream);
     }
 
+    /// Every encoder of the track starts over: see [`SentStream::start_over`].
+    pub fn start_over(&mut self, track: u64, behind: u64) {
+        let streams = self.sent.iter_mut().filter(|stream| stream.spec.track == track);
+        streams.for_each(|stream| stream.start_over(behind, &mut self.entropy));
+    }
+
     /// From now on what is published follows what the link carries.
     pub fn adapt(&mut self, now: Instant) {
         self.rate = Some(PublisherRate::new(now));

@@ -150,6 +150,22 @@ impl SentStream {
         self.keyframe_wanted = true;
     }
 
+    /// The encoder starts over under other SSRCs. What it numbers begins anew; its packets' numbers this far behind those
+    /// before, so that they could be taken for late ones.
+    pub fn start_over(&mut self, behind: u64, entropy: &mut Entropy) {
+        self.spec.ssrc = entropy.u32();
+        self.spec.rtx = self.spec.rtx.map(|(_, payload_type)| (entropy.u32(), payload_type));
+        self.sequence = self.sequence.wrapping_sub(behind) & 0xFFFF;
+        self.rtx_sequence = entropy.below(1 << 15);
+        self.first_timestamp = entropy.u32();
+        self.picture_id = entropy.below(1 << 15) as u16;
+        self.tl0_picture_index = entropy.below(1 << 8) as u8;
+        self.keyframe_wanted = true;
+        self.history.clear();
+        self.acknowledged = false;
+        (self.packets, self.octets) = (0, 0);
+    }
+
     pub fn poll_timeout(&self) -> Instant {
         self.next_frame
     }
