@@ -140,7 +140,7 @@ impl Sfu {
                 participant.ice = Some(IceLite::new(&transport.local_ice, &transport.remote_ice));
                 let certificate = &self.settings.certificate;
                 let session = DtlsSession::new(certificate, transport.remote_fingerprint, now.instant);
-                participant.dtls = Some(session);
+                participant.dtls = Some(Box::new(session));
             }
             Some(ice) => {
                 if let Some(retired) = ice.restart(&transport.local_ice, &transport.remote_ice) {

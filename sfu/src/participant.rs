@@ -58,7 +58,8 @@ pub struct Participant {
     pub id: ParticipantId,
     pub room: RoomId,
     pub ice: Option<IceLite>,
-    pub dtls: Option<DtlsSession>,
+    /// Boxed, for it is large and seldom needed, while a frame goes past everybody.
+    pub dtls: Option<Box<DtlsSession>>,
     pub sender: Option<SrtpSender>,
     pub receiver: Option<SrtpReceiver>,
     /// Made when the first SCTP packet or the first message to send asks for it.

@@ -37,12 +37,17 @@ pub enum Check {
 struct Generation {
     local: IceCredentials,
     remote_ufrag: String,
-    key: Key,
+    /// Boxed: the state of two hashes is a kilobyte, in the way of what every packet needs.
+    key: Box<Key>,
 }
 
 impl Generation {
     fn new(local: &IceCredentials, remote_ufrag: &str) -> Generation {
-        Generation { key: Key::new(local.pwd.as_bytes()), local: local.clone(), remote_ufrag: remote_ufrag.to_owned() }
+        Generation {
+            key: Box::new(Key::new(local.pwd.as_bytes())),
+            local: local.clone(),
+            remote_ufrag: remote_ufrag.to_owned(),
+        }
     }
 
     /// RFC 8445 §7.2.2: a check carries `responder's ufrag:sender's ufrag`.
