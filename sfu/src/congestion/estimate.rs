@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use datapath::prefetch;
+
 use super::loss_and_remb::LossAndRemb;
 use super::send_side::SendSide;
 
@@ -31,6 +33,13 @@ impl Estimate {
 
     pub fn send_side(&mut self) -> Option<&mut SendSide> {
         self.send_side.as_deref_mut()
+    }
+
+    /// Has it in the cache soon (see [`prefetch`]).
+    pub fn prefetch(&self) {
+        if let Some(send_side) = &self.send_side {
+            prefetch(&**send_side);
+        }
     }
 
     pub fn handle_timeout(&mut self, now: Instant, wanted_bps: u64) {
