@@ -133,7 +133,7 @@ fn forward_all(codec: Codec, data: &[u8]) {
         bytes[12..].copy_from_slice(&[c, 0xE0, 0x80 | d, a, b, d << 6 | e & 0x3F, d, e]);
         let Ok(packet) = RtpPacket::parse(&bytes) else { continue };
         let received = statistics[index].receive(packet.header.sequence_number, packet.header.timestamp, now);
-        let Received::Packet { sequence } = received else { continue };
+        let (Received::Packet { sequence } | Received::Restarted { sequence }) = received else { continue };
         missing[index].receive(sequence, now);
         missing[index].poll(now, Duration::from_millis(50), &mut [0; 8]);
         let payload = if order & 0x40 == 0 { packet.payload() } else { &[] };

@@ -88,10 +88,14 @@ impl Sfu {
             if header.payload_type != track.spec.payload_type {
                 return Err(Discard::UnknownPayloadType);
             }
-            let Received::Packet { sequence } =
-                stream.statistics.receive(header.sequence_number, header.timestamp, received_at)
-            else {
-                return Err(Discard::MalformedRtp);
+            let sequence = match stream.statistics.receive(header.sequence_number, header.timestamp, received_at) {
+                Received::Packet { sequence } => sequence,
+                Received::Restarted { sequence } => {
+                    track.restart_source(source.encoding);
+                    self.want_first_keyframe(now, source);
+                    sequence
+                }
+                Received::Suspicious => return Err(Discard::MalformedRtp),
             };
             let place = Place { datagram: index, octets: 0..length };
             return Ok(Some(Arrived { source, sequence, header, received_at, audio_level, bytes, place }));

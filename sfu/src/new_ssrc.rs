@@ -8,6 +8,9 @@
 //! The SSRC that came last has the stream. Packets of the one before are discarded from then on, even if they say whose
 //! they are: they are late, and going back for each of them would break both. It can come back when the stream has been
 //! silent for [`SILENCE`]. Retransmission streams (RFC 4588) keep no state of their own, and change whenever they like.
+//!
+//! One that goes on under the same SSRC begins anew too, when two packets in a row have confirmed that its numbers start
+//! over (RFC 3550 A.1): see [`PublishedTrack::restart_source`].
 
 use std::time::{Duration, Instant};
 
@@ -51,13 +54,19 @@ impl Sfu {
         }
         participant.bind_source(source);
         track.begin_source(source.encoding);
-        // An encoder that starts over begins with a keyframe, which ends this wish at once. If it was lost, nothing tells:
-        // what came before the first packet that arrived is not missed.
-        if track.is_video() && !track.muted && !track.subscriptions.is_empty() {
-            track.encodings[encoding].keyframes.want(now.instant);
-            self.wake(key, now.instant);
-        }
+        self.want_first_keyframe(now, source);
         Ok(source)
+    }
+
+    /// An encoder that starts over begins with a keyframe, which ends this wish at once. If it was lost, nothing tells:
+    /// what came before the first packet that counts is not missed.
+    pub(crate) fn want_first_keyframe(&mut self, now: Now, source: Source) {
+        let track = &mut self.tracks[source.track];
+        if track.is_video() && !track.muted && !track.subscriptions.is_empty() {
+            track.encodings[usize::from(source.encoding)].keyframes.want(now.instant);
+            let publisher = track.publisher;
+            self.wake(publisher, now.instant);
+        }
     }
 }
 

@@ -55,8 +55,15 @@ impl PublishedTrack {
 
     /// Another SSRC has the encoding from now on, and with it another clock.
     pub fn begin_source(&mut self, encoding: u8) {
+        self.encodings[usize::from(encoding)].statistics.begin_source();
+        self.restart_source(encoding);
+    }
+
+    /// The SSRC that has the encoding starts over (RFC 3550 A.1), and [`crate::sequence::ReceiveStatistics`] with it. Its
+    /// clock may be another one; it says so with its next sender report.
+    pub fn restart_source(&mut self, encoding: u8) {
         let encoding = usize::from(encoding);
-        self.encodings[encoding].begin_source();
+        self.encodings[encoding].restart_source();
         self.clocks[encoding] = None;
         if let Some(audio) = &mut self.audio {
             audio.begin_source();

@@ -44,9 +44,9 @@ impl RtpStream {
         }
     }
 
-    /// Another SSRC has the stream from now on. What was received is kept for those who ask for it again.
-    pub fn begin_source(&mut self) {
-        self.statistics.begin_source();
+    /// What the source says from now on has nothing to do with what it said before; `statistics` know of it already. What
+    /// was received is kept for those who ask for it again.
+    pub fn restart_source(&mut self) {
         self.picture_ids = PictureIdUnwrapper::default();
         self.templates = Templates::default();
         self.missing.begin_source();

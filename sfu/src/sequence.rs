@@ -47,8 +47,10 @@ const REPAIR_MARGIN: u64 = 128;
 pub enum Received {
     /// Its unwrapped sequence number; never below 2¹⁶, so that earlier ones can be told too.
     Packet { sequence: u64 },
-    /// Far from what was expected: held back until the next one confirms that the sender began anew. After that the
-    /// numbers go on above all earlier ones.
+    /// The second one in a row of numbers far from what was expected: the source began anew (RFC 3550 A.1). Its own
+    /// number is above all earlier ones.
+    Restarted { sequence: u64 },
+    /// Far from what was expected: held back until the next one confirms that the source began anew.
     Suspicious,
 }
 
@@ -107,6 +109,7 @@ impl ReceiveStatistics {
 
     /// Counts an original packet.
     pub fn receive(&mut self, sequence_number: u16, timestamp: u32, arrival: Instant) -> Received {
+        let mut has_restarted = false;
         let sequence = match self.highest {
             None => self.restart(self.origin + u64::from(sequence_number)),
             Some(highest) => {
@@ -117,6 +120,7 @@ impl ReceiveStatistics {
                     self.highest = Some(highest.max(sequence));
                     sequence
                 } else if self.expected_restart == Some(sequence_number) {
+                    has_restarted = true;
                     self.restart(highest + u64::from(forward))
                 } else {
                     self.expected_restart = Some(sequence_number.wrapping_add(1));
@@ -126,7 +130,7 @@ impl ReceiveStatistics {
         };
         self.received += 1;
         self.update_jitter(timestamp, arrival);
-        Received::Packet { sequence }
+        if has_restarted { Received::Restarted { sequence } } else { Received::Packet { sequence } }
     }
 
     /// Another source (SSRC) begins: everything is counted anew, and its numbers go on above all earlier ones, with room
@@ -240,7 +244,7 @@ mod tests {
     fn sequence(received: Received) -> u64 {
         match received {
             Received::Packet { sequence } => sequence,
-            Received::Suspicious => panic!("suspicious"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -286,10 +290,13 @@ mod tests {
         assert_eq!(statistics.receive(10_000, 0, now), Received::Suspicious, "far behind");
         assert_eq!(sequence(statistics.receive(30_001, 0, now)), first + 1);
         assert_eq!(statistics.receive(10_000, 0, now), Received::Suspicious);
-        let restarted = sequence(statistics.receive(10_001, 0, now));
+        let Received::Restarted { sequence: restarted } = statistics.receive(10_001, 0, now) else {
+            panic!("a second packet confirms it");
+        };
         assert!(restarted > first + 1);
         assert_eq!(restarted as u16, 10_001);
         assert_eq!(statistics.report(1, now).unwrap().cumulative_lost, 0);
+        assert_eq!(sequence(statistics.receive(10_002, 0, now)), restarted + 1, "once");
     }
 
     #[test]

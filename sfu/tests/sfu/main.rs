@@ -5,5 +5,7 @@ mod catch_up;
 mod connection;
 mod new_ssrc;
 mod picture_loss;
+mod published;
 mod receivers_ask;
+mod restart;
 mod uplink;

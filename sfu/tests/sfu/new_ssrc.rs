@@ -1,117 +1,10 @@
 //! A publisher's encoder starts over under another SSRC on the same mid (RFC 8843 §9.2).
 
 use datapath::Discard;
-use sfu::rtcp::SenderInfo;
-use sfu::vp8::{DESCRIPTOR_LEN_MAX, Descriptor};
-use sfu::{Codec, Event, TrackId};
+use sfu::Codec;
 
-use crate::call::{AUDIO_MID, Call, Control, Media, OPUS, Rtp, VIDEO, VIDEO_MID, VIDEO_RTX, Who};
-
-/// The SSRCs of the encoder before and after.
-const BEFORE: u32 = 1000;
-const AFTER: u32 = 2000;
-const BEFORE_RTX: u32 = 1001;
-/// Where the first one begins: close to the top, so that it wraps around.
-const FIRST: u64 = 65_500;
-
-/// A call in which anna publishes to bert.
-struct Published {
-    call: Call,
-    anna: Who,
-    bert: Who,
-    track: TrackId,
-    /// What bert is sent, and what he is sent again.
-    ssrc: u32,
-    rtx_ssrc: u32,
-    /// −dBov of what anna says.
-    audio_level: u8,
-}
-
-impl Published {
-    fn new(codec: Codec) -> Published {
-        let mut call = Call::new();
-        let (anna, bert) = (call.join(), call.join());
-        let track = call.publish(anna, codec);
-        let (ssrc, rtx_ssrc) = call.subscribe(bert, track, false);
-        call.run_for_ms(10);
-        Published { call, anna, bert, track, ssrc, rtx_ssrc, audio_level: 20 }
-    }
-
-    fn received(&self) -> Vec<Media> {
-        self.call.members[self.bert].media_of(self.ssrc).into_iter().cloned().collect()
-    }
-
-    /// A word of 20 ms.
-    fn speak(&mut self, ssrc: u32, sequence: u64, timestamp: u32) {
-        let mid = Some(AUDIO_MID);
-        let payload = &sequence.to_be_bytes();
-        let rtp =
-            Rtp { ssrc, payload_type: OPUS, sequence, timestamp, mid, audio_level: Some(self.audio_level), payload };
-        self.call.send(self.anna, rtp);
-        self.call.run_for_ms(20);
-    }
-
-    /// A frame of three packets, whose numbers begin at `sequence`; those at `lost` do not arrive.
-    fn show(&mut self, ssrc: u32, sequence: u64, frame: u32, keyframe: bool, lost: &[usize]) {
-        let payloads: Vec<Vec<u8>> = (0..3).map(|index| vp8(frame as u16, keyframe, index == 0)).collect();
-        let packets = (sequence..).zip(&payloads).enumerate().filter(|(index, _)| !lost.contains(index));
-        let packets: Vec<Rtp<'_>> = packets
-            .map(|(_, (sequence, payload))| {
-                let (mid, timestamp) = (Some(VIDEO_MID), frame.wrapping_mul(3000));
-                Rtp { ssrc, payload_type: VIDEO, sequence, timestamp, mid, audio_level: None, payload }
-            })
-            .collect();
-        self.call.send_batch(self.anna, &packets);
-        self.call.run_for_ms(33);
-    }
-
-    /// 30 frames from [`FIRST`] on.
-    fn show_a_second(&mut self) {
-        for frame in 0..30 {
-            self.show(BEFORE, FIRST + 3 * u64::from(frame), frame, frame == 0, &[]);
-        }
-        assert_eq!(self.received().len(), 90);
-    }
-
-    fn reports(&self) -> Vec<sfu::rtcp::ReportBlock> {
-        let controls = self.call.members[self.anna].control.iter();
-        controls
-            .filter_map(|(_, control)| match control {
-                Control::Report(block) => Some(*block),
-                _ => None,
-            })
-            .collect()
-    }
-
-    fn packets_asked(&self) -> Vec<u16> {
-        let anna = &self.call.members[self.anna];
-        [anna.packets_asked(BEFORE), anna.packets_asked(AFTER)].concat()
-    }
-}
-
-fn vp8(picture_id: u16, keyframe: bool, start: bool) -> Vec<u8> {
-    let descriptor =
-        Descriptor { start, picture_id: Some(picture_id), picture_id_is_long: true, ..Descriptor::default() };
-    let mut buffer = [0; DESCRIPTOR_LEN_MAX];
-    let length = descriptor.write(&mut buffer);
-    let mut payload = buffer[..length].to_vec();
-    // RFC 7741 §4.3: the lowest bit is P, the inverse of "key frame".
-    payload.extend([u8::from(!keyframe), 1, 2, 3]);
-    payload
-}
-
-fn picture_id(media: &Media) -> u16 {
-    Descriptor::parse(&media.payload).and_then(|descriptor| descriptor.picture_id).expect("a picture id")
-}
-
-/// One number after the other, and later each time, by `step` units.
-fn assert_goes_on(media: &[Media], step: std::ops::RangeInclusive<u32>) {
-    for pair in media.windows(2) {
-        assert_eq!(pair[1].sequence, pair[0].sequence + 1, "{pair:?}");
-        let elapsed = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
-        assert!(elapsed == 0 || step.contains(&elapsed), "{elapsed} units in {pair:?}");
-    }
-}
+use crate::call::{AUDIO_MID, OPUS, Rtp, VIDEO_MID, VIDEO_RTX};
+use crate::published::{AFTER, BEFORE, BEFORE_RTX, FIRST, Published, assert_goes_on, picture_id, vp8};
 
 /// Where the second one begins, beside the next number of the first: as near behind as a late packet would be, as near
 /// ahead as a gap would be, or anywhere.
@@ -150,11 +43,7 @@ fn who_falls_silent_under_another_ssrc_is_no_speaker_any_more() {
     for word in 0..50 {
         published.speak(AFTER, 500 + u64::from(word), word * 960);
     }
-    let levels = published.call.events.iter().filter_map(|event| match event {
-        Event::Speakers { speakers, .. } => Some(speakers[0].level > 0.0),
-        _ => None,
-    });
-    assert_eq!(levels.collect::<Vec<_>>(), [true, false]);
+    assert_eq!(published.spoken(), [true, false]);
 }
 
 #[test]
@@ -281,36 +170,23 @@ fn what_came_before_can_still_be_asked_for() {
 #[test]
 fn sender_reports_are_about_the_new_clock() {
     let mut published = Published::new(Codec::Opus);
-    let report = |published: &mut Published, ssrc, ntp_s: u64, rtp_timestamp| {
-        let info = SenderInfo { ntp: ntp_s << 32, rtp_timestamp, packets: 1, octets: 1 };
-        published.call.send_control(published.anna, |writer| _ = writer.sender_report(ssrc, &info));
-    };
     for word in 0..10 {
         published.speak(BEFORE, 500 + u64::from(word), word * 960);
     }
-    report(&mut published, BEFORE, 1000, 10 * 960);
+    published.report(BEFORE, 1000, 10 * 960);
     for word in 0..10 {
         published.speak(AFTER, 505 + u64::from(word), 3_000_000_000 + word * 960);
     }
-    let reported = |published: &Published| -> Vec<(u64, SenderInfo)> {
-        let controls = published.call.members[published.bert].control.iter();
-        controls
-            .filter_map(|(at_ms, control)| match control {
-                Control::SenderReport { info, .. } => Some((*at_ms, *info)),
-                _ => None,
-            })
-            .collect()
-    };
-    let before = reported(&published).len();
+    let before = published.reported().len();
     assert!(before > 0);
     published.call.run_for_ms(3_000);
     // One of the old SSRC comes late.
-    report(&mut published, BEFORE, 1002, 110 * 960);
+    published.report(BEFORE, 1002, 110 * 960);
     published.call.run_for_ms(1_000);
-    assert_eq!(reported(&published).len(), before, "nothing is known of the new clock");
-    report(&mut published, AFTER, 1005, 3_000_000_000 + 10 * 960);
+    assert_eq!(published.reported().len(), before, "nothing is known of the new clock");
+    published.report(AFTER, 1005, 3_000_000_000 + 10 * 960);
     published.call.run_for_ms(50);
-    let (_, info) = reported(&published)[before];
+    let info = published.reported()[before];
     assert_eq!(info.ntp >> 32, 1005);
     // Twenty words had been said then.
     let first = published.received()[0].timestamp;
