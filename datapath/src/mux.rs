@@ -314,6 +314,8 @@ impl<R: Node, S: Node> Node for Mux<R, S> {
 
     fn handle_event(&mut self, now: Now, event: SocketEvent, out: &mut Outbox) {
         self.relay.handle_event(now, event, out);
+        // The TCP connections of both end.
+        self.sfu.handle_event(now, event, out);
         self.finish(now, &mut [], out);
     }
 

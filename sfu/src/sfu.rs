@@ -168,7 +168,7 @@ impl Sfu {
         let Some(ice) = &mut participant.ice else {
             return out.counters.discard(Discard::UnknownUfrag);
         };
-        let Check::Verified { displaced, retired } = ice.handle_check(&message, from, out) else {
+        let Check::Verified { displaced, retired } = ice.handle_check(now.instant, &message, from, out) else {
             return out.counters.discard(Discard::BadIntegrity);
         };
         if let Some(retired) = retired {
@@ -178,7 +178,9 @@ impl Sfu {
             self.routes.unbind(displaced, key);
             let_go(displaced, out);
         }
-        self.routes.bind(from, key);
+        if let Some(before) = self.routes.bind(from, key) {
+            self.give_up_moved(now, before, from);
+        }
         out.prove(from.local, from.remote);
         self.mark_heard(now, key);
     }
@@ -349,8 +351,12 @@ impl Node for Sfu {
         self.forward_gathered(now, batch, out);
     }
 
-    /// The SFU has no sockets of its own.
-    fn handle_event(&mut self, _: Now, _: SocketEvent, _: &mut Outbox) {}
+    /// The SFU has no sockets of its own, but the connections of those who come over TCP end.
+    fn handle_event(&mut self, now: Now, event: SocketEvent, _: &mut Outbox) {
+        if let SocketEvent::StreamClosed { local, remote } = event {
+            self.handle_stream_closed(now, FiveTuple { local, remote });
+        }
+    }
 
     fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         while let Some((at, timer)) = self.deadlines.pop_due(now.instant) {

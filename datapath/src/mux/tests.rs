@@ -24,12 +24,13 @@ type Seen = (Endpoint, SocketAddr, Vec<u8>, Option<u32>);
 /// Remembers what it was given, and does what the test says with each datagram.
 struct Recorder {
     batches: Vec<Vec<Seen>>,
+    events: Vec<SocketEvent>,
     act: fn(&mut Datagram<'_>, &mut Outbox),
 }
 
 impl Recorder {
     fn new(act: fn(&mut Datagram<'_>, &mut Outbox)) -> Recorder {
-        Recorder { batches: Vec::new(), act }
+        Recorder { batches: Vec::new(), events: Vec::new(), act }
     }
 }
 
@@ -41,7 +42,9 @@ impl Node for Recorder {
             (self.act)(datagram, out);
         }
     }
-    fn handle_event(&mut self, _: Now, _: SocketEvent, _: &mut Outbox) {}
+    fn handle_event(&mut self, _: Now, event: SocketEvent, _: &mut Outbox) {
+        self.events.push(event);
+    }
     fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {}
     fn poll_timeout(&self) -> Option<Deadline> {
         None
@@ -177,4 +180,13 @@ fn a_turn_message_to_a_candidate_goes_nowhere() {
     assert!(mux.sfu.batches.is_empty());
     assert_eq!(mux.relay.batches.len(), 1);
     assert_eq!(out.counters.discarded(Discard::UnexpectedStun), 1);
+}
+
+#[test]
+fn both_are_told_that_a_connection_has_ended() {
+    let mut mux = mux(|_, _| {}, |_, _| {});
+    let local = Endpoint::Stream { id: 1, ip: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let closed = SocketEvent::StreamClosed { local, remote: address(1000) };
+    mux.handle_event(now(), closed, &mut Outbox::new());
+    assert_eq!((mux.relay.events, mux.sfu.events), (vec![closed], vec![closed]));
 }

@@ -2,6 +2,7 @@
 //! verifies under the transport's password.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use datapath::stun::{Class, ErrorCode, Key, Message, Method, Writer};
 use datapath::{Endpoint, Order, Outbox};
@@ -17,6 +18,16 @@ pub struct FiveTuple {
 
 /// Addresses that one participant has proved and that are not selected: a few interfaces times two address families.
 const VERIFIED_MAX: usize = 8;
+
+/// Who has checked an address within this wants to be sent there (RFC 7675 §5.1: consent lasts for 30 seconds).
+const CONSENT: Duration = Duration::from_secs(30);
+
+/// A five-tuple that has been proved, and when it last was.
+#[derive(Clone, Copy, Debug)]
+struct Verified {
+    five_tuple: FiveTuple,
+    checked: Instant,
+}
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +78,7 @@ pub struct IceLite {
     /// Stays valid until a check of the current generation verifies.
     previous: Option<Generation>,
     selected: Option<FiveTuple>,
-    verified: Vec<FiveTuple>,
+    verified: Vec<Verified>,
 }
 
 impl IceLite {
@@ -93,7 +104,7 @@ impl IceLite {
 
     /// Every five-tuple that has been proved.
     pub fn five_tuples(&self) -> impl Iterator<Item = FiveTuple> + '_ {
-        self.verified.iter().copied()
+        self.verified.iter().map(|known| known.five_tuple)
     }
 
     /// The ufrags by which this transport is found.
@@ -103,7 +114,7 @@ impl IceLite {
 
     /// Answers a Binding request that names our ufrag. The caller adds the five-tuple to its routes when it verifies,
     /// and takes out what was displaced.
-    pub fn handle_check(&mut self, message: &Message<'_>, from: FiveTuple, out: &mut Outbox) -> Check {
+    pub fn handle_check(&mut self, now: Instant, message: &Message<'_>, from: FiveTuple, out: &mut Outbox) -> Check {
         let Some(username) = message.username() else { return Check::Refused };
         let is_current = self.current.is_addressed_by(username);
         let generation = match &self.previous {
@@ -122,7 +133,7 @@ impl IceLite {
             return Check::Refused;
         }
         respond(message, from, &generation.key, None, out);
-        let displaced = self.learn(from, out);
+        let displaced = self.learn(now, from, out);
         // RFC 8445 §7.3.2: what the controlling agent nominates, now or later, is where we send. Until it has nominated,
         // the first address that proved itself serves.
         if message.use_candidate() || self.selected.is_none() {
@@ -132,8 +143,9 @@ impl IceLite {
         Check::Verified { displaced, retired: retired.map(|generation| generation.local.ufrag) }
     }
 
-    fn learn(&mut self, from: FiveTuple, out: &mut Outbox) -> Option<FiveTuple> {
-        if self.verified.contains(&from) {
+    fn learn(&mut self, now: Instant, from: FiveTuple, out: &mut Outbox) -> Option<FiveTuple> {
+        if let Some(known) = self.verified.iter_mut().find(|known| known.five_tuple == from) {
+            known.checked = now;
             return None;
         }
         if matches!(from.local, Endpoint::Stream { .. }) {
@@ -141,11 +153,26 @@ impl IceLite {
         }
         let full = self.verified.len() >= VERIFIED_MAX;
         let displaced = full.then(|| {
-            let oldest = self.verified.iter().position(|&known| Some(known) != self.selected);
-            self.verified.remove(oldest.expect("at most one of several is selected"))
+            let oldest = self.verified.iter().position(|known| Some(known.five_tuple) != self.selected);
+            self.verified.remove(oldest.expect("at most one of several is selected")).five_tuple
         });
-        self.verified.push(from);
+        self.verified.push(Verified { five_tuple: from, checked: now });
         displaced
+    }
+
+    /// The five-tuple is not the participant's any more: its connection has ended.
+    ///
+    /// If it was selected, which one comes next is for the controlling agent to say (RFC 8445 §8.1.1), and a passive end
+    /// opens nothing by itself (RFC 6544). Until it has said so it is as before the first nomination, when a valid pair
+    /// serves (§12.1.1): the one that was checked last, if that was lately. What is older may be of a network that the
+    /// client has left; then nothing is sent until the next check.
+    pub fn forget(&mut self, now: Instant, five_tuple: FiveTuple) {
+        self.verified.retain(|known| known.five_tuple != five_tuple);
+        if self.selected == Some(five_tuple) {
+            let lately = |known: &&Verified| now.saturating_duration_since(known.checked) < CONSENT;
+            let next = self.verified.iter().filter(lately).max_by_key(|known| known.checked);
+            self.selected = next.map(|known| known.five_tuple);
+        }
     }
 }
 
@@ -172,6 +199,7 @@ fn respond(message: &Message<'_>, to: FiveTuple, key: &Key, error: Option<ErrorC
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_clock::start;
     use datapath::stun::TransactionId;
 
     fn credentials(ufrag: &str) -> IceCredentials {
@@ -204,7 +232,7 @@ mod tests {
 
     fn handle(ice: &mut IceLite, check: &[u8], from: FiveTuple) -> (Check, Outbox) {
         let mut out = Outbox::new();
-        let outcome = ice.handle_check(&Message::parse(check).unwrap(), from, &mut out);
+        let outcome = ice.handle_check(start(), &Message::parse(check).unwrap(), from, &mut out);
         (outcome, out)
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use datapath::stun::{Class, Key, Method, TransactionId, Writer};
-use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox};
+use datapath::{Datagram, Endpoint, Entropy, Node, Now, Order, Outbox, SocketEvent};
 use sfu::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
 use sfu::rtp::{HeaderWriter, RtpHeader, RtpPacket};
 use sfu::transport::srtp::{RTCP_OVERHEAD, RTP_OVERHEAD};
@@ -199,6 +199,13 @@ impl Call {
     pub fn come_from(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
         let member = &mut self.members[who];
         (member.local, member.remote) = (local, remote);
+    }
+
+    /// A TCP connection has ended.
+    pub fn close(&mut self, local: Endpoint, remote: SocketAddr) {
+        self.sfu.handle_event(self.now(), SocketEvent::StreamClosed { local, remote }, &mut self.out);
+        self.collect();
+        self.run_for_ms(0);
     }
 
     /// An ICE check that nominates this way (RFC 8445 §7.2): what the member sends and is sent takes it from now on.
