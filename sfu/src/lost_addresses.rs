@@ -3,10 +3,11 @@
 //! A participant without any is not gone: its client may open another connection (RFC 6544), or be on its way from one
 //! network to the next. It is silent, and ends as such: see [`crate::Limits::transport_timeout`].
 
-use datapath::{Endpoint, Now};
+use datapath::{Endpoint, Now, Outbox};
 
 use crate::sfu::Sfu;
 use crate::transport::FiveTuple;
+use crate::transport::ice::let_go;
 
 impl Sfu {
     /// A TCP connection has ended; nothing can be sent over it.
@@ -23,6 +24,16 @@ impl Sfu {
     pub(crate) fn give_up_moved(&mut self, now: Now, before: usize, five_tuple: FiveTuple) {
         if matches!(five_tuple.local, Endpoint::Stream { .. }) {
             self.forget_address(now, before, five_tuple);
+        }
+    }
+
+    /// Connections that are of no use any more, each of which is a share of what a client and the server may have. A check
+    /// that comes before one ends brings it back.
+    pub(crate) fn let_go_unused(&mut self, now: Now, key: usize, out: &mut Outbox) {
+        while let Some(unused) = self.participants[key].ice.as_ref().and_then(|ice| ice.unused_stream(now.instant)) {
+            self.routes.unbind(unused, key);
+            self.forget_address(now, key, unused);
+            let_go(unused, out);
         }
     }
 

@@ -306,6 +306,7 @@ impl Sfu {
             let end = TransportEnd::Silent;
             self.events.push_back(Event::Disconnected { participant: participant.id, end });
         }
+        self.let_go_unused(now, key, out);
         if self.participants[key].secure_channel_due().is_some_and(|at| at <= now.instant) {
             self.participants[key].handle_secure_channel_timeout(now.instant);
             self.drive_secure_channel(now, key, out);

@@ -22,6 +22,10 @@ const VERIFIED_MAX: usize = 8;
 /// Who has checked an address within this wants to be sent there (RFC 7675 §5.1: consent lasts for 30 seconds).
 const CONSENT: Duration = Duration::from_secs(30);
 
+/// A TCP connection is kept beside the selected pair while it is checked: browsers check what they keep in reserve twice a
+/// minute.
+const RESERVE: Duration = Duration::from_secs(60);
+
 /// A five-tuple that has been proved, and when it last was.
 #[derive(Clone, Copy, Debug)]
 struct Verified {
@@ -160,7 +164,18 @@ impl IceLite {
         displaced
     }
 
-    /// The five-tuple is not the participant's any more: its connection has ended.
+    /// A TCP connection that is neither selected nor kept in reserve. Each agent should close those (RFC 6544 §8), and not
+    /// every client does before the call is over.
+    pub fn unused_stream(&self, now: Instant) -> Option<FiveTuple> {
+        let is_unused = |known: &&Verified| {
+            matches!(known.five_tuple.local, Endpoint::Stream { .. })
+                && Some(known.five_tuple) != self.selected
+                && now.saturating_duration_since(known.checked) >= RESERVE
+        };
+        self.verified.iter().find(is_unused).map(|known| known.five_tuple)
+    }
+
+    /// The five-tuple is not the participant's any more: its connection has ended, or is let go.
     ///
     /// If it was selected, which one comes next is for the controlling agent to say (RFC 8445 §8.1.1), and a passive end
     /// opens nothing by itself (RFC 6544). Until it has said so it is as before the first nomination, when a valid pair

@@ -211,11 +211,26 @@ impl Call {
     /// An ICE check that nominates this way (RFC 8445 §7.2): what the member sends and is sent takes it from now on.
     pub fn check(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
         self.come_from(who, local, remote);
+        self.send_check(who, true);
+    }
+
+    /// One that does not: what the member sends and is sent goes its way as before.
+    pub fn check_in_reserve(&mut self, who: Who, local: Endpoint, remote: SocketAddr) {
+        let Member { local: selected, remote: selected_remote, .. } = self.members[who];
+        self.come_from(who, local, remote);
+        self.send_check(who, false);
+        self.come_from(who, selected, selected_remote);
+    }
+
+    fn send_check(&mut self, who: Who, nominates: bool) {
         let member = &self.members[who];
         let mut buffer = [0; 256];
         let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, TransactionId([7; 12]));
         let username = format!("{}:{}", member.server_ice.ufrag, member.ice.ufrag);
-        writer.username(username.as_bytes()).priority(1).ice_controlling(1).use_candidate();
+        writer.username(username.as_bytes()).priority(1).ice_controlling(1);
+        if nominates {
+            writer.use_candidate();
+        }
         let key = Key::new(member.server_ice.pwd.as_bytes());
         let length = writer.finish_with_integrity(&key, true).expect("a check has about 100 octets");
         self.deliver(who, &mut [buffer[..length].to_vec()]);

@@ -187,3 +187,40 @@ fn one_that_carries_another_participant_now_ends_with_that_one() {
     call.leave(again);
     assert_eq!(call.orders, [KEPT, KEPT, LET_GO]);
 }
+
+#[test]
+fn it_is_kept_in_reserve_while_it_is_checked() {
+    let (mut call, anna) = over_tcp();
+    call.check(anna, LISTENER, UDP_REMOTE);
+    // Nothing but media comes over UDP, and a check over TCP twice a minute.
+    for _ in 0..10 {
+        call.run_for_ms(30_000);
+        call.check_in_reserve(anna, STREAM, STREAM_REMOTE);
+    }
+    assert_eq!(call.orders, [KEPT]);
+    call.run_for_ms(58_000);
+    assert_eq!(call.orders, [KEPT]);
+    call.run_for_ms(3_000);
+    assert_eq!(call.orders, [KEPT, LET_GO]);
+    call.come_from(anna, STREAM, STREAM_REMOTE);
+    call.send(anna, word(1));
+    assert_eq!(call.discarded(Discard::UnknownFiveTuple), 1);
+    // It is not over yet, and a check brings it back.
+    call.check(anna, STREAM, STREAM_REMOTE);
+    assert_eq!(call.orders, [KEPT, LET_GO, KEPT]);
+    // What is selected stays, checked or not.
+    call.run_for_ms(120_000);
+    assert_eq!(call.orders, [KEPT, LET_GO, KEPT]);
+}
+
+#[test]
+fn an_address_of_udp_costs_nothing_and_is_kept() {
+    let (mut call, anna) = over_tcp();
+    call.publish(anna, Codec::Opus);
+    call.check(anna, LISTENER, UDP_REMOTE);
+    call.check(anna, STREAM, STREAM_REMOTE);
+    call.run_for_ms(120_000);
+    call.come_from(anna, LISTENER, UDP_REMOTE);
+    call.send(anna, word(1));
+    assert_eq!(call.discarded(Discard::UnknownFiveTuple), 0);
+}
