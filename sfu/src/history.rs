@@ -139,7 +139,8 @@ const CREDIT_MAX: usize = 1 << 20;
 /// And no more is sent again than was sent: who asks for everything over and over gets it twice.
 #[derive(Clone, Debug)]
 pub struct ResendLimit {
-    /// Indexed by sequence number modulo its length. Empty until the first retransmission.
+    /// Until when the last copy of a packet is under way. Indexed by sequence number modulo its length; empty until the
+    /// first retransmission.
     sent: Vec<Option<(u16, Instant)>>,
     /// Octets.
     credit: usize,
@@ -160,21 +161,19 @@ impl ResendLimit {
         self.credit = (self.credit + octets).min(CREDIT_MAX);
     }
 
-    /// Whether the packet, of so many octets, may be sent again now; if so that is remembered.
+    /// Whether the packet, of so many octets, may be sent again now; if so it is `under_way` from now on, as far as the
+    /// round trip and what waits before it tell now. What waits later says nothing of it: the queue that it is in
+    /// shortens while it waits.
     pub fn allow(&mut self, sequence_number: u16, octets: usize, under_way: Duration, now: Instant) -> bool {
         let Some(credit) = self.credit.checked_sub(octets) else { return false };
         if self.sent.is_empty() {
             self.sent.resize(REMEMBERED, None);
         }
         let slot = &mut self.sent[usize::from(sequence_number) % REMEMBERED];
-        let interval = under_way.max(Self::INTERVAL_MIN);
-        if let Some((number, at)) = *slot
-            && number == sequence_number
-            && now.saturating_duration_since(at) < interval
-        {
+        if slot.is_some_and(|(number, until)| number == sequence_number && now < until) {
             return false;
         }
-        *slot = Some((sequence_number, now));
+        *slot = Some((sequence_number, now + under_way.max(Self::INTERVAL_MIN)));
         self.credit = credit;
         true
     }
@@ -267,7 +266,10 @@ mod tests {
         assert!(!limit.allow(5, 1000, round_trip, now + Duration::from_millis(99)));
         assert!(limit.allow(6, 1000, round_trip, now + Duration::from_millis(99)));
         assert!(limit.allow(5, 1000, round_trip, now + Duration::from_millis(100)));
-        assert!(!limit.allow(5, 1000, Duration::ZERO, now + Duration::from_millis(105)));
+        assert!(!limit.allow(5, 1000, Duration::ZERO, now + Duration::from_millis(199)));
+        assert!(limit.allow(5, 1000, Duration::ZERO, now + Duration::from_millis(200)));
+        assert!(!limit.allow(5, 1000, Duration::ZERO, now + Duration::from_millis(209)));
+        assert!(limit.allow(5, 1000, round_trip, now + Duration::from_millis(210)));
     }
 
     #[test]

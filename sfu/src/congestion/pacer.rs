@@ -134,10 +134,17 @@ impl<T> Pacer<T> {
     /// How long what comes now would wait behind what waits.
     pub fn wait(&self) -> Duration {
         if self.octets == 0 {
-            Duration::ZERO
-        } else {
-            Duration::from_secs_f64(self.octets as f64 / self.leak().max(1.0)).min(WAIT_MAX)
+            return Duration::ZERO;
         }
+        let ahead = self.octets as f64 + (self.level - self.depth() / 2.0).max(0.0);
+        // The bucket leaks more slowly as less waits: first at the most, then in proportion to what still waits, and what
+        // is gone within the goal anyhow at its rate.
+        let rate = self.rate.max(1.0);
+        let goal = rate * WAIT_GOAL;
+        let in_haste = (ahead - goal * HASTE_MAX).max(0.0) / (rate * HASTE_MAX);
+        let easing = WAIT_GOAL * (ahead / goal).clamp(1.0, HASTE_MAX).ln();
+        let at_rate = ahead.min(goal) / rate;
+        Duration::from_secs_f64(in_haste + easing + at_rate).min(WAIT_MAX)
     }
 
     /// When something of what waits may leave.
@@ -238,5 +245,29 @@ mod tests {
         pacer.push(now, Priority::Rest, 1200, 7);
         pacer.retain(|item| *item != 7);
         assert_eq!(pacer.next_departure(), None);
+    }
+
+    #[test]
+    fn how_long_something_waits_is_known_beforehand() {
+        for (bps, packets) in [(100_000.0, 5), (300_000.0, 10), (300_000.0, 16), (300_000.0, 40), (3e6, 300)] {
+            let mut pacer = Pacer::<u32>::default();
+            pacer.set_estimate(bps);
+            let now = start();
+            while pacer.admits(now, 1000) {}
+            assert_eq!(pacer.wait(), Duration::ZERO);
+            let waits: Vec<u128> = (0..packets)
+                .map(|item| {
+                    pacer.push(now, Priority::Repair, 1000, item);
+                    pacer.wait().as_millis()
+                })
+                .collect();
+            pacer.push(now, Priority::Repair, 1000, packets);
+            let left = departures(&mut pacer, now);
+            for (wait, (at, item)) in waits.iter().zip(&left[1..]) {
+                assert!(*at <= wait + 20, "{item} of {packets} at {bps} bit/s left at {at} ms, expected {wait}");
+            }
+            let (at, last) = (left[packets as usize].0, waits[packets as usize - 1]);
+            assert!(at.abs_diff(last) <= 20, "{packets} at {bps} bit/s left at {at} ms, expected {last}");
+        }
     }
 }

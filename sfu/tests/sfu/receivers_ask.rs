@@ -110,20 +110,45 @@ fn no_more_is_sent_again_than_was_sent() {
     assert_eq!(again(&call), credit + 10);
 }
 
+/// Nothing is known of bert's link, so 300 kbit/s are assumed of it: these take most of a second. A round trip is taken for
+/// 100 ms.
+const WAITING: u16 = 30;
+
+/// How often each of the first packets was sent again.
+fn copies(call: &Call, who: Who, first: u16, rtx_ssrc: u32) -> [usize; WAITING as usize] {
+    let again = call.members[who].media_of(rtx_ssrc);
+    // RFC 4588 §4: the number of the original comes first.
+    let of = |number: u16| again.iter().filter(|media| media.payload[..2] == number.to_be_bytes()).count();
+    std::array::from_fn(|index| of(first.wrapping_add(index as u16)))
+}
+
 #[test]
 fn what_waits_for_the_link_is_under_way() {
-    // Nothing is known of his link, so 300 kbit/s are assumed of it: these take most of a second.
-    let (mut call, _, bert, first, [ssrc, rtx_ssrc]) = shown(30, true);
-    for _ in 0..3 {
-        // A round trip is taken for 100 ms.
-        nack(&mut call, bert, ssrc, first, 30);
+    let (mut call, _, bert, first, [ssrc, rtx_ssrc]) = shown(WAITING.into(), true);
+    let mut requests = 0;
+    // He asks for what has not come, once in a round trip.
+    while let Some(come) = copies(&call, bert, first, rtx_ssrc).iter().position(|&copies| copies == 0) {
+        nack(&mut call, bert, ssrc, first + come as u16, WAITING - come as u16);
         call.run_for_ms(110);
+        requests += 1;
     }
-    call.run_for_ms(1_000);
-    let again = call.members[bert].media_of(rtx_ssrc);
-    let mut numbers: Vec<&[u8]> = again.iter().map(|media| &media.payload[..2]).collect();
-    numbers.sort_unstable();
-    let asked = numbers.len();
-    numbers.dedup();
-    assert_eq!((numbers.len(), asked), (30, 30), "each once");
+    assert_eq!(requests, 6, "until the last one has come");
+    call.run_for_ms(2_000);
+    assert_eq!(copies(&call, bert, first, rtx_ssrc), [1; WAITING as usize]);
+}
+
+#[test]
+fn what_has_left_does_not_wait_for_what_came_after_it() {
+    let (mut call, _, bert, first, [ssrc, rtx_ssrc]) = shown(WAITING.into(), true);
+    nack(&mut call, bert, ssrc, first, WAITING);
+    assert_eq!(copies(&call, bert, first, rtx_ssrc)[..3], [1, 1, 0], "the first ones leave at once");
+    // Too early: the copy may yet come.
+    call.run_for_ms(99);
+    nack(&mut call, bert, ssrc, first, 1);
+    // It has not, although the others still wait.
+    call.run_for_ms(1);
+    nack(&mut call, bert, ssrc, first + 1, 1);
+    assert_eq!(copies(&call, bert, first, rtx_ssrc)[WAITING as usize - 1], 0);
+    call.run_for_ms(2_000);
+    assert_eq!(copies(&call, bert, first, rtx_ssrc)[..3], [1, 2, 1]);
 }
