@@ -56,6 +56,8 @@ labelled! {
         UnknownSsrc => "unknown_ssrc",
         /// A payload type that its section did not negotiate.
         UnknownPayloadType => "unknown_payload_type",
+        /// A retransmission (RFC 4588) of a packet that its stream has not come to, or that an earlier source had sent.
+        StrayRepair => "stray_repair",
         /// Media of a muted track.
         Muted => "muted",
         MalformedDtls => "malformed_dtls",

@@ -104,12 +104,14 @@ impl Sfu {
         if Some(header.payload_type) != track.spec.rtx_payload_type {
             return Err(Discard::UnknownPayloadType);
         }
+        // Unknown while nothing of the stream itself has come.
         let ssrc = self.participants[key].ssrc_of(source.track, source.encoding);
-        let original = ssrc.and_then(|ssrc| rtx_unwrap(bytes, &header, track.spec.payload_type, ssrc));
+        let original = rtx_unwrap(bytes, &header, track.spec.payload_type, ssrc.unwrap_or_default());
         // Padding on the repair stream: the publisher probes.
         let Some(bytes) = original else { return Ok(None) };
         let header = RtpHeader::parse(bytes).map_err(|_| Discard::MalformedRtp)?;
-        let Some(sequence) = stream.statistics.unwrap(header.sequence_number) else { return Ok(None) };
+        let sequence =
+            ssrc.and_then(|_| stream.statistics.unwrap(header.sequence_number)).ok_or(Discard::StrayRepair)?;
         let place = Place { datagram: index, octets: length - bytes.len()..length };
         Ok(Some(Arrived { source, sequence, header, received_at, audio_level, bytes, place }))
     }

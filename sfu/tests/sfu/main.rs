@@ -8,4 +8,5 @@ mod picture_loss;
 mod published;
 mod receivers_ask;
 mod restart;
+mod stray_repairs;
 mod uplink;

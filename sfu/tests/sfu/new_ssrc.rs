@@ -139,6 +139,7 @@ fn a_repair_of_the_old_encoder_is_none_of_the_new_one() {
     published.show(AFTER, first + 3, 700_001, false, &[]);
     published.call.run_for_ms(500);
     assert_eq!(published.received().len(), before + 6);
+    assert_eq!(published.call.discarded(Discard::StrayRepair), 1);
     assert_eq!(published.call.members[published.anna].packets_asked(AFTER), []);
     // One of its own is taken.
     published.show(AFTER, first + 6, 700_002, false, &[1]);
