@@ -7,6 +7,7 @@ mod http;
 mod proxy;
 mod world;
 
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 
@@ -164,6 +165,8 @@ fn a_well_known_document_that_no_page_may_read() {
 #[test]
 fn a_base_url_where_there_is_no_homeserver() {
     let elsewhere = http::listen(|mut stream| {
+        // What is closed with a request unread is reset, and the answer with it.
+        let _ = http::Request::read(&mut BufReader::new(&stream));
         let _ = http::Response::error(404, "").write(&mut stream);
     });
     let plan = Plan {
