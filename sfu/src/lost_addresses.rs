@@ -14,7 +14,6 @@ impl Sfu {
     pub(crate) fn handle_stream_closed(&mut self, now: Now, five_tuple: FiveTuple) {
         // Of most nothing is known: they carry TURN, or no check has come over them.
         if let Some(key) = self.routes.find(five_tuple) {
-            self.routes.unbind(five_tuple, key);
             self.forget_address(now, key, five_tuple);
         }
     }
@@ -31,13 +30,14 @@ impl Sfu {
     /// that comes before one ends brings it back.
     pub(crate) fn let_go_unused(&mut self, now: Now, key: usize, out: &mut Outbox) {
         while let Some(unused) = self.participants[key].ice.as_ref().and_then(|ice| ice.unused_stream(now.instant)) {
-            self.routes.unbind(unused, key);
             self.forget_address(now, key, unused);
             let_go(unused, out);
         }
     }
 
     fn forget_address(&mut self, now: Now, key: usize, five_tuple: FiveTuple) {
+        // Does nothing to one that is another's by now.
+        self.routes.unbind(five_tuple, key);
         if let Some(ice) = &mut self.participants[key].ice {
             ice.forget(now.instant, five_tuple);
         }
