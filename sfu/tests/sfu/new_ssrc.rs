@@ -14,13 +14,9 @@ const BEGINNINGS: [i64; 6] = [-1000, -2, 0, 200, 2500, 20_000];
 fn a_voice_goes_on_at_once() {
     for beginning in BEGINNINGS {
         let mut published = Published::new(Codec::Opus);
-        for word in 0..50 {
-            published.speak(BEFORE, FIRST + u64::from(word), word * 960);
-        }
+        published.talk(BEFORE, FIRST, 0, 50);
         let first = (FIRST + 50).wrapping_add_signed(beginning) & 0xFFFF;
-        for word in 0..60 {
-            published.speak(AFTER, first + u64::from(word), 3_000_000_000 + word * 960);
-        }
+        published.talk(AFTER, first, 3_000_000_000, 60);
         let received = published.received();
         assert_eq!(received.len(), 110, "beginning at {beginning}");
         assert_goes_on(&received, 960..=960);
@@ -36,13 +32,9 @@ fn a_voice_goes_on_at_once() {
 #[test]
 fn who_falls_silent_under_another_ssrc_is_no_speaker_any_more() {
     let mut published = Published::new(Codec::Opus);
-    for word in 0..50 {
-        published.speak(BEFORE, 500 + u64::from(word), 1_000_000 + word * 960);
-    }
+    published.talk(BEFORE, 500, 1_000_000, 50);
     published.audio_level = 127;
-    for word in 0..50 {
-        published.speak(AFTER, 500 + u64::from(word), word * 960);
-    }
+    published.talk(AFTER, 500, 0, 50);
     assert_eq!(published.spoken(), [true, false]);
 }
 
@@ -88,9 +80,7 @@ fn a_keyframe_that_was_lost_is_asked_for_at_once() {
 #[test]
 fn what_the_old_encoder_sends_yet_changes_nothing() {
     let mut published = Published::new(Codec::Opus);
-    for word in 0..10 {
-        published.speak(BEFORE, 500 + u64::from(word), word * 960);
-    }
+    published.talk(BEFORE, 500, 0, 10);
     for word in 0..100 {
         published.speak(AFTER, 400 + u64::from(word), word * 960);
         // Both say that they are the microphone.
@@ -155,9 +145,7 @@ fn a_repair_of_the_old_encoder_is_none_of_the_new_one() {
 #[test]
 fn what_came_before_can_still_be_asked_for() {
     let mut published = Published::new(Codec::Opus);
-    for word in 0..10 {
-        published.speak(BEFORE, 500 + u64::from(word), word * 960);
-    }
+    published.talk(BEFORE, 500, 0, 10);
     published.speak(AFTER, 505, 960);
     let received = published.received();
     let (ssrc, lost) = (published.ssrc, received[6].sequence as u16);
@@ -171,13 +159,9 @@ fn what_came_before_can_still_be_asked_for() {
 #[test]
 fn sender_reports_are_about_the_new_clock() {
     let mut published = Published::new(Codec::Opus);
-    for word in 0..10 {
-        published.speak(BEFORE, 500 + u64::from(word), word * 960);
-    }
+    published.talk(BEFORE, 500, 0, 10);
     published.report(BEFORE, 1000, 10 * 960);
-    for word in 0..10 {
-        published.speak(AFTER, 505 + u64::from(word), 3_000_000_000 + word * 960);
-    }
+    published.talk(AFTER, 505, 3_000_000_000, 10);
     let before = published.reported().len();
     assert!(before > 0);
     published.call.run_for_ms(3_000);

@@ -50,6 +50,13 @@ impl Published {
         self.call.run_for_ms(20);
     }
 
+    /// So many words, of which these are the first number and timestamp.
+    pub fn talk(&mut self, ssrc: u32, sequence: u64, timestamp: u32, words: u32) {
+        for word in 0..words {
+            self.speak(ssrc, sequence + u64::from(word), timestamp + word * 960);
+        }
+    }
+
     /// A frame of three packets, whose numbers begin at `sequence`; those at `lost` do not arrive.
     pub fn show(&mut self, ssrc: u32, sequence: u64, frame: u32, keyframe: bool, lost: &[usize]) {
         let payloads: Vec<Vec<u8>> = (0..3).map(|index| vp8(frame as u16, keyframe, index == 0)).collect();

@@ -16,13 +16,9 @@ const CLOCKS: [u32; 2] = [7, 3_000_000_000];
 fn a_voice_goes_on_with_the_packet_that_confirms_it() {
     for (jump, clock) in JUMPS.into_iter().zip(CLOCKS.into_iter().cycle()) {
         let mut published = Published::new(Codec::Opus);
-        for word in 0..50 {
-            published.speak(BEFORE, FIRST + u64::from(word), 1_000_000 + word * 960);
-        }
+        published.talk(BEFORE, FIRST, 1_000_000, 50);
         let first = FIRST + 49 + jump;
-        for word in 0..60 {
-            published.speak(BEFORE, first + u64::from(word), clock + word * 960);
-        }
+        published.talk(BEFORE, first, clock, 60);
         let received = published.received();
         assert_eq!(received.len(), 109, "{jump} ahead");
         assert_eq!(received[50].payload, (first + 1).to_be_bytes());
@@ -37,13 +33,9 @@ fn a_voice_goes_on_with_the_packet_that_confirms_it() {
 fn who_falls_silent_meanwhile_is_no_speaker_any_more() {
     for clock in CLOCKS {
         let mut published = Published::new(Codec::Opus);
-        for word in 0..50 {
-            published.speak(BEFORE, FIRST + u64::from(word), 1_000_000 + word * 960);
-        }
+        published.talk(BEFORE, FIRST, 1_000_000, 50);
         published.audio_level = 127;
-        for word in 0..50 {
-            published.speak(BEFORE, FIRST + 20_000 + u64::from(word), clock + word * 960);
-        }
+        published.talk(BEFORE, FIRST + 20_000, clock, 50);
         assert_eq!(published.spoken(), [true, false], "timestamps from {clock} on");
     }
 }
@@ -76,16 +68,12 @@ fn a_keyframe_is_asked_for_at_once_and_the_picture_goes_on_with_it() {
 #[test]
 fn sender_reports_wait_for_the_new_clock() {
     let mut published = Published::new(Codec::Opus);
-    for word in 0..10 {
-        published.speak(BEFORE, 500 + u64::from(word), word * 960);
-    }
+    published.talk(BEFORE, 500, 0, 10);
     published.report(BEFORE, 1000, 10 * 960);
     published.call.run_for_ms(1_000);
     let before = published.reported().len();
     assert!(before > 0);
-    for word in 0..10 {
-        published.speak(BEFORE, 20_000 + u64::from(word), 3_000_000_000 + word * 960);
-    }
+    published.talk(BEFORE, 20_000, 3_000_000_000, 10);
     published.call.run_for_ms(3_000);
     assert_eq!(published.reported().len(), before, "nothing is known of the new clock");
     published.report(BEFORE, 1005, 3_000_000_000 + 10 * 960);
