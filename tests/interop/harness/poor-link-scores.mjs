@@ -92,10 +92,13 @@ function quantile(values, share) {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 }
 
-/** Seconds from connect() to the first sample that `test` accepts. */
-const first = ({ samples, connectS }, test) => {
-  const found = samples.find(({ s, tracks }) => s >= connectS && test(tracks));
-  return found && found.s - connectS;
+/** The first sample after connect() whose tracks `test` accepts. */
+const firstSample = ({ samples, connectS }, test) => samples.find(({ s, tracks }) => s >= connectS && test(tracks));
+
+/** Seconds from connect() to it. */
+const first = (record, test) => {
+  const found = firstSample(record, test);
+  return found && found.s - record.connectS;
 };
 
 /** What a browser plays in a second. */
@@ -106,10 +109,10 @@ const SAMPLES = 48_000;
  * out of the jitter buffer by the one that first shows any says when it began, or a little later: what was made up in between
  * is not counted.
  */
-function firstSound({ samples, connectS }, of) {
-  const emitted = ({ tracks }) => tracks[`${of}/microphone`]?.emitted ?? 0;
-  const found = samples.find((sample) => sample.s >= connectS && emitted(sample) > 0);
-  return found && found.s - connectS - emitted(found) / SAMPLES;
+function firstSound(record, of) {
+  const emitted = (tracks) => tracks[`${of}/microphone`]?.emitted ?? 0;
+  const found = firstSample(record, (tracks) => emitted(tracks) > 0);
+  return found && found.s - record.connectS - emitted(found.tracks) / SAMPLES;
 }
 
 export function score(scenario, record) {
