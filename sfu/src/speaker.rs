@@ -27,6 +27,8 @@ const STEPS: f32 = 8.0;
 /// A frame's duration when the timestamps do not tell it, and the longest that is believed: Opus has 2.5 to 120 ms.
 const FRAME_MS: u32 = 20;
 const FRAME_MS_MAX: u32 = 120;
+/// How far back the timestamp of a late or repeated packet may be: a jitter buffer would not wait longer.
+const LATE_MS_MAX: u32 = 1000;
 
 /// The loudness of one audio track.
 #[derive(Clone, Debug)]
@@ -64,10 +66,11 @@ impl AudioActivity {
         self.last_packet = Some(now);
         let per_ms = (self.clock_rate / 1000).max(1);
         let frame_ms = match self.last_timestamp.map(|last| timestamp.wrapping_sub(last) as i32) {
-            // Late or repeated.
-            Some(..=0) => return,
+            // Late or repeated. What is further back is of a clock that was set back: waiting until it has come here again
+            // would leave this speaker as he is.
+            Some(elapsed) if elapsed <= 0 && elapsed.unsigned_abs() / per_ms <= LATE_MS_MAX => return,
             // A pause in transmission is no long frame.
-            Some(elapsed) if elapsed as u32 / per_ms <= FRAME_MS_MAX => elapsed as u32 / per_ms,
+            Some(elapsed) if elapsed > 0 && elapsed as u32 / per_ms <= FRAME_MS_MAX => elapsed as u32 / per_ms,
             _ => FRAME_MS,
         };
         self.last_timestamp = Some(timestamp);
@@ -264,6 +267,18 @@ mod tests {
         activity.begin_source();
         let at = talk(&mut activity, at, 1, std::iter::repeat_n(20, 20));
         assert!(activity.level(at) > level, "its timestamps are far below");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_keeps_nor_silences_a_speaker() {
+        let mut activity = AudioActivity::new(48_000);
+        let at = talk(&mut activity, start(), 2_000_000, std::iter::repeat_n(20, 20));
+        let level = activity.level(at);
+        let mut silent = activity.clone();
+        let end = talk(&mut silent, at, 1, std::iter::repeat_n(127, 20));
+        assert_eq!(silent.level(end), 0.0);
+        let end = talk(&mut activity, at, 1, std::iter::repeat_n(20, 20));
+        assert!(activity.level(end) > level);
     }
 
     #[test]
