@@ -157,8 +157,9 @@ impl IceLite {
         }
         let full = self.verified.len() >= VERIFIED_MAX;
         let displaced = full.then(|| {
-            let oldest = self.verified.iter().position(|known| Some(known.five_tuple) != self.selected);
-            self.verified.remove(oldest.expect("at most one of several is selected")).five_tuple
+            let spare = self.verified.iter().enumerate().filter(|(_, known)| Some(known.five_tuple) != self.selected);
+            let (longest_unused, _) = spare.min_by_key(|(_, known)| known.checked).expect("at most one is selected");
+            self.verified.remove(longest_unused).five_tuple
         });
         self.verified.push(Verified { five_tuple: from, checked: now });
         displaced
@@ -246,8 +247,12 @@ mod tests {
     }
 
     fn handle(ice: &mut IceLite, check: &[u8], from: FiveTuple) -> (Check, Outbox) {
+        handle_at(start(), ice, check, from)
+    }
+
+    fn handle_at(now: Instant, ice: &mut IceLite, check: &[u8], from: FiveTuple) -> (Check, Outbox) {
         let mut out = Outbox::new();
-        let outcome = ice.handle_check(start(), &Message::parse(check).unwrap(), from, &mut out);
+        let outcome = ice.handle_check(now, &Message::parse(check).unwrap(), from, &mut out);
         (outcome, out)
     }
 
@@ -323,5 +328,22 @@ mod tests {
         }
         assert_eq!(ice.five_tuples().count(), VERIFIED_MAX);
         assert!(ice.five_tuples().any(|known| known == tuple(1)));
+    }
+
+    #[test]
+    fn the_address_unused_for_longest_makes_room() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        let check = check(&local, &remote, false, false);
+        // The first is selected; the second is checked again last, so the third is the one.
+        let (mut now, ports) = (start(), (1..=VERIFIED_MAX as u16).chain([2, 100]));
+        let mut displaced = Vec::new();
+        for port in ports {
+            now += Duration::from_secs(1);
+            if let Check::Verified { displaced: Some(gone), .. } = handle_at(now, &mut ice, &check, tuple(port)).0 {
+                displaced.push(gone);
+            }
+        }
+        assert_eq!(displaced, [tuple(3)]);
     }
 }
