@@ -187,7 +187,7 @@ impl Sfu {
             let Some((media, payload)) = stream.history.get(sequence) else { continue };
             let Some(rewrite) = subscription.forwarder.rewrite_again(media) else { continue };
             // One that waits for the link is under way as well.
-            let under_way = participant.round_trip + participant.pacer.wait();
+            let under_way = participant.round_trip + participant.pacer.wait(Priority::Repair);
             if !subscription.resends.allow(number, payload.len(), under_way, now.instant) {
                 continue;
             }

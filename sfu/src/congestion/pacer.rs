@@ -47,12 +47,13 @@ pub struct Pacer<T> {
     level: f64,
     updated: Option<Instant>,
     queues: [VecDeque<Waiting<T>>; 3],
-    octets: usize,
+    /// What waits in each.
+    octets: [usize; 3],
 }
 
 impl<T> Default for Pacer<T> {
     fn default() -> Pacer<T> {
-        Pacer { rate: f64::INFINITY, level: 0.0, updated: None, queues: Default::default(), octets: 0 }
+        Pacer { rate: f64::INFINITY, level: 0.0, updated: None, queues: Default::default(), octets: [0; 3] }
     }
 }
 
@@ -69,7 +70,7 @@ impl<T> Pacer<T> {
 
     /// Octets per second that leak now.
     fn leak(&self) -> f64 {
-        self.rate.max((self.octets as f64 / WAIT_GOAL).min(self.rate * HASTE_MAX))
+        self.rate.max((self.waiting_octets() as f64 / WAIT_GOAL).min(self.rate * HASTE_MAX))
     }
 
     fn advance(&mut self, now: Instant) {
@@ -95,7 +96,7 @@ impl<T> Pacer<T> {
             return true;
         }
         self.advance(now);
-        let admits = self.octets == 0 && self.level < self.depth();
+        let admits = self.waiting_octets() == 0 && self.level < self.depth();
         if admits {
             self.level += octets as f64;
         }
@@ -108,7 +109,7 @@ impl<T> Pacer<T> {
         if queue.len() >= WAITING_MAX {
             return false;
         }
-        self.octets += octets;
+        self.octets[priority as usize] += octets;
         queue.push_back(Waiting { item, octets, since: now });
         true
     }
@@ -119,9 +120,9 @@ impl<T> Pacer<T> {
         if self.rate.is_finite() && self.level > self.depth() / 2.0 {
             return None;
         }
-        for queue in &mut self.queues {
+        for (queue, octets) in self.queues.iter_mut().zip(&mut self.octets) {
             while let Some(waiting) = queue.pop_front() {
-                self.octets -= waiting.octets;
+                *octets -= waiting.octets;
                 if now.saturating_duration_since(waiting.since) < WAIT_MAX {
                     self.level += waiting.octets as f64;
                     return Some(waiting.item);
@@ -131,25 +132,32 @@ impl<T> Pacer<T> {
         None
     }
 
-    /// How long what comes now would wait behind what waits.
-    pub fn wait(&self) -> Duration {
-        if self.octets == 0 {
+    /// How long what comes now would wait behind what waits and goes first.
+    pub fn wait(&self, priority: Priority) -> Duration {
+        if self.waiting_octets() == 0 {
             return Duration::ZERO;
         }
-        let ahead = self.octets as f64 + (self.level - self.depth() / 2.0).max(0.0);
-        // The bucket leaks more slowly as less waits: first at the most, then in proportion to what still waits, and what
-        // is gone within the goal anyhow at its rate.
+        let over = (self.level - self.depth() / 2.0).max(0.0);
+        let behind: usize = self.octets[priority as usize + 1..].iter().sum();
+        let until_all_is_gone = self.time_to_leak(self.waiting_octets() as f64 + over);
+        let seconds = (until_all_is_gone - self.time_to_leak(behind as f64)).max(0.0);
+        Duration::from_secs_f64(seconds).min(WAIT_MAX)
+    }
+
+    /// In seconds, for so many octets that wait and leak. The bucket leaks more slowly as less waits: first at the most, then
+    /// in proportion to what still waits, and what is gone within the goal anyhow at its rate.
+    fn time_to_leak(&self, octets: f64) -> f64 {
         let rate = self.rate.max(1.0);
         let goal = rate * WAIT_GOAL;
-        let in_haste = (ahead - goal * HASTE_MAX).max(0.0) / (rate * HASTE_MAX);
-        let easing = WAIT_GOAL * (ahead / goal).clamp(1.0, HASTE_MAX).ln();
-        let at_rate = ahead.min(goal) / rate;
-        Duration::from_secs_f64(in_haste + easing + at_rate).min(WAIT_MAX)
+        let in_haste = (octets - goal * HASTE_MAX).max(0.0) / (rate * HASTE_MAX);
+        let easing = WAIT_GOAL * (octets / goal).clamp(1.0, HASTE_MAX).ln();
+        let at_rate = octets.min(goal) / rate;
+        in_haste + easing + at_rate
     }
 
     /// When something of what waits may leave.
     pub fn next_departure(&self) -> Option<Instant> {
-        if self.octets == 0 {
+        if self.waiting_octets() == 0 {
             return None;
         }
         let over = (self.level - self.depth() / 4.0).max(0.0);
@@ -158,19 +166,17 @@ impl<T> Pacer<T> {
 
     /// Takes out what is not to leave any more.
     pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
-        let mut octets = 0;
-        for queue in &mut self.queues {
+        for (queue, octets) in self.queues.iter_mut().zip(&mut self.octets) {
             queue.retain(|waiting| {
                 let stays = stays(&waiting.item);
-                octets += if stays { waiting.octets } else { 0 };
+                *octets -= if stays { 0 } else { waiting.octets };
                 stays
             });
         }
-        self.octets = octets;
     }
 
     pub fn waiting_octets(&self) -> usize {
-        self.octets
+        self.octets.iter().sum()
     }
 }
 
@@ -254,11 +260,11 @@ mod tests {
             pacer.set_estimate(bps);
             let now = start();
             while pacer.admits(now, 1000) {}
-            assert_eq!(pacer.wait(), Duration::ZERO);
+            assert_eq!(pacer.wait(Priority::Repair), Duration::ZERO);
             let waits: Vec<u128> = (0..packets)
                 .map(|item| {
                     pacer.push(now, Priority::Repair, 1000, item);
-                    pacer.wait().as_millis()
+                    pacer.wait(Priority::Repair).as_millis()
                 })
                 .collect();
             pacer.push(now, Priority::Repair, 1000, packets);
@@ -269,5 +275,24 @@ mod tests {
             let (at, last) = (left[packets as usize].0, waits[packets as usize - 1]);
             assert!(at.abs_diff(last) <= 20, "{packets} at {bps} bit/s left at {at} ms, expected {last}");
         }
+    }
+
+    #[test]
+    fn a_repair_waits_for_no_picture() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.set_estimate(300_000.0);
+        let now = start();
+        while pacer.admits(now, 1000) {}
+        for item in 0..20 {
+            pacer.push(now, Priority::Stage, 1000, item);
+        }
+        pacer.push(now, Priority::Repair, 1000, 20);
+        let expected = pacer.wait(Priority::Repair).as_millis();
+        pacer.push(now, Priority::Repair, 1000, 21);
+        let behind_all = pacer.wait(Priority::Rest).as_millis();
+        let left = departures(&mut pacer, now);
+        assert_eq!((left[0].1, left[1].1), (20, 21));
+        assert!(left[1].0.abs_diff(expected) <= 20, "left at {} ms, expected {expected}", left[1].0);
+        assert!(left.last().is_some_and(|(at, _)| at.abs_diff(behind_all) <= 40), "{left:?}, expected {behind_all}");
     }
 }
