@@ -249,8 +249,12 @@ impl Cluster {
 mod tests {
     use super::*;
 
-    /// Sends what the prober wants over a link; the results in their order, for `seconds`.
     fn results(capacity_bps: f64, wanted_bps: f64, seconds: i64) -> Vec<f64> {
+        timed_results(capacity_bps, wanted_bps, seconds).into_iter().map(|(_, bps)| bps).collect()
+    }
+
+    /// Sends what the prober wants over a link; the results, and when they are there in µs, for `seconds`.
+    fn timed_results(capacity_bps: f64, wanted_bps: f64, seconds: i64) -> Vec<(i64, f64)> {
         let mut prober = Prober::default();
         prober.set_wanted(wanted_bps);
         let (mut estimate, mut sequence, mut free_at) = (300_000.0, 0, 0.0);
@@ -271,7 +275,7 @@ mod tests {
             while feedback.front().is_some_and(|(at, ..)| *at <= now) {
                 let (_, sequence, arrival) = feedback.pop_front().unwrap();
                 if let Some(found) = prober.acknowledge(sequence, Some(arrival), estimate) {
-                    results.push(found.bps);
+                    results.push((now, found.bps));
                     estimate = estimate.max(found.bps);
                 }
             }
@@ -290,6 +294,13 @@ mod tests {
         let found = results(5e5, 3e6, 20);
         assert!(found.iter().all(|found| (4.0e5..5.2e5).contains(found)), "{found:?}");
         assert!((4..12).contains(&found.len()), "{found:?}");
+    }
+
+    #[test]
+    fn a_link_on_which_nothing_more_is_found_is_asked_every_other_second() {
+        let found: Vec<i64> = timed_results(5e5, 3e6, 60).into_iter().map(|(at, _)| at).skip(5).collect();
+        let pauses: Vec<i64> = found.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.len() > 20 && pauses.iter().all(|pause| (1_900_000..2_200_000).contains(pause)), "{pauses:?}");
     }
 
     #[test]
