@@ -3,7 +3,7 @@
 //! A participant without any is not gone: its client may open another connection (RFC 6544), or be on its way from one
 //! network to the next. It is silent, and ends as such: see [`crate::Limits::transport_timeout`].
 
-use datapath::{Endpoint, Now, Outbox};
+use datapath::{Now, Outbox};
 
 use crate::sfu::Sfu;
 use crate::transport::FiveTuple;
@@ -18,14 +18,6 @@ impl Sfu {
         }
     }
 
-    /// A check of another participant has come over a connection that was `before`'s. It is the newcomer's alone, who
-    /// will be told when it ends.
-    pub(crate) fn give_up_moved(&mut self, now: Now, before: usize, five_tuple: FiveTuple) {
-        if matches!(five_tuple.local, Endpoint::Stream { .. }) {
-            self.forget_address(now, before, five_tuple);
-        }
-    }
-
     /// Connections that are of no use any more, each of which is a share of what a client and the server may have. A check
     /// that comes before one ends brings it back.
     pub(crate) fn let_go_unused(&mut self, now: Now, key: usize, out: &mut Outbox) {
@@ -35,7 +27,9 @@ impl Sfu {
         }
     }
 
-    fn forget_address(&mut self, now: Now, key: usize, five_tuple: FiveTuple) {
+    /// It has ended, is let go, or has become another participant's, whose check has come from there: a NAT has given it away,
+    /// or a client comes again from the same socket. Nothing more is sent there for this one unless he checks it again.
+    pub(crate) fn forget_address(&mut self, now: Now, key: usize, five_tuple: FiveTuple) {
         // Does nothing to one that is another's by now.
         self.routes.unbind(five_tuple, key);
         if let Some(ice) = &mut self.participants[key].ice {

@@ -179,7 +179,7 @@ impl Sfu {
             let_go(displaced, out);
         }
         if let Some(before) = self.routes.bind(from, key) {
-            self.give_up_moved(now, before, from);
+            self.forget_address(now, before, from);
         }
         out.prove(from.local, from.remote);
         self.mark_heard(now, key);

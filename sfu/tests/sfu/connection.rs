@@ -189,6 +189,21 @@ fn one_that_carries_another_participant_now_ends_with_that_one() {
 }
 
 #[test]
+fn an_address_of_udp_that_another_has_now_is_sent_nothing_for_who_had_it() {
+    let (mut call, anna) = over_tcp();
+    let mut bert = Speaker::heard_by(&mut call, anna);
+    call.check(anna, LISTENER, UDP_REMOTE);
+    assert_eq!(bert.say(&mut call, anna, 50), 50);
+    call.run_for_ms(60_000);
+    let newcomer = call.enter();
+    call.check(newcomer, LISTENER, UDP_REMOTE);
+    assert_eq!(bert.say(&mut call, anna, 50), 0);
+    // She is there after all.
+    call.check(anna, LISTENER, UDP_REMOTE);
+    assert_eq!(bert.say(&mut call, anna, 50), 50);
+}
+
+#[test]
 fn it_is_kept_in_reserve_while_it_is_checked() {
     let (mut call, anna) = over_tcp();
     call.check(anna, LISTENER, UDP_REMOTE);
