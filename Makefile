@@ -3,7 +3,7 @@
 # make deb          a Debian package of it, with a systemd unit (installs cargo-deb)
 # make test         everything that CI checks
 # make poor-links   calls of real browsers on poor links, beside LiveKit's server where Go is installed: a table and plots
-# make bench        CPU per packet beside a bare forwarder
+# make bench        CPU per packet beside a bare forwarder and coturn
 # make bench-peers  the same, with LiveKit's server in the same run (installs it from the Go module proxy)
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -95,6 +95,7 @@ matrix-peers: $(MATRIX)/.venv/installed $(MATRIX)/node_modules/.package-lock.jso
 $(MATRIX)/.venv/installed: $(MATRIX)/requirements.txt
 	@python3 -c "import ensurepip" 2>/dev/null && command -v openssl >/dev/null || \
 	    $(SUDO) sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-venv openssl"
+	@python3 -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is missing"; exit 1; }
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
