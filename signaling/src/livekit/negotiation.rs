@@ -7,7 +7,7 @@ use datapath::Entropy;
 use livekit_protocol::MediaSectionsRequirement;
 use sfu::{Fingerprint, IceCredentials, Kind, TrackId};
 
-use super::sdp::{Offer, SectionKind};
+use super::sdp::{Offer, Section, SectionKind};
 
 /// The first change is negotiated after this, and those that follow close behind wait for one another.
 const FIRST_DEBOUNCE: Duration = Duration::from_millis(10);
@@ -38,11 +38,19 @@ struct Known {
     kind: SectionKind,
     /// The client would receive in it.
     receives: bool,
+    /// The client has stopped it. Another may take its place.
+    rejected: bool,
+}
+
+impl Known {
+    fn is_still(&self, section: &Section) -> bool {
+        self.mid == section.mid && self.kind == section.kind
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfferConflict {
-    /// RFC 8829 §5.2.2: sections neither disappear nor change their place or kind.
+    /// RFC 8829 §5.2.2: sections neither disappear nor change their place or kind, unless they are rejected.
     SectionsChanged,
     /// Another certificate on the same transport.
     FingerprintChanged,
@@ -95,7 +103,7 @@ impl Negotiation {
     /// Takes in a new offer. True if its transport is new: the first offer, or an ICE restart (RFC 8839 §4.4.1.1.1).
     pub fn apply(&mut self, offer: &Offer) -> Result<bool, OfferConflict> {
         let unchanged = self.known.len() <= offer.sections.len()
-            && self.known.iter().zip(&offer.sections).all(|(old, new)| old.mid == new.mid && old.kind == new.kind);
+            && self.known.iter().zip(&offer.sections).all(|(old, new)| old.rejected || old.is_still(new));
         if !unchanged {
             return Err(OfferConflict::SectionsChanged);
         }
@@ -107,7 +115,12 @@ impl Negotiation {
             None => true,
         };
         self.remote = Some((offer.ice.clone(), offer.fingerprint));
-        for section in &offer.sections[self.known.len()..] {
+        for (at, section) in offer.sections.iter().enumerate() {
+            match self.known.get(at) {
+                Some(old) if old.is_still(section) => continue,
+                Some(old) => _ = self.carries.remove(&old.mid),
+                None => {}
+            }
             if let Some(kind) = media_kind(section.kind).filter(|_| section.direction.receives()) {
                 let requested = &mut self.requested[slot(kind)];
                 *requested = requested.saturating_sub(1);
@@ -120,6 +133,7 @@ impl Negotiation {
                 mid: section.mid.clone(),
                 kind: section.kind,
                 receives: section.direction.receives() && !section.rejected,
+                rejected: section.rejected,
             })
             .collect();
         Ok(restarted)
@@ -260,6 +274,30 @@ mod tests {
         assert_eq!(negotiation.apply(&more), Ok(false));
         assert_eq!(asked(&mut negotiation, [4, 3]), Some((0, 0)));
         assert_eq!(negotiation.apply(&again), Err(OfferConflict::SectionsChanged));
+    }
+
+    #[test]
+    fn another_section_may_take_the_place_of_a_rejected_one() {
+        let mut negotiation = negotiation();
+        assert_eq!(asked(&mut negotiation, [0, 4]), Some((0, 1)));
+        let mut offer = Offer::parse(LAYOUT.as_bytes()).unwrap();
+        let at = offer.sections.iter().position(|section| section.kind == SectionKind::Audio).unwrap();
+        let mid = offer.sections[at].mid.clone();
+        negotiation.set(&mid, Carries::Down(TrackId(1)));
+        let video = offer.sections.iter().find(|section| section.kind == SectionKind::Video).unwrap();
+        let another = Section { mid: "new".into(), ..video.clone() };
+        let recycled = |offer: &Offer| {
+            let mut offer = offer.clone();
+            offer.sections[at] = another.clone();
+            offer
+        };
+        assert_eq!(negotiation.apply(&recycled(&offer)), Err(OfferConflict::SectionsChanged));
+        offer.sections[at].rejected = true;
+        assert_eq!(negotiation.apply(&offer), Ok(false));
+        assert_eq!(negotiation.apply(&recycled(&offer)), Ok(false));
+        assert_eq!(negotiation.carries(&mid), Carries::Nothing);
+        // It is the one that was asked for.
+        assert_eq!(asked(&mut negotiation, [0, 5]), Some((0, 1)));
     }
 
     #[test]

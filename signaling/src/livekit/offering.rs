@@ -103,7 +103,9 @@ impl Room {
                     continue;
                 };
                 if !section.direction.receives() || section.rejected {
-                    session.negotiation.set(&section.mid, Carries::Ended);
+                    // One that is rejected is answered as such, and nobody waits for its end.
+                    let carries = if section.rejected { Carries::Nothing } else { Carries::Ended };
+                    session.negotiation.set(&section.mid, carries);
                     if let Some(subscription) = session.subscriptions.get_mut(&track) {
                         subscription.bound = None;
                         released.push(track);
@@ -201,7 +203,7 @@ impl Room {
             return SectionAnswer::Application;
         }
         if codec::supported(section).is_empty() {
-            return SectionAnswer::Rejected;
+            return SectionAnswer::Foreign;
         }
         match session.negotiation.carries(&section.mid) {
             Carries::Up(track) => {

@@ -86,6 +86,24 @@ impl Client {
         self.add(7, Some(cid))
     }
 
+    /// Leaves the section with one payload type.
+    pub fn offer_only(&mut self, mid: &str, payload_type: u8) {
+        let line = format!("a=mid:{mid}\r\n");
+        let section = self.sections.iter_mut().find(|section| section.contains(&line)).unwrap();
+        let of_formats = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"];
+        let this = of_formats.map(|attribute| format!("{attribute}{payload_type} "));
+        let lines = section.lines().filter_map(|line| {
+            if let Some(fields) = line.strip_prefix("m=") {
+                let fields: Vec<&str> = fields.split(' ').take(3).collect();
+                return Some(format!("m={} {payload_type}\r\n", fields.join(" ")));
+            }
+            let is_of_format = of_formats.iter().any(|attribute| line.starts_with(attribute));
+            let stays = !is_of_format || this.iter().any(|this| line.starts_with(this));
+            stays.then(|| format!("{line}\r\n"))
+        });
+        *section = lines.collect();
+    }
+
     pub fn stop(&mut self, mid: &str) {
         let line = format!("a=mid:{mid}\r\n");
         let section = self.sections.iter_mut().find(|section| section.contains(&line));

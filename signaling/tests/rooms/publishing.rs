@@ -323,3 +323,24 @@ fn a_track_that_only_the_client_knows_makes_it_begin_anew() {
     house.ask(&anna, state("TR_lost"));
     assert!(matches!(house.told(&anna)[..], [Told::Leave(_)]));
 }
+
+#[test]
+fn a_video_of_an_unknown_codec_stays_silent_and_ends_nothing() {
+    let mut house = House::new();
+    let mut anna = house.arrive("anna");
+    house.take_commands();
+    house.ask(&anna, Asked::AddTrack(camera("cid-cam")));
+    let mid = anna.add_camera("cid-cam");
+    anna.offer_only(&mid, 98);
+    house.offer(&mut anna);
+    let lines = anna.answered(&mid);
+    assert!(["inactive", "rtpmap:98 VP9/90000"].iter().all(|line| lines.contains(&(*line).to_owned())), "{lines:?}");
+    let (_, answer, _) = anna.answers.last().unwrap();
+    assert!(answer.medias.iter().all(|media| media.port != 0), "the client would take it for stopped");
+    assert_eq!(track_ids(&house.take_commands()), []);
+    // The call goes on.
+    house.ask(&anna, Asked::AddTrack(microphone("cid-mic")));
+    anna.add_microphone("cid-mic");
+    house.offer(&mut anna);
+    assert_eq!(track_ids(&house.take_commands()).len(), 1);
+}

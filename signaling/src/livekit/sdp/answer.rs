@@ -29,6 +29,9 @@ pub enum SectionAnswer {
     Rejected,
     /// Alive, without media for now.
     Idle,
+    /// The same, with codecs of the client's that we do not have. Were it rejected, the client would take it for stopped, and
+    /// could neither change its codec nor tell the next track from it.
+    Foreign,
     Application,
     Receive {
         choice: Choice,
@@ -86,6 +89,15 @@ impl Answer<'_> {
                 SectionAnswer::Idle => {
                     let choices = codec::supported(section);
                     self.media(&mut out, section, &choices, None, Role::Subscribe);
+                    out.push_str("a=inactive\r\n");
+                }
+                SectionAnswer::Foreign => {
+                    let _ = write!(out, "m={} 9 {} {}\r\n", section.media, section.proto, section.fmt);
+                    self.transport(&mut out, section);
+                    out.push_str("a=rtcp-mux\r\n");
+                    for format in &section.formats {
+                        write_format(&mut out, format, None, &[]);
+                    }
                     out.push_str("a=inactive\r\n");
                 }
                 SectionAnswer::Receive { choice, fmtp, rids } => {

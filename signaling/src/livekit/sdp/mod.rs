@@ -7,4 +7,4 @@ pub mod offer;
 
 pub use answer::{Answer, SectionAnswer, SendStream};
 pub use codec::{Choice, CodecKey};
-pub use offer::{Direction, Format, Offer, OfferError, Section, SectionKind};
+pub use offer::{Direction, Format, Offer, OfferError, Section, SectionKind, is_token};

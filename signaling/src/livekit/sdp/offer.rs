@@ -195,8 +195,8 @@ fn is_ice_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
 }
 
-/// RFC 8866 §9: token-char.
-fn is_token(text: &str) -> bool {
+/// What may stand as one word in a description: token-chars of RFC 8866 §9.
+pub fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| {
             byte.is_ascii_alphanumeric()
