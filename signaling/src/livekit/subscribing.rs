@@ -8,6 +8,7 @@ use super::choices;
 use super::identifier;
 use super::negotiation::Carries;
 use super::room::{Context, Room};
+use super::sdp::is_token;
 use super::subscription::{Subscription, layer_wish};
 use super::subscription_rule::SubscriptionRule;
 use super::timers::Timer;
@@ -54,11 +55,9 @@ impl Room {
         let wanted = session.permission.can_subscribe && !owner.permission.hidden && allowed && session.wants(&sid);
         let told_forbidden = session.forbidden.contains(&track);
         let exists = session.subscriptions.contains_key(&track);
-        let stream_id = if self.sync_streams {
-            format!("{}|{}", owner.sid, publication.info.stream)
-        } else {
-            format!("{}|{sid}", owner.sid)
-        };
+        // The publisher has chosen the name, and it goes into others' descriptions.
+        let shared = Some(&publication.info.stream).filter(|stream| self.sync_streams && is_token(stream));
+        let stream_id = format!("{}|{}", owner.sid, shared.unwrap_or(&sid));
         let subscription = Subscription {
             publisher,
             kind: publication.kind,

@@ -5,7 +5,7 @@ use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{SubscriptionPermission, TrackPermission, UpdateSubscription, UpdateTrackSettings};
 use sfu::{Command, Event, Speaker};
 
-use crate::client::{Client, camera};
+use crate::client::{Client, camera, microphone};
 use crate::house::{House, claims, request};
 use crate::publishing::{publish, track_ids};
 
@@ -291,4 +291,26 @@ fn a_room_may_keep_lips_and_voice_in_one_stream() {
         let line = format!("msid:{}|camera {sid}", anna.sid);
         assert!(bert.answered(&mid).contains(&line));
     }
+}
+
+#[test]
+fn what_a_publisher_calls_its_stream_is_one_word_or_nothing_in_the_descriptions_of_others() {
+    let mut house = House::new();
+    let created = house.step(|rooms, now| {
+        let request =
+            livekit_protocol::CreateRoomRequest { name: "kitchen".into(), sync_streams: true, ..Default::default() };
+        rooms.create_room(now, request)
+    });
+    assert!(created.is_ok());
+    let mut anna = house.arrive("anna");
+    let mut microphone = microphone("cid-mic");
+    microphone.stream = "mine\r\na=candidate:1 1 udp 1 203.0.113.1 9 typ host".into();
+    house.ask(&anna, Asked::AddTrack(microphone));
+    anna.add_microphone("cid-mic");
+    house.offer(&mut anna);
+    let bert = house.join("bert");
+    let sid = &bert.receiving()[0];
+    let lines = bert.answered(&bert.mid_of(sid).unwrap());
+    assert!(lines.contains(&format!("msid:{}|{sid} {sid}", anna.sid)), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("203.0.113.1")), "{lines:?}");
 }
