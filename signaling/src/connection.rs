@@ -7,9 +7,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use livekit_protocol::SignalResponse;
 use livekit_protocol::signal_response::Message;
 use prost::Message as _;
-use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
 use crate::control::{Control, now};
 use crate::inbox::Inbox;
@@ -28,7 +28,13 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Octets of a message that cost as much as the message itself.
 const CHARGED_OCTETS: usize = 4 << 10;
 
+/// A client that has sent too much is not read for this long at most.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
 /// How many messages a client may still send now. A large one counts for several.
+///
+/// Who sends more is read more slowly, and not cut off: in a large room the offers that we ask for ourselves, as people come
+/// and go, may be more than this.
 struct Allowance {
     per_second: f64,
     burst: f64,
@@ -41,18 +47,14 @@ impl Allowance {
         Allowance { per_second: per_second.into(), burst: burst.into(), tokens: burst.into(), refilled: now }
     }
 
-    /// Whether a message of so many octets is within it.
-    fn take(&mut self, now: Instant, octets: usize) -> bool {
+    /// Charges for a message of so many octets. Returns how long to wait before the next one is read.
+    fn charge(&mut self, now: Instant, octets: usize) -> Duration {
         let elapsed = now.duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
         self.tokens = (self.tokens + elapsed * self.per_second).min(self.burst);
-        // Nothing costs more than there can be: the largest offer goes through after a silence, however small the burst.
-        let cost = (1.0 + (octets / CHARGED_OCTETS) as f64).min(self.burst);
-        if self.tokens < cost {
-            return false;
-        }
-        self.tokens -= cost;
-        true
+        let cost = 1.0 + (octets / CHARGED_OCTETS) as f64;
+        self.tokens = (self.tokens - cost).max(-PAUSE_MAX.as_secs_f64() * self.per_second);
+        Duration::from_secs_f64((-self.tokens).max(0.0) / self.per_second)
     }
 }
 
@@ -63,6 +65,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
     let mut ping = tokio::time::interval(PING_INTERVAL);
     ping.reset();
     let mut heard = now().instant;
+    let mut read_on_at = None;
     // A client that writes text gets text until it writes octets again.
     let mut text = false;
     let closed_by_us = loop {
@@ -77,12 +80,12 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
                     break false;
                 }
             }
-            frame = socket.stream.next() => {
+            frame = next(&mut socket, read_on_at) => {
                 heard = now().instant;
                 let Some(Ok(frame)) = frame else { break false };
-                let affordable = allowance.take(heard, frame.len());
+                let pause = allowance.charge(heard, frame.len());
+                read_on_at = (!pause.is_zero()).then(|| heard + pause);
                 let request = match frame {
-                    _ if !affordable => None,
                     Frame::Binary(bytes) => {
                         text = false;
                         Request::decode(&bytes)
@@ -95,7 +98,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
                     Frame::Close(_) | Frame::Frame(_) => break false,
                 };
                 let Some(request) = request else {
-                    tracing::debug!("client cut off: malformed message, or too many");
+                    tracing::debug!("client cut off: malformed message");
                     break false;
                 };
                 control.handle_request(connection, request);
@@ -119,6 +122,14 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
             let _ = tokio::time::timeout(LINGER, last_words).await;
         }
     }
+}
+
+/// What the client says next, looked for from then on.
+async fn next(socket: &mut WebSocket, from: Option<Instant>) -> Option<tungstenite::Result<Frame>> {
+    if let Some(from) = from {
+        tokio::time::sleep_until(from.into()).await;
+    }
+    socket.stream.next().await
 }
 
 fn encode(message: Message, text: bool, compresses: bool) -> Frame {
@@ -149,20 +160,21 @@ mod tests {
     fn a_large_message_counts_for_several() {
         let now = start().instant;
         let mut allowance = Allowance::new(now, 10, 20);
-        assert!(allowance.take(now, 0) && allowance.take(now, CHARGED_OCTETS - 1), "one each");
-        assert!(allowance.take(now, 40 << 10), "11 of 18");
-        assert!(!allowance.take(now, 40 << 10));
-        assert!((0..7).all(|_| allowance.take(now, 100)));
-        assert!(!allowance.take(now, 0));
-        assert!(allowance.take(now + Duration::from_millis(100), 0));
+        let free = Duration::ZERO;
+        assert_eq!([0, CHARGED_OCTETS - 1].map(|octets| allowance.charge(now, octets)), [free; 2], "one each");
+        assert_eq!(allowance.charge(now, 40 << 10), free, "11 of 18");
+        assert_eq!([100; 7].map(|octets| allowance.charge(now, octets)), [free; 7]);
+        assert_eq!(allowance.charge(now, 0), Duration::from_millis(100));
+        assert_eq!(allowance.charge(now + Duration::from_millis(200), 0), free);
     }
 
     #[test]
-    fn the_largest_passes_after_a_silence() {
-        let now = start().instant;
+    fn nobody_waits_longer_than_a_client_would() {
+        let mut now = start().instant;
         let mut allowance = Allowance::new(now, 10, 20);
-        assert!(allowance.take(now, 2 << 20));
-        assert!(!allowance.take(now + Duration::from_millis(1_900), 2 << 20));
-        assert!(allowance.take(now + Duration::from_secs(2), 2 << 20));
+        for _ in 0..3 {
+            assert_eq!(allowance.charge(now, 2 << 20), PAUSE_MAX);
+            now += PAUSE_MAX;
+        }
     }
 }

@@ -87,7 +87,7 @@ pub struct Limits {
     /// Participants of one room, unless the room itself says less.
     pub participants_per_room: usize,
     pub tracks_per_participant: usize,
-    /// Client messages: sustained rate and burst; a client beyond it is cut off.
+    /// Client messages: sustained rate and burst; a client beyond it is read more slowly.
     pub messages_per_second: u32,
     pub message_burst: u32,
     /// Messages queued for one client that does not read; beyond it, or beyond 8 MiB, the client is cut off.
