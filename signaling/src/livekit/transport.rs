@@ -121,7 +121,7 @@ impl Room {
     }
 
     /// The client's connection broke without a word. Its media may flow on; without a transport there is nothing
-    /// to come back to.
+    /// to come back to, and it will join anew: it may be in the midst of doing so on a bad network.
     pub fn handle_connection_lost(&mut self, ctx: &mut Context<'_>, participant: ParticipantId) {
         let Some(session) = self.sessions.get_mut(&participant) else {
             return;
@@ -129,7 +129,7 @@ impl Room {
         session.connection = None;
         session.note(ctx, Occurrence::SocketLost);
         if session.transport == TransportState::Connecting {
-            self.remove(ctx, participant, DisconnectReason::SignalClose, None);
+            self.remove(ctx, participant, DisconnectReason::SignalClose, Some(Action::Reconnect));
         }
     }
 

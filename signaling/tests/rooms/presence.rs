@@ -108,11 +108,11 @@ fn who_joins_anew_in_its_own_place_was_never_away() {
     assert_eq!(told(&mut house), [Presence::Present]);
     house.ask(&anna, Asked::Leave(Default::default()));
     assert_eq!(told(&mut house), [Presence::Absent]);
-    // A join that comes to nothing does not hide that the old self is gone.
+    // A join that comes to nothing does not hide that the old self is gone: it is waited for, like whoever is to join anew.
     arrive(&mut house, "anna", "PHONE");
     let anna = house.join_as(member_claims("anna", "PHONE"), request());
     house.lose(&anna);
-    assert_eq!(told(&mut house), [Presence::Present, Presence::Absent]);
+    assert_eq!(told(&mut house), [Presence::Present, Presence::Returning]);
 }
 
 #[test]
