@@ -31,6 +31,9 @@ const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(60);
 pub const RESTART_TIMEOUT: Duration = Duration::from_secs(15);
 const TOKEN_REFRESH: Duration = Duration::from_secs(5 * 60);
 const TOKEN_LIFE_MIN: Duration = Duration::from_secs(10 * 60);
+/// Octets of metadata and attributes in a token that a client will bring back in a URL, beside its offer. A larger one would
+/// not be let in.
+const TOKEN_DATA_MAX: usize = 64 << 10;
 
 /// The parts of a join request that have been looked at already.
 pub struct Join {
@@ -216,7 +219,7 @@ impl Room {
         let least = (ctx.now.unix + TOKEN_LIFE_MIN).as_secs();
         let mut grant = session.claims.grant();
         grant.permit(&session.permission);
-        let claims = Claims {
+        let mut claims = Claims {
             exp: Some(session.claims.exp.unwrap_or(0).max(least)),
             nbf: None,
             name: session.name.clone(),
@@ -225,6 +228,11 @@ impl Room {
             video: Some(grant),
             ..session.claims.clone()
         };
+        let attributes = claims.attributes.iter().map(|(key, value)| key.len() + value.len());
+        if claims.metadata.len() + attributes.sum::<usize>() > TOKEN_DATA_MAX {
+            claims.metadata.clear();
+            claims.attributes.clear();
+        }
         if let Some(token) = token::sign(&claims, &ctx.settings.api_keys) {
             ctx.send(session.connection, Message::RefreshToken(token));
         }

@@ -153,13 +153,13 @@ impl Rooms {
             Opening::Forbidden => false,
         };
         let room = self.names.get(&grant.room).and_then(|room| self.rooms.get(room));
+        // Who comes back under the same identity takes the place of its old self.
+        let newcomer = room.is_none_or(|room| !room.identities.contains_key(identity));
         match room {
             None if !opens => return Err(NO_ROOM),
             None if self.rooms.len() >= limits.rooms => return Err(BUSY),
             None => {}
             Some(room) => {
-                // Who comes back under the same identity takes the place of its old self.
-                let newcomer = !room.identities.contains_key(identity);
                 let own_limit = match room.max_participants {
                     0 => usize::MAX,
                     limit => limit as usize,
@@ -169,7 +169,7 @@ impl Rooms {
                 }
             }
         }
-        if self.directory.participants.len() >= limits.participants {
+        if newcomer && self.directory.participants.len() >= limits.participants {
             return Err(BUSY);
         }
         Ok(())

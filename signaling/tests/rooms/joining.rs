@@ -246,3 +246,28 @@ fn metadata_of_the_request_needs_the_permission() {
     let anna = house.join_as(claims("anna"), wish);
     assert_eq!(anna.own.unwrap().metadata, "mine");
 }
+
+#[test]
+fn a_server_that_is_full_takes_back_who_is_there_already() {
+    let mut full = settings();
+    full.limits.participants = 1;
+    let mut house = House::with(full);
+    house.arrive("anna");
+    assert!(house.connect(claims("anna"), request()).is_ok());
+    let Err(refusal) = house.connect(claims("bert"), request()) else { panic!("there is no room") };
+    assert_eq!(refusal.status, 503);
+}
+
+#[test]
+fn a_token_that_comes_back_in_a_url_is_not_too_long_for_it() {
+    for (octets, comes_with_it) in [(60_000, true), (200_000, false)] {
+        let mut house = House::new();
+        let mut large = claims("anna");
+        large.metadata = "m".repeat(octets);
+        let connection = house.connect(large, request()).unwrap();
+        let told = house.take(connection);
+        let Some(Told::RefreshToken(token)) = told.last() else { panic!("{told:?}") };
+        assert_eq!(token.len() > octets, comes_with_it);
+        assert!(token.len() < 100_000);
+    }
+}
