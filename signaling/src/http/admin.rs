@@ -1,10 +1,10 @@
 //! `/admin`: the operator's page, and what it asks for. Without `[admin] token` there is nothing here.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
-use super::{App, text};
+use super::{App, read, text};
 use crate::matrix::is_bearer;
 use crate::page;
 
@@ -78,8 +78,9 @@ async fn answer(app: &App, path: &str, parts: &Parts, body: Body) -> Response<Bo
     if let Some(link) = link {
         return links(app, link.trim_start_matches('/'), parts.uri.query());
     }
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+    let body = match read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(status) => return text(status, "the request is too long, or took too long"),
     };
     let done = match path {
         "/admin/survey" => serde_json::from_slice(&body).map(|watch: Watch| survey(app, &watch)),

@@ -1,9 +1,9 @@
 //! What the homeserver asks of its appservice: `/_matrix/app/v1/…`.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-use super::{App, text};
+use super::{App, read, text};
 use crate::matrix::is_bearer;
 
 /// Octets of a transaction: a hundred events of 64 KiB each, and as much again of what we do not look at.
@@ -53,8 +53,12 @@ pub fn health(app: &App, parts: &Parts) -> Response<Body> {
 }
 
 async fn transaction(app: &App, id: &str, body: Body) -> Response<Body> {
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too long");
+    let body = match read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(StatusCode::PAYLOAD_TOO_LARGE) => {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too long");
+        }
+        Err(status) => return error(status, "M_UNKNOWN", "the transaction took too long"),
     };
     let handled = app
         .control

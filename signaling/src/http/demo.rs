@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use serde::Deserialize;
 
-use super::{App, text};
+use super::{App, read, text};
 use crate::control::now;
 use crate::livekit::token::{self, Claims, VideoGrant};
 
@@ -25,8 +25,9 @@ pub async fn token(app: &App, body: Body) -> Response<Body> {
     let Some(key) = &app.demo_key else {
         return text(StatusCode::NOT_FOUND, "");
     };
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+    let body = match read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(status) => return text(status, "the request is too long, or took too long"),
     };
     let Ok(request) = serde_json::from_slice::<Request>(&body) else {
         return text(StatusCode::BAD_REQUEST, "a room and a name are required");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -18,8 +18,6 @@ use crate::outbound::servers::Servers;
 
 /// Requests under way at once, those that wait for other servers included.
 const CONCURRENT: usize = 512;
-/// For a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For sockets that wait for the homeserver's word.
 const REENTRY_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -147,12 +145,11 @@ async fn pass_on(
     Forward::answer(&answer)
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX)).await {
-        Ok(Ok(body)) => Ok(body.into()),
-        Ok(Err(_)) => Err(Refusal::TooLarge),
-        Err(_) => Err(Refusal::Busy),
-    }
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    super::read(body, BODY_MAX).await.map_err(|status| match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge,
+        _ => Refusal::Busy,
+    })
 }
 
 async fn answer(

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
@@ -26,6 +26,9 @@ use crate::options::MetricsSource;
 use crate::tcp::{Certificates, Place};
 use crate::{metrics, page};
 
+/// A request's head has come by then, and so should its body: each holds a connection.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub struct App {
     pub control: Arc<Control>,
     pub settings: Settings,
@@ -35,6 +38,14 @@ pub struct App {
     pub tokens: Option<TokenService>,
     pub admin_token: Option<String>,
     pub certificates: Option<Arc<Certificates>>,
+}
+
+/// A body of at most `limit` octets, or why there is none: 413, 408.
+async fn read(body: Body, limit: usize) -> Result<Bytes, StatusCode> {
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+        Ok(body) => body.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
 }
 
 /// Answers one request. `place` is the connection's share of the limit; what outlives the request keeps it.

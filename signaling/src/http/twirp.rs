@@ -1,13 +1,13 @@
 //! The room service's calls: `POST /twirp/livekit.RoomService/<Method>`, protobuf or JSON.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use livekit_protocol as proto;
 use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{App, text};
+use super::{App, read, text};
 use crate::http::rtc;
 use crate::livekit::ServiceError;
 use crate::livekit::token::VideoGrant;
@@ -38,8 +38,9 @@ pub async fn call(app: &App, method: &str, parts: &Parts, body: Body) -> Respons
     } else {
         return error("bad_route", StatusCode::NOT_FOUND, "unexpected Content-Type");
     };
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long");
+    let body = match read(body, BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(status) => return text(status, "the request is too long, or took too long"),
     };
     let call = Call { app, grant: claims.grant(), encoding, body: &body };
     call.method(method)
