@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode};
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -168,14 +168,7 @@ where
     // An upgraded connection outlives this task; its handler takes the place along.
     let place = Arc::new(place);
     let service = service_fn(|request: Request<Incoming>| {
-        let hidden = !shows_metrics && request.uri().path().trim_start_matches('/') == "metrics";
-        let (app, place) = (Arc::clone(&app), Arc::clone(&place));
-        async move {
-            match hidden {
-                true => Ok(http::text(StatusCode::NOT_FOUND, "")),
-                false => http::respond(app, request, place).await,
-            }
-        }
+        http::respond(Arc::clone(&app), request, Arc::clone(&place), shows_metrics)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

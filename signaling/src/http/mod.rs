@@ -48,11 +48,13 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, StatusCode> {
     }
 }
 
-/// Answers one request. `place` is the connection's share of the limit; what outlives the request keeps it.
+/// Answers one request. `place` is the connection's share of the limit; what outlives the request keeps it. Not everybody is
+/// shown the metrics.
 pub async fn respond(
     app: Arc<App>,
     request: Request<Incoming>,
     place: Arc<Place>,
+    shows_metrics: bool,
 ) -> Result<Response<Body>, Infallible> {
     let (mut parts, body) = request.into_parts();
     if let Some(tokens) = &app.tokens {
@@ -65,7 +67,7 @@ pub async fn respond(
     let mut response = match endpoint {
         Some(_) if parts.method == Method::OPTIONS => matrix::preflight(),
         Some(endpoint) => matrix::public(&app, endpoint, &parts.method, Body::new(body)).await,
-        None => route(app, parts, Body::new(body), place).await,
+        None => route(app, parts, Body::new(body), place, shows_metrics).await,
     };
     match endpoint {
         Some(_) => cors::allow_posts(&mut response),
@@ -96,7 +98,7 @@ fn path(parts: &Parts) -> String {
     format!("/{}", parts.uri.path().trim_start_matches('/'))
 }
 
-async fn route(app: Arc<App>, mut parts: Parts, body: Body, place: Arc<Place>) -> Response<Body> {
+async fn route(app: Arc<App>, mut parts: Parts, body: Body, place: Arc<Place>, shows_metrics: bool) -> Response<Body> {
     let path = path(&parts);
     if parts.method == Method::OPTIONS {
         return text(StatusCode::OK, "");
@@ -105,7 +107,7 @@ async fn route(app: Arc<App>, mut parts: Parts, body: Body, place: Arc<Place>) -
     match path.as_str() {
         "/rtc/validate" | "/rtc/v1/validate" if reads => rtc::validate(&app, &parts, &path).await,
         "/rtc" | "/rtc/v1" if reads => rtc::join(app, &mut parts, &path, place).await,
-        "/metrics" if reads => {
+        "/metrics" if reads && shows_metrics => {
             let workers = (app.metrics)();
             let tls = app.certificates.as_ref().map(|certificates| certificates.census());
             match metrics::render(&workers, app.control.census(), &app.control.link_census(), tls.as_ref()) {
