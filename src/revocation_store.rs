@@ -60,6 +60,11 @@ impl RevocationStore {
         Ok((RevocationStore(Some(Arc::new(Kept { journal: Mutex::new(journal), _lock: lock }))), live))
     }
 
+    /// Who is shut out according to a file that cannot be used, as far as it can be read.
+    pub fn read(path: &Path) -> Vec<Revocation> {
+        live(&fs::read(path).unwrap_or_default(), unix_s())
+    }
+
     /// Keeps that these users are shut out for so long, from now on.
     pub fn keep(&self, users: &[String], time: Duration, withdrawn: bool) {
         let Some(kept) = &self.0 else { return };
@@ -176,6 +181,17 @@ mod tests {
 
     fn of(user: &str, until_s: u64, withdrawn: bool) -> Revocation {
         Revocation { user: user.into(), until_s, withdrawn }
+    }
+
+    #[test]
+    fn a_file_that_another_has_can_still_be_read() {
+        let place = Place::new("read");
+        let (store, _) = RevocationStore::open(&place.file()).unwrap();
+        store.keep(&["anna".to_owned()], Duration::from_secs(60), false);
+        assert!(RevocationStore::open(&place.file()).is_err());
+        let users: Vec<String> = RevocationStore::read(&place.file()).into_iter().map(|one| one.user).collect();
+        assert_eq!(users, ["anna"]);
+        assert_eq!(RevocationStore::read(Path::new("/nowhere/at/all")), []);
     }
 
     #[test]

@@ -137,11 +137,11 @@ pub fn revocations(config: &Config) -> (RevocationStore, Vec<Revocation>) {
         // Whoever has credentials of one run alone is shut out by its end.
         if !config.relay.secrets.is_empty() || !config.relay.users.is_empty() {
             warn!(
-                "relay.store = {store:?} cannot be used ({error}): whoever is revoked, or removed from a call, may \
-                 relay again after a restart; write a file that this user may write, or \"\" if that is as it should be"
+                "relay.store = {store:?} cannot be used ({error}): whoever is revoked, or removed from a call, from now on \
+                 may relay again after a restart; write a file that this user may write, or \"\" if that is as it should be"
             );
         }
-        Default::default()
+        (RevocationStore::default(), RevocationStore::read(store))
     })
 }
 
