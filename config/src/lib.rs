@@ -138,7 +138,7 @@ impl Config {
         let file: file::File = toml::from_str(text).map_err(|error| Error::Syntax(syntax::explain(text, &error)))?;
         let mut problems = Problems::default();
         let config = Config {
-            log: problems.log(file.log),
+            log: problems.log(&file.log),
             advertise: problems.advertise(&file.advertise),
             workers: problems.workers(file.workers),
             listen: problems.listen(&file.listen),
@@ -185,11 +185,14 @@ impl Problems {
         self.0.push(Problem { key: key.into(), value: value.into(), fix: fix.into() });
     }
 
-    fn log(&mut self, log: String) -> String {
+    fn log(&mut self, log: &str) -> String {
+        // The log's own parser takes a blank for part of a name.
+        let trimmed = |directive: &str| directive.split('=').map(str::trim).collect::<Vec<_>>().join("=");
+        let log = log.split(',').map(trimmed).collect::<Vec<_>>().join(",");
         // `info,sfu=debug`: levels, alone or behind a target.
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         let known = |directive: &str| {
-            let level = directive.rsplit('=').next().unwrap_or_default().trim();
+            let level = directive.rsplit('=').next().unwrap_or_default();
             levels.contains(&level.to_lowercase().as_str())
         };
         if !log.split(',').all(known) {

@@ -12,7 +12,7 @@ pub fn explain(text: &str, error: &toml::de::Error) -> String {
     let (before, after) = text.split_at(at);
     let (above, begun) = before.rsplit_once('\n').unwrap_or(("", before));
     let line = [begun, after.lines().next().unwrap_or_default()].concat();
-    let begins = key_of(&line).is_some() || header_of(&line).is_some();
+    let begins = !goes_on(above) && (key_of(&line).is_some() || header_of(&line).is_some());
     // A line that begins nothing goes on with the value of a key further up.
     let key = if begins { key_of(&line) } else { above.lines().rev().find_map(key_of) };
     let table = if header_of(&line).is_some() { None } else { above.lines().rev().find_map(header_of) };
@@ -30,6 +30,14 @@ pub fn explain(text: &str, error: &toml::de::Error) -> String {
         Some(fix) => format!("{message}; {fix}"),
         None => message,
     }
+}
+
+/// Whether the next line belongs to a list that has begun above. A secret without quotation marks looks like a key there.
+fn goes_on(above: &str) -> bool {
+    let mut lines = above.lines().rev().map(str::trim);
+    let last = lines.find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let uncommented = last.split('#').next().unwrap_or_default().trim_end();
+    [last, uncommented].into_iter().any(|line| line.ends_with(['[', ',']))
 }
 
 /// `[table]` or `[[table]]`.

@@ -204,6 +204,20 @@ fn numbers_that_may_be_secrets_do_not_appear_in_messages() {
 }
 
 #[test]
+fn a_secret_without_quotation_marks_that_looks_like_a_key_does_not_appear_in_messages() {
+    for above in ["", "  \"another\",\n", "  # the first\n\n"] {
+        let text = format!("[relay]\nsecrets = [ # of init\n{above}  dGhpcyBpcyBhIHNlY3JldA=\n]");
+        let message = Config::parse(&text).unwrap_err().to_string();
+        assert!(!message.contains("dGhpcy") && message.contains("relay.secrets"), "{message}");
+    }
+}
+
+#[test]
+fn blanks_in_a_filter_mean_nothing() {
+    assert_eq!(Config::parse("log = \" info, sfu = debug \"").unwrap().log, "info,sfu=debug");
+}
+
+#[test]
 fn what_is_no_toml_or_of_the_wrong_type_has_a_fix() {
     for (text, words) in [
         ("[relay]\nsecrets = \"x\"", ["line 2", "relay.secrets = …", "write a list"]),
