@@ -53,7 +53,7 @@ export class Controls {
     const keys: Record<string, keyof Actions> = { m: 'microphone', v: 'camera', s: 'screen', g: 'graphs' };
     this.onKey = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-      if (event.target instanceof HTMLInputElement) return;
+      if (event.target instanceof HTMLInputElement || !this.element.isConnected) return;
       const action = keys[event.key.toLowerCase()];
       if (!action) return;
       event.preventDefault();

@@ -19,7 +19,9 @@ export class Lobby {
   readonly element: HTMLElement;
   private readonly video = el('video', { playsinline: true, autoplay: true, muted: true, class: 'mirror', 'aria-hidden': 'true' });
   private readonly previewText = el('p', { class: 'preview-text' });
+  /** Why one did not get into the call, and what is the matter with a device. */
   private readonly problem = el('p', { class: 'problem', role: 'alert', hidden: true });
+  private readonly deviceProblem = el('p', { class: 'problem', role: 'alert', hidden: true });
   private readonly join = el('button', { class: 'primary', type: 'submit' }, 'Join');
   private readonly nameInput: HTMLInputElement;
   private readonly roomInput: HTMLInputElement;
@@ -28,6 +30,7 @@ export class Lobby {
   private readonly cameraButton: HTMLButtonElement;
   private readonly tracks = new Map<Device, LocalTrack>();
   private starting: Promise<void> = Promise.resolve();
+  private isStarting = false;
   private closed = false;
 
   constructor(address: Address, onEnter: (entry: Entry) => void) {
@@ -57,6 +60,7 @@ export class Lobby {
       ),
       this.join,
       this.problem,
+      this.deviceProblem,
     );
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -64,7 +68,9 @@ export class Lobby {
       const room = this.roomInput.value.trim();
       if (!name || !room) return;
       remember(name);
+      this.problem.hidden = true;
       this.setBusy(true);
+      if (this.isStarting) this.say('Answer your browser’s question about the camera and microphone first.');
       void this.starting.then(() => {
         const tracks = [...this.tracks.values()];
         onEnter({ name, room, passphrase: this.passInput.value, tracks });
@@ -92,7 +98,7 @@ export class Lobby {
 
   /** Asks for both devices at once (one question in the browser), then for each alone. */
   start(): void {
-    this.starting = this.startBoth();
+    this.wait(this.startBoth());
     (this.nameInput.value ? this.join : this.nameInput).focus({ preventScroll: true });
   }
 
@@ -114,14 +120,24 @@ export class Lobby {
     this.element.remove();
   }
 
+  /** One question to the browser at a time: what a second one brought would have no button to end it. */
+  private wait(starting: Promise<unknown>): void {
+    this.isStarting = true;
+    this.showState();
+    this.starting = starting.then(() => {
+      this.isStarting = false;
+      this.showState();
+    });
+  }
+
   private async startBoth(): Promise<void> {
     if (devicesAreHidden()) {
       this.say(deviceSentence('camera and microphone', undefined));
       return;
     }
-    this.previewText.textContent = 'Starting the camera…';
     try {
       this.adopt(await createLocalTracks({ audio: true, video: { resolution: { width: 1280, height: 720 } } }));
+      this.say('');
     } catch (error) {
       if (error instanceof Error && error.name === 'NotAllowedError') {
         this.say(deviceSentence('camera and microphone', error));
@@ -131,7 +147,6 @@ export class Lobby {
         else this.say(failures.find((failure) => failure)?.sentence ?? '');
       }
     }
-    this.showState();
   }
 
   private async startOne(device: 'camera' | 'microphone'): Promise<(Error & { sentence: string }) | undefined> {
@@ -144,8 +159,6 @@ export class Lobby {
       const sentence = deviceSentence(device, error);
       this.say(sentence);
       return Object.assign(error instanceof Error ? error : new Error(String(error)), { sentence });
-    } finally {
-      this.showState();
     }
   }
 
@@ -170,15 +183,15 @@ export class Lobby {
         this.tracks.delete(device);
         this.showState();
       } else {
-        this.starting = this.startOne(device).then(() => undefined);
+        this.wait(this.startOne(device));
       }
     });
     return button;
   }
 
   private say(text: string): void {
-    this.problem.textContent = text;
-    this.problem.hidden = text === '';
+    this.deviceProblem.textContent = text;
+    this.deviceProblem.hidden = text === '';
   }
 
   private setBusy(busy: boolean): void {
@@ -190,7 +203,9 @@ export class Lobby {
     const camera = this.tracks.has('camera');
     const microphone = this.tracks.has('microphone');
     this.element.querySelector('.preview')?.classList.toggle('has-video', camera);
-    this.previewText.textContent = camera ? '' : 'Camera off';
+    this.previewText.textContent = camera ? '' : this.isStarting ? 'Starting…' : 'Camera off';
+    this.micButton.disabled = this.isStarting;
+    this.cameraButton.disabled = this.isStarting;
     setToggle(this.micButton, microphone, 'mic', 'mic-off', 'microphone');
     setToggle(this.cameraButton, camera, 'camera', 'camera-off', 'camera');
   }

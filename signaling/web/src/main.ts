@@ -4,7 +4,7 @@ import { Call, JoinError } from './call';
 import { el } from './dom';
 import { brand, type Entry, Lobby } from './lobby';
 import { Notices } from './notice';
-import { TokenError } from './sentence';
+import { TokenError, unexpectedSentence } from './sentence';
 import { fetchTicket } from './token';
 
 const screen = document.getElementById('screen')!;
@@ -26,14 +26,15 @@ function showLobby(sentence?: string): void {
 
 async function enter(lobby: Lobby, entry: Entry): Promise<void> {
   notices.clearAll();
-  const call = new Call(entry, notices, (sentence) => {
-    globalThis.hausruf.call = undefined;
-    notices.clearAll();
-    showEnd(entry, sentence);
-  });
-  globalThis.hausruf.call = call;
   try {
-    const joined = call.join(await fetchTicket(entry.room, entry.name));
+    const ticket = await fetchTicket(entry.room, entry.name);
+    const call = new Call(entry, notices, (sentence) => {
+      globalThis.hausruf.call = undefined;
+      notices.clearAll();
+      showEnd(entry, sentence);
+    });
+    globalThis.hausruf.call = call;
+    const joined = call.join(ticket);
     call.room.once('connected', () => {
       // The address bar names the room, so that a reload comes back to it.
       history.replaceState(null, '', linkTo(new URL(location.href), { room: entry.room, passphrase: entry.passphrase }) );
@@ -45,7 +46,7 @@ async function enter(lobby: Lobby, entry: Entry): Promise<void> {
   } catch (error) {
     globalThis.hausruf.call = undefined;
     const known = error instanceof JoinError || error instanceof TokenError;
-    const sentence = known ? error.message : `Joining failed (${String(error)}).`;
+    const sentence = known ? error.message : unexpectedSentence(error);
     if (lobby.element.isConnected) {
       lobby.close([]);
       showLobby(sentence);

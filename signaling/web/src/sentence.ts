@@ -1,6 +1,6 @@
 /** Turns what went wrong into one sentence that says what to do. */
 
-import { ConnectionError, ConnectionErrorReason, DisconnectReason } from 'livekit-client';
+import { ConnectionError, ConnectionErrorReason, DeviceUnsupportedError, DisconnectReason } from 'livekit-client';
 
 export type Device = 'camera' | 'microphone' | 'camera and microphone';
 
@@ -39,6 +39,12 @@ export function screenSentence(error: unknown): string | undefined {
   if (name === 'NotAllowedError' || name === 'AbortError') return undefined;
   if (!navigator.mediaDevices?.getDisplayMedia) return 'This browser cannot share a screen.';
   return 'The screen cannot be shared. The browser did not hand it over.';
+}
+
+export function unexpectedSentence(error: unknown): string {
+  return error instanceof DeviceUnsupportedError
+    ? 'This browser cannot encrypt end to end. Join without a passphrase, or with another browser.'
+    : `Joining failed (${String(error)}).`;
 }
 
 /** `signalled`: the server answered on the WebSocket, so what failed is the media path. */
