@@ -111,7 +111,7 @@ impl Server {
         message: &Message<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let FiveTuple { local, remote } = reply.client;
+        let FiveTuple { local, .. } = reply.client;
         let name = message.connection_id().ok_or(Refusal::BadRequest)?;
         if id.is_some() || !matches!(local, Endpoint::Stream { .. }) {
             return Err(Refusal::BadRequest);
@@ -123,7 +123,7 @@ impl Server {
                 && allocation.is_some_and(|allocation| *allocation.username == *who.username)
         });
         let Some(&Connection { relayed, peer, .. }) = found else {
-            if !self.rate.admits(remote.ip(), now.instant) {
+            if !self.admits_stranger(now, &reply.client) {
                 out.counters.discard(Discard::RateLimited);
                 return Ok(());
             }

@@ -37,6 +37,14 @@ pub struct Nonces {
     features: [u8; FEATURES_LEN],
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Valid,
+    /// Ours, made for this client, and too old.
+    Expired,
+    Foreign,
+}
+
 impl Nonces {
     /// `lifetime` is below the 194 days that three octets of seconds hold.
     pub fn new(key: &[u8; 32], lifetime: Duration, features: Features) -> Nonces {
@@ -52,19 +60,24 @@ impl Nonces {
         self.text(client, unix.as_secs() as u32)
     }
 
-    pub fn is_valid(&self, nonce: &[u8], client: &FiveTuple, unix: Duration) -> bool {
+    pub fn judge(&self, nonce: &[u8], client: &FiveTuple, unix: Duration) -> Standing {
         let mut octets = [0; TIME_LEN + MAC_LEN];
         let Some(secret) = nonce.get(COOKIE.len() + FEATURES_LEN..).filter(|secret| secret.len() == SECRET_LEN) else {
-            return false;
+            return Standing::Foreign;
         };
         if URL_SAFE_NO_PAD.decode_slice_unchecked(secret, &mut octets).is_err() {
-            return false;
+            return Standing::Foreign;
         }
         let [a, b, c, ..] = octets;
         let now = unix.as_secs() as u32;
         let age = now.wrapping_sub(u32::from_be_bytes([0, a, b, c])) & TIME_MASK;
-        constant_time::verify_slices_are_equal(&self.text(client, now.wrapping_sub(age)), nonce).is_ok()
-            && u64::from(age) <= self.lifetime.as_secs()
+        if constant_time::verify_slices_are_equal(&self.text(client, now.wrapping_sub(age)), nonce).is_err() {
+            Standing::Foreign
+        } else if u64::from(age) <= self.lifetime.as_secs() {
+            Standing::Valid
+        } else {
+            Standing::Expired
+        }
     }
 
     fn text(&self, client: &FiveTuple, made: u32) -> [u8; NONCE_LEN] {
@@ -114,6 +127,12 @@ mod tests {
 
     const NAMED: Features = Features { username_anonymity: false };
 
+    impl Nonces {
+        fn is_valid(&self, nonce: &[u8], client: &FiveTuple, unix: Duration) -> bool {
+            self.judge(nonce, client, unix) == Standing::Valid
+        }
+    }
+
     #[test]
     fn a_nonce_tells_the_features() {
         let text = |username_anonymity| {
@@ -146,7 +165,8 @@ mod tests {
         let nonce = nonces.make(&client(1), at);
         assert!(nonces.is_valid(&nonce, &client(1), at));
         assert!(nonces.is_valid(&nonce, &client(1), at + Duration::from_secs(600)));
-        assert!(!nonces.is_valid(&nonce, &client(1), at + Duration::from_secs(601)));
+        assert_eq!(nonces.judge(&nonce, &client(1), at + Duration::from_secs(601)), Standing::Expired);
+        assert_eq!(nonces.judge(&nonce, &client(2), at + Duration::from_secs(601)), Standing::Foreign);
         assert!(!nonces.is_valid(&nonce, &client(1), at - Duration::from_secs(1)), "from the future");
         assert!(!nonces.is_valid(&nonce, &client(2), at));
         assert!(!Nonces::new(&[8; 32], Duration::from_secs(600), NAMED).is_valid(&nonce, &client(1), at));

@@ -5,15 +5,25 @@ use datapath::Entropy;
 
 use crate::settings::RateLimits;
 
-/// Buckets of the table: a power of two. 16,384 buckets of 8 octets are 128 KiB, however many sources there are.
-const BUCKETS: usize = 1 << 14;
+/// Buckets for sources: a power of two. 16,384 buckets of 8 octets are 128 KiB, however many sources there are.
+const SOURCES: usize = 1 << 14;
+/// The same for sites and for providers.
+const NETWORKS: usize = 1 << 12;
+
+/// What an IPv6 site, a /48, may have in those of a /64, of which it has 65,536.
+const SITE: u32 = 8;
+/// The part of the total that an IPv6 provider, a /32, may have: it has 65,536 sites.
+const PROVIDER_PART: u32 = 8;
 
 /// How many answers unauthenticated sources may still get.
 ///
 /// Sources share a bucket when their prefixes hash alike; the hash is keyed, so nobody can choose whose bucket to drain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RateLimiter {
-    buckets: Box<[Bucket]>,
+    sources: Box<[Bucket]>,
+    /// Of IPv6: whoever has many prefixes does not use up what is there for all.
+    sites: Box<[Bucket]>,
+    providers: Box<[Bucket]>,
     total: Bucket,
     limits: RateLimits,
     hash: [u128; 2],
@@ -32,8 +42,10 @@ impl RateLimiter {
     pub fn new(limits: RateLimits, entropy: &mut Entropy, now: Instant) -> RateLimiter {
         let mut random = || u128::from(entropy.u64()) << 64 | u128::from(entropy.u64());
         RateLimiter {
-            buckets: vec![Bucket::full(limits.per_prefix_burst); BUCKETS].into(),
-            total: Bucket::full(limits.total_burst),
+            sources: vec![Bucket::FULL; SOURCES].into(),
+            sites: vec![Bucket::FULL; NETWORKS].into(),
+            providers: vec![Bucket::FULL; NETWORKS].into(),
+            total: Bucket::FULL,
             hash: [random() | 1, random()],
             limits,
             start: now,
@@ -48,23 +60,31 @@ impl RateLimiter {
     /// Whether one more answer may go to `source`.
     pub fn admits(&mut self, source: IpAddr, now: Instant) -> bool {
         let now_ms = now.duration_since(self.start).as_millis() as u32;
-        let index = self.index(source_prefix(source));
-        let limits = &self.limits;
-        self.buckets[index].take(now_ms, limits.per_prefix, limits.per_prefix_burst)
-            && self.total.take(now_ms, limits.total, limits.total_burst)
-    }
-
-    /// Multiply-shift hashing: two prefixes meet with probability 2 / BUCKETS, whatever they are.
-    fn index(&self, prefix: u64) -> usize {
-        let [factor, summand] = self.hash;
-        (factor.wrapping_mul(u128::from(prefix)).wrapping_add(summand) >> (128 - BUCKETS.trailing_zeros())) as usize
+        let RateLimits { per_prefix, per_prefix_burst, total, total_burst } = self.limits;
+        let hash = self.hash;
+        let take = |buckets: &mut [Bucket], prefix: u64, rate: u32, burst: u32| {
+            buckets[index(hash, prefix, buckets.len())].take(now_ms, rate, burst)
+        };
+        let mut is_admitted = take(&mut self.sources, source_prefix(source), per_prefix, per_prefix_burst);
+        if let IpAddr::V6(ip) = source {
+            let [site, provider] = [80, 96].map(|bits| (u128::from(ip) >> bits) as u64);
+            let [rate, burst] = [per_prefix, per_prefix_burst].map(|limit| limit.saturating_mul(SITE));
+            is_admitted = is_admitted && take(&mut self.sites, site, rate, burst);
+            let [rate, burst] = [total, total_burst].map(|limit| (limit / PROVIDER_PART).max(1));
+            is_admitted = is_admitted && take(&mut self.providers, provider, rate, burst);
+        }
+        is_admitted && self.total.take(now_ms, total, total_burst)
     }
 }
 
+/// Multiply-shift hashing: two prefixes meet with probability 2 / `buckets`, whatever they are.
+fn index([factor, summand]: [u128; 2], prefix: u64, buckets: usize) -> usize {
+    (factor.wrapping_mul(u128::from(prefix)).wrapping_add(summand) >> (128 - buckets.trailing_zeros())) as usize
+}
+
 impl Bucket {
-    fn full(burst: u32) -> Bucket {
-        Bucket { millitokens: burst.saturating_mul(1000), updated_ms: 0 }
-    }
+    /// Nobody finds more in it than its burst.
+    const FULL: Bucket = Bucket { millitokens: u32::MAX, updated_ms: 0 };
 
     fn take(&mut self, now_ms: u32, per_second: u32, burst: u32) -> bool {
         let passed_ms = now_ms.wrapping_sub(self.updated_ms);
@@ -113,6 +133,19 @@ mod tests {
         let much_later = start + Duration::from_secs(3600);
         assert!((1..=3).all(|host| granted(&mut limiter, host, much_later)));
         assert!(!granted(&mut limiter, 4, much_later));
+    }
+
+    #[test]
+    fn many_networks_of_one_site_or_provider_are_not_many_sources() {
+        let start = start();
+        let limits = RateLimits { per_prefix: 10, per_prefix_burst: 3, total: 1_000, total_burst: 800 };
+        let granted = |of: fn(u16) -> [u16; 8]| {
+            let mut limiter = RateLimiter::new(limits.clone(), &mut Entropy::from_seed([1; 32]), start);
+            (0..2_000).filter(|&net| limiter.admits(of(net).into(), start)).count()
+        };
+        assert_eq!(granted(|net| [0x2001, 0xdb8, 1, net, 0, 0, 0, 1]), 24, "/48");
+        assert_eq!(granted(|net| [0x2001, 0xdb8, net, 1, 0, 0, 0, 1]), 100, "/32");
+        assert_eq!(granted(|net| [0x2001, net, 1, 1, 0, 0, 0, 1]), 800, "everybody");
     }
 
     #[test]

@@ -9,7 +9,10 @@ pub enum Refusal {
     TryAlternate(SocketAddr),
     BadRequest,
     Unauthenticated,
+    /// Not ours, or not this client's.
     StaleNonce,
+    /// Ours, and too old.
+    ExpiredNonce,
     /// The peer address is forbidden by policy.
     Forbidden,
     UnknownAttributes(UnknownAttributes),
@@ -34,7 +37,7 @@ impl Refusal {
             Refusal::TryAlternate(_) => ErrorCode::TRY_ALTERNATE,
             Refusal::BadRequest => ErrorCode::BAD_REQUEST,
             Refusal::Unauthenticated => ErrorCode::UNAUTHENTICATED,
-            Refusal::StaleNonce => ErrorCode::STALE_NONCE,
+            Refusal::StaleNonce | Refusal::ExpiredNonce => ErrorCode::STALE_NONCE,
             Refusal::Forbidden => ErrorCode::FORBIDDEN,
             Refusal::UnknownAttributes(_) => ErrorCode::UNKNOWN_ATTRIBUTE,
             Refusal::AllocationMismatch => ErrorCode::ALLOCATION_MISMATCH,

@@ -10,6 +10,7 @@ use crate::allocate::Family;
 use crate::allocation::{Allocation, FiveTuple};
 use crate::allocations::Id;
 use crate::credential::{Authenticated, PasswordAlgorithm};
+use crate::nonce::Standing;
 use crate::quota::Holding;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -38,7 +39,7 @@ impl Server {
     }
 
     fn handle_binding(&mut self, now: Now, reply: &Reply, message: &Message<'_>, out: &mut Outbox) {
-        if !self.rate.admits(reply.client.remote.ip(), now.instant) {
+        if !self.admits_stranger(now, &reply.client) {
             return out.counters.discard(Discard::RateLimited);
         }
         match understood(message) {
@@ -68,9 +69,11 @@ impl Server {
         }
         // A ConnectionBind may come with the nonce of the connection over which its client was told of the peer's: TCP has
         // proved the address of either.
-        let is_of = |client: &FiveTuple| self.nonces.is_valid(nonce, client, now.unix);
-        if !is_of(client) && !bound.is_some_and(|allocation| is_of(&allocation.client)) {
-            return Err(Refusal::StaleNonce);
+        let standing = |client: &FiveTuple| self.nonces.judge(nonce, client, now.unix);
+        let of_client = standing(client);
+        let is_valid = |standing| standing == Standing::Valid;
+        if !is_valid(of_client) && !bound.is_some_and(|allocation| is_valid(standing(&allocation.client))) {
+            return Err(if of_client == Standing::Expired { Refusal::ExpiredNonce } else { Refusal::StaleNonce });
         }
         let credentials = &self.settings.credentials;
         let algorithm = PasswordAlgorithm::of(message).ok_or(Refusal::BadRequest)?;
@@ -88,12 +91,23 @@ impl Server {
         Ok(who)
     }
 
-    /// Answers who is not authenticated: few octets, and not too often.
+    /// Whether a client that has not authenticated may be answered once more. TCP has proved its address: those who forge
+    /// theirs, or have many, do not use up what such clients have.
+    pub(crate) fn admits_stranger(&mut self, now: Now, client: &FiveTuple) -> bool {
+        let rate = match client.local {
+            Endpoint::Stream { .. } => &mut self.stream_rate,
+            _ => &mut self.rate,
+        };
+        rate.admits(client.remote.ip(), now.instant)
+    }
+
+    /// Answers who is not authenticated: few octets, and not too often. Who brings a nonce of ours back has got it from us at
+    /// this address, and is told at any rate that it is over, so that no flood ends an allocation.
     fn refuse_stranger(&mut self, now: Now, reply: &Reply, refusal: Refusal, out: &mut Outbox) {
-        if !self.rate.admits(reply.client.remote.ip(), now.instant) {
+        if refusal != Refusal::ExpiredNonce && !self.admits_stranger(now, &reply.client) {
             return out.counters.discard(Discard::RateLimited);
         }
-        let challenge = matches!(refusal, Refusal::Unauthenticated | Refusal::StaleNonce);
+        let challenge = matches!(refusal, Refusal::Unauthenticated | Refusal::StaleNonce | Refusal::ExpiredNonce);
         reply.refuse_with(refusal, out, |writer: &mut Writer<'_>| {
             if challenge {
                 writer.realm(self.settings.credentials.realm().as_bytes());

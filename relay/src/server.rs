@@ -38,6 +38,8 @@ pub struct Server {
     pub(crate) draining: bool,
     pub(crate) revocations: Revocations,
     pub(crate) rate: RateLimiter,
+    /// The same for clients that come over TCP.
+    pub(crate) stream_rate: RateLimiter,
     pub(crate) connect_rate: RateLimiter,
     pub(crate) allocations: Allocations,
     pub(crate) connections: Connections,
@@ -61,6 +63,8 @@ impl Server {
         own.sort_unstable();
         own.dedup();
         settings.peer_policy.add_local(own.iter().copied());
+        let of_strangers = settings.limits.rate.clone().divided(settings.share.workers);
+        let rate = RateLimiter::new(of_strangers, &mut entropy, now.instant);
         Server {
             nonces: nonces(&settings),
             ports: ports::partition(
@@ -71,11 +75,8 @@ impl Server {
             tickets: Tickets::new(&settings.nonce_key, settings.share.worker),
             draining: false,
             revocations: Revocations::default(),
-            rate: RateLimiter::new(
-                settings.limits.rate.clone().divided(settings.share.workers),
-                &mut entropy,
-                now.instant,
-            ),
+            stream_rate: rate.clone(),
+            rate,
             connect_rate: RateLimiter::new(
                 settings.limits.connect_rate().divided(settings.share.workers),
                 &mut entropy,
@@ -116,7 +117,9 @@ impl Server {
         (settings.credentials, settings.peer_policy) = (credentials, peer_policy);
         (settings.alternate_server, settings.limits) = (alternate_server, limits);
         self.nonces = nonces(settings);
-        self.rate.change(settings.limits.rate.clone().divided(settings.share.workers));
+        let of_strangers = settings.limits.rate.clone().divided(settings.share.workers);
+        self.rate.change(of_strangers.clone());
+        self.stream_rate.change(of_strangers);
         self.connect_rate.change(settings.limits.connect_rate().divided(settings.share.workers));
         self.part_from_forbidden();
         if let Some(grace) = self.settings.credentials.grace() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use datapath::Discard;
 use datapath::stun::{AttributeType, Class, Method, TransactionId, Writer};
+use datapath::{Discard, Endpoint};
 
 use crate::client::{Client, assert_error, assert_success, parse};
 use crate::world::{World, address};
@@ -142,6 +142,31 @@ fn authenticated_requests_need_no_token() {
         let request = bob.plain(Method::BINDING);
         bob.send(&mut world, &request);
     }
+    assert_success(&bob.refresh(&mut world, 600));
+}
+
+/// TCP has proved its client's address, and a nonce of ours that of whoever brings it back.
+#[test]
+fn a_flood_of_forged_sources_silences_nobody_whose_address_is_proved() {
+    let mut world = World::with(|settings| settings.limits.nonce_lifetime = Duration::from_secs(60));
+    let mut bob = Client::bob().allocated(&mut world);
+    world.pass(Duration::from_secs(61));
+    let mut forger = Client::bob();
+    let binding = forger.plain(Method::BINDING);
+    for net in 0..50_000_u32 {
+        let [_, _, a, b] = net.to_be_bytes();
+        forger.address = format!("77.{a}.{b}.1:1").parse().unwrap();
+        forger.send(&mut world, &binding);
+    }
+    let mut anna = Client::named("bob", "builder", "8.8.8.8:1000");
+    let request = anna.plain(Method::ALLOCATE);
+    assert!(anna.send(&mut world, &request).is_silent());
+    anna.local = Endpoint::Stream { id: 1, ip: [5, 5, 5, 5].into() };
+    anna = anna.allocated(&mut world);
+    assert_success(&anna.refresh(&mut world, 600));
+    let turn = bob.refresh(&mut world, 600);
+    assert_error(&turn, 438);
+    bob.learn_nonce(&turn);
     assert_success(&bob.refresh(&mut world, 600));
 }
 
