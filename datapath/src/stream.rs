@@ -87,6 +87,8 @@ pub struct SendQueue {
     /// Octets of `octets` that are gone.
     sent: usize,
     frames: VecDeque<Waiting>,
+    /// Octets of frames of media, what is gone of the first one included.
+    media: usize,
     limit: usize,
 }
 
@@ -99,7 +101,7 @@ struct Waiting {
 impl SendQueue {
     /// At most `limit` octets of media wait. What must not be lost may take as much again.
     pub fn new(limit: usize) -> SendQueue {
-        SendQueue { octets: Vec::new(), sent: 0, frames: VecDeque::new(), limit }
+        SendQueue { octets: Vec::new(), sent: 0, frames: VecDeque::new(), media: 0, limit }
     }
 
     /// Adds the datagram that the parts make up together. Returns how many datagrams were given up for want of room,
@@ -118,7 +120,9 @@ impl SendQueue {
         }
         let mut lost = 0;
         if self.len() + whole > self.limit {
-            lost += self.give_up_media(self.limit / 2);
+            // What must not be lost has its place first.
+            let rest = self.octets.len() - self.media + whole;
+            lost += self.give_up_media((self.limit / 2).min(self.limit.saturating_sub(rest)));
             let limit = if is_media { self.limit } else { 2 * self.limit };
             if self.len() + whole > limit {
                 return lost + 1;
@@ -130,14 +134,18 @@ impl SendQueue {
         parts.iter().for_each(|part| self.octets.extend_from_slice(part));
         self.octets.resize(self.octets.len() + padding, 0);
         self.frames.push_back(Waiting { length: whole, is_media });
+        self.media += if is_media { whole } else { 0 };
         lost
     }
 
     /// Drops the oldest media until no more than `keep` octets of it wait. A frame whose beginning is sent stays.
     fn give_up_media(&mut self, keep: usize) -> u64 {
         let begun = self.sent > 0;
-        let mut media: usize =
-            self.frames.iter().skip(usize::from(begun)).filter(|f| f.is_media).map(|f| f.length).sum();
+        let of_first = self.frames.front().filter(|first| begun && first.is_media).map_or(0, |first| first.length);
+        let mut media = self.media - of_first;
+        if media <= keep {
+            return 0;
+        }
         let (mut lost, mut from, mut to) = (0, 0, 0);
         let mut index = 0;
         let octets = &mut self.octets;
@@ -155,6 +163,7 @@ impl SendQueue {
             !drop
         });
         octets.truncate(to);
+        self.media = media + of_first;
         lost
     }
 
@@ -190,6 +199,7 @@ impl SendQueue {
             && gone + first.length <= self.sent
         {
             gone += first.length;
+            self.media -= if first.is_media { first.length } else { 0 };
             self.frames.pop_front();
         }
         if self.frames.is_empty() {
@@ -322,6 +332,20 @@ mod tests {
         assert!(ok && left == 0);
         assert_eq!(frames[0], answer);
         assert_eq!(frames.last().unwrap()[10..], [19; 8], "the newest is there");
+    }
+
+    #[test]
+    fn media_gives_way_to_answers_and_not_to_older_media() {
+        let mut queue = SendQueue::new(100);
+        assert_eq!(queue.push(Framing::Ice, [&[128; 10], &[0; 18]]), 0);
+        for _ in 0..2 {
+            assert_eq!(queue.push(Framing::Ice, [&[1; 28], &[]]), 0);
+        }
+        assert_eq!(queue.push(Framing::Ice, [&[128; 10], &[1; 18]]), 1, "the older one");
+        assert!(queue.frames().any(|frame| frame.ends_with(&[1; 18])));
+        assert_eq!(queue.push(Framing::Ice, [&[1; 28], &[]]), 1);
+        assert_eq!(queue.push(Framing::Ice, [&[128; 10], &[2; 18]]), 1, "there is no room for it");
+        assert_eq!(queue.len(), 90);
     }
 
     proptest! {
