@@ -248,8 +248,9 @@ impl Ports {
     }
 
     fn add(&mut self, socket: UdpSocket, role: Role) -> io::Result<usize> {
-        let slot = self.free.pop().unwrap_or(self.ports.len());
+        let slot = self.free.last().copied().unwrap_or(self.ports.len());
         self.poll.add(socket.as_fd(), slot as u64)?;
+        self.free.pop();
         let port = Port { socket, role, trains: Vec::new() };
         if slot == self.ports.len() {
             self.ports.push(Some(port));

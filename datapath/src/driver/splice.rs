@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 
-use super::streams::{Got, Stream, receive_encrypted};
+use super::streams::{ENCRYPTED_MAX, Got, Stream, receive_encrypted};
 use crate::Carried;
 
 /// Octets read at once, and so the most that waits for a connection that takes no more (beside what its kernel holds).
@@ -118,7 +118,7 @@ impl Way {
         allowance: usize,
     ) -> io::Result<(Progress, usize)> {
         let most = allowance.min(TURN_MAX);
-        let mut carried = 0;
+        let (mut carried, mut encrypted) = (0, 0);
         loop {
             if !to.flush()? || !self.give(to)? {
                 return Ok((Progress::Waits, carried));
@@ -130,13 +130,12 @@ impl Way {
                 return Ok((if self.told { Progress::Over } else { Progress::Waits }, carried));
             }
             let room = scratch.len().min(most - carried);
-            if room == 0 {
+            if room == 0 || encrypted >= ENCRYPTED_MAX {
                 return Ok((Progress::More, carried));
             }
             match from.read(&mut scratch[..room]) {
                 Ok(Got::End) => self.ended = true,
-                // Of an encrypted record that is not whole.
-                Ok(Got::Octets(0)) => {}
+                Ok(Got::Encrypted(count)) => encrypted += count,
                 Ok(Got::Octets(count)) => {
                     carried += count;
                     let mut rest = &scratch[..count];

@@ -132,6 +132,26 @@ fn a_stream_that_cannot_be_read_is_closed() {
     assert_eq!(driver.out.counters.discarded(Discard::Unframed), 1);
 }
 
+/// Thousands of records, or of new keys, may come to a few octets.
+#[test]
+fn what_is_to_be_decrypted_has_a_share_of_a_turn_as_well() {
+    const FRAMES: usize = 500;
+    let (mut sealer, opener) = streams::tests::connected();
+    let (mut driver, mut client, _) = connected_over(Some(Box::new(opener)), Framing::Turn, &[]);
+    let mut sealed = Vec::new();
+    for octet in [0x40, 0, 0, 0].repeat(FRAMES) {
+        sealer.writer().write_all(&[octet]).unwrap();
+        while sealer.wants_write() {
+            sealer.write_tls(&mut sealed).unwrap();
+        }
+    }
+    client.write_all(&sealed).unwrap();
+    let mut node = Echo::default();
+    driver.turn(&mut node, PATIENCE).unwrap();
+    assert!(node.seen.len() < FRAMES / 2, "{} in a turn", node.seen.len());
+    run(&mut driver, &mut node, |node| node.seen.len() == FRAMES);
+}
+
 /// A record is decrypted whole, so more than a turn's share may wait where no poll sees it.
 #[test]
 fn what_is_decrypted_beyond_a_turns_share_comes_by_itself() {

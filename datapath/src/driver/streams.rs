@@ -51,6 +51,9 @@ const NOT_SENT_MAX: u32 = 32 << 10;
 /// Octets received from one connection in a turn, so that the others get their share.
 const RECEIVE_MAX: usize = 64 << 10;
 
+/// The same of what TLS has encrypted, which may come to very few octets, or to none: a record of one, or a new key.
+pub(super) const ENCRYPTED_MAX: usize = 16 << 10;
+
 /// Octets of the longest frame that is not whole yet.
 const PARTIAL_MAX: usize = FRAME_LEN_MAX;
 
@@ -125,8 +128,9 @@ impl Streams {
         tcp::prepare(&stream.socket)?;
         // Without it the kernel would queue seconds of media.
         socket2::SockRef::from(&stream.socket).set_tcp_notsent_lowat(NOT_SENT_MAX)?;
-        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
         poll.add(stream.socket.as_fd(), TOKEN | u64::from(slot))?;
+        self.free.pop();
         self.generation = self.generation.wrapping_add(1);
         let mut stream = stream;
         let connection = Connection {
@@ -199,7 +203,8 @@ impl Streams {
         let before = connection.partial.len();
         scratch[..before].copy_from_slice(&connection.partial);
         connection.partial = Vec::new();
-        let (filled, open) = receive(&mut connection.stream, scratch, before);
+        let (filled, outcome) = receive(&mut connection.stream, scratch, before);
+        let open = outcome != Reception::Over;
         if filled > before {
             connection.received_at = now;
         }
@@ -218,7 +223,7 @@ impl Streams {
             }
             Some(Used::Whole(used)) if open && filled - used <= connection.partial_max() => {
                 connection.partial.extend_from_slice(&scratch[used..]);
-                if filled - before >= RECEIVE_MAX && connection.stream.tls.is_some() {
+                if outcome == Reception::More && connection.stream.tls.is_some() {
                     self.unread.push(slot);
                 }
                 mark_dirty(&mut self.slots, &mut self.dirty, slot);
@@ -350,31 +355,46 @@ fn mark_dirty(slots: &mut [Option<Connection>], dirty: &mut Vec<u32>, slot: u32)
     }
 }
 
-/// Receives what is there, up to a limit. Returns the end of what fills the buffer, and whether the connection is open.
-fn receive(stream: &mut Stream, buffer: &mut [u8], mut filled: usize) -> (usize, bool) {
+/// What is left of a connection after it was received from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reception {
+    /// Nothing for now.
+    All,
+    /// Perhaps more than is its share of a turn.
+    More,
+    Over,
+}
+
+/// Receives what is there, up to a limit. Also returns the end of what fills the buffer.
+fn receive(stream: &mut Stream, buffer: &mut [u8], mut filled: usize) -> (usize, Reception) {
     // What is to be looked at again may be more than a partial frame.
     let limit = (filled + RECEIVE_MAX).min(buffer.len());
-    while filled < limit {
+    let mut encrypted = 0;
+    while filled < limit && encrypted < ENCRYPTED_MAX {
         let room = &mut buffer[filled..limit];
         let outcome = match &mut stream.tls {
             None => (&stream.socket).read(room).map(Got::of),
             Some(tls) => receive_encrypted(tls, &stream.socket, room),
         };
         match outcome {
-            Ok(Got::End) => return (filled, false),
+            Ok(Got::End) => return (filled, Reception::Over),
             Ok(Got::Octets(count)) => filled += count,
+            Ok(Got::Encrypted(count)) => encrypted += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return (filled, error.kind() == ErrorKind::WouldBlock),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (filled, Reception::All),
+            Err(_) => return (filled, Reception::Over),
         }
     }
-    (filled, true)
+    (filled, Reception::More)
 }
 
-/// What a read gave. Of an encrypted record that is not whole yet, no octets.
+/// What a read gave.
 #[derive(Debug)]
 pub(super) enum Got {
     End,
     Octets(usize),
+    /// So many octets of TLS; the next read tells what they come to.
+    Encrypted(usize),
 }
 
 impl Got {
@@ -393,11 +413,12 @@ pub(super) fn receive_encrypted(
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         read => return read.map(Got::of),
     }
-    if tls.read_tls(&mut socket)? == 0 {
+    let count = tls.read_tls(&mut socket)?;
+    if count == 0 {
         return Ok(Got::End);
     }
     tls.process_new_packets().map_err(io::Error::other)?;
-    Ok(Got::Octets(0))
+    Ok(Got::Encrypted(count))
 }
 
 impl Connection {
