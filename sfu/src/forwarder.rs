@@ -361,15 +361,17 @@ impl Forwarder {
         Decision::Forward(self.rewrite_late(packet, number, offsets))
     }
 
-    /// A frame whose packets are all late. In VP8 its picture id is kept for it; else nothing is, and it is left out as it
-    /// would have been in time: what it depends on may not be there.
+    /// A frame whose packets are all late is left out as it would have been in time, where what it depends on may not be
+    /// there. Of VP8 a picture id was kept for it, so a frame that stands on what is there goes out all the same.
     fn decide_late(&mut self, packet: &MediaPacket) {
         let is_above = packet.layer.is_some_and(|layer| layer.id > self.temporal_max);
+        let stands = packet.layer.is_none_or(|layer| layer.needs <= self.temporal_max);
+        let may_be_left_out = packet.vp8.is_none_or(|source| source.picture_id.is_some() && !stands);
         let is_older = |decided: &Decided| {
             decided.encoding == packet.encoding && (packet.timestamp.wrapping_sub(decided.timestamp) as i32) > 0
         };
         // Of a frame from before all that is remembered a part may be there.
-        if packet.vp8.is_none() && is_above && self.decided.iter().flatten().any(is_older) {
+        if may_be_left_out && is_above && self.decided.iter().flatten().any(is_older) {
             self.note_decided(packet, false);
         }
     }

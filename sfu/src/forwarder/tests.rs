@@ -249,6 +249,26 @@ fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
 }
 
 #[test]
+fn a_frame_that_was_lost_whole_goes_out_late_where_it_stands_on_what_is_there() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
+    forwarder.set_target(Some(0));
+    forwarder.set_temporal_max(0);
+    for packet in encoder.frame(true, now) {
+        forward(&mut forwarder, &packet);
+    }
+    let [sync, _, upper] = [false; 3].map(|keyframe| encoder.frame(keyframe, now));
+    let base = encoder.frame(false, now);
+    assert_eq!(forward(&mut forwarder, &base[0]).sequence, 12);
+    // It refers to the frame of the middle layer, which was not sent.
+    let late = [&upper[1], &upper[0]].map(|packet| forward(&mut forwarder, packet));
+    assert_eq!(late.map(|rewrite| rewrite.sequence), [10, 9]);
+    assert!(late.iter().all(|rewrite| rewrite.payload(&[0; 1000]).is_empty() && !rewrite.marker));
+    assert!(!forward(&mut forwarder, &sync[0]).payload(&[0; 1000]).is_empty());
+}
+
+#[test]
 fn a_frame_that_was_lost_whole_before_a_switch_keeps_its_picture_id() {
     let now = start();
     let (mut high, mut low) = (Encoder::new(1, 65_536, 0, 100), Encoder::new(0, 65_536, 0, 7));
