@@ -94,6 +94,7 @@ impl Prober {
 
     /// A few small packets, since nothing comes back: they show when the link is there again, whatever is paused.
     pub fn knock(&mut self, now_us: i64) {
+        self.forget_overdue(now_us);
         if self.cluster.is_none() && self.wanted_bps > 0.0 && self.probed_us.is_none_or(|at| now_us - at >= KNOCK_US) {
             self.begin(now_us, 0, KNOCK_BPS);
         }
@@ -117,12 +118,16 @@ impl Prober {
         (self.wanted_bps * MARGIN).min(PROBE_MAX_BPS)
     }
 
-    /// Plans a cluster when one is due. `is_calm`: no queue stands or grows.
-    pub fn plan(&mut self, now_us: i64, estimate_bps: f64, is_calm: bool) {
+    fn forget_overdue(&mut self, now_us: i64) {
         while self.awaited.front().is_some_and(|cluster| now_us - cluster.ended_us.unwrap_or(now_us) > PATIENCE_US) {
             self.awaited.pop_front();
             self.interval_us = (self.interval_us * 2).min(INTERVAL_MAX_US);
         }
+    }
+
+    /// Plans a cluster when one is due. `is_calm`: no queue stands or grows.
+    pub fn plan(&mut self, now_us: i64, estimate_bps: f64, is_calm: bool) {
+        self.forget_overdue(now_us);
         let limit = self.limit();
         if estimate_bps * WORTH >= self.wanted_bps || self.cluster.is_some() {
             self.planned = None;
@@ -317,6 +322,22 @@ mod tests {
         assert_eq!(prober.next_burst_us(), Some(FIRST_WORDS_US));
         assert_eq!(prober.poll(20_000), None);
         assert!(prober.poll(FIRST_WORDS_US).is_some());
+    }
+
+    #[test]
+    fn whoever_never_answers_is_not_remembered_for_ever() {
+        let mut prober = Prober::default();
+        prober.set_wanted(5e6);
+        let mut sequence = 0;
+        for now in (0..60_000_000).step_by(5_000) {
+            prober.knock(now);
+            if prober.poll(now).is_some() {
+                prober.note_sent(sequence, now, 100);
+                sequence += 1;
+                prober.finish_burst(now);
+            }
+        }
+        assert!(sequence > 500 && prober.awaited.len() <= 5, "{sequence} sent, {} awaited", prober.awaited.len());
     }
 
     #[test]
