@@ -8,6 +8,7 @@ use crate::command::{Event, LayerWish};
 use crate::congestion::{self, Choice, Priority, Room, VideoDemand};
 use crate::layers;
 use crate::loudest::{self, Voice};
+use crate::pacing::Departure;
 use crate::sfu::Sfu;
 use crate::uplink::Need;
 
@@ -139,7 +140,13 @@ impl Sfu {
             let track = subscription.track;
             let is_less = demand.chosen < demand.current;
             subscription.allocated = demand.chosen;
-            subscription.priority = if Some(demand.importance) == most { Priority::Stage } else { Priority::Rest };
+            let priority = if Some(demand.importance) == most { Priority::Stage } else { Priority::Rest };
+            let before = std::mem::replace(&mut subscription.priority, priority);
+            if before == Priority::Rest && priority == Priority::Stage {
+                // What of it waits already goes along: else it would be overtaken, missed, and sent again.
+                let is_its = |departure: &Departure| departure.subscription == video && !departure.is_repair;
+                self.participants[key].pacer.promote(is_its);
+            }
             // Nothing is sent yet: whatever comes first will do, and the lowest comes first.
             let is_paused = demand.chosen.is_none() && demand.is_alive();
             let target = demand.chosen.map_or(0, |chosen| chosen.encoding);

@@ -164,6 +164,18 @@ impl<T> Pacer<T> {
         Some(self.updated? + Duration::from_secs_f64(over / self.leak().max(1.0)))
     }
 
+    /// What waits as [`Priority::Rest`] and is meant waits as [`Priority::Stage`] from now on, in its order.
+    pub fn promote(&mut self, is_meant: impl Fn(&T) -> bool) {
+        let [_, stage, rest] = &mut self.queues;
+        let [_, stage_octets, rest_octets] = &mut self.octets;
+        let (meant, others) =
+            std::mem::take(rest).into_iter().partition::<VecDeque<_>, _>(|waiting| is_meant(&waiting.item));
+        let octets: usize = meant.iter().map(|waiting| waiting.octets).sum();
+        (*stage_octets, *rest_octets) = (*stage_octets + octets, *rest_octets - octets);
+        stage.extend(meant);
+        *rest = others;
+    }
+
     /// Takes out what is not to leave any more.
     pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
         for (queue, octets) in self.queues.iter_mut().zip(&mut self.octets) {
@@ -275,6 +287,23 @@ mod tests {
             let (at, last) = (left[packets as usize].0, waits[packets as usize - 1]);
             assert!(at.abs_diff(last) <= 20, "{packets} at {bps} bit/s left at {at} ms, expected {last}");
         }
+    }
+
+    #[test]
+    fn who_comes_on_stage_brings_along_what_waits() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.set_estimate(300_000.0);
+        let now = start();
+        while pacer.admits(now, 1000) {}
+        for (priority, item) in [(Priority::Rest, 1), (Priority::Stage, 5), (Priority::Rest, 10), (Priority::Rest, 2)] {
+            pacer.push(now, priority, 1000, item);
+        }
+        pacer.promote(|item| *item < 5);
+        pacer.push(now, Priority::Stage, 1000, 3);
+        assert_eq!(pacer.waiting_octets(), 5000);
+        let left: Vec<u32> = departures(&mut pacer, now).into_iter().map(|(_, item)| item).collect();
+        assert_eq!(left, [5, 1, 2, 3, 10]);
+        assert_eq!(pacer.waiting_octets(), 0);
     }
 
     #[test]
