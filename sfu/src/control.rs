@@ -255,6 +255,9 @@ impl Sfu {
         let subscription = self.subscriptions.remove(key);
         let track = &mut self.tracks[subscription.track];
         track.subscriptions.retain(|&known| known != key);
+        if track.subscriptions.is_empty() {
+            track.want_nothing();
+        }
         let subscriber = &mut self.participants[subscription.subscriber];
         subscriber.remove_sinks(key);
         subscriber.pacer.retain(|departure| departure.subscription != key);

@@ -32,6 +32,14 @@ pub struct PublishedTrack {
 }
 
 impl PublishedTrack {
+    /// Nobody is sent anything of it, so nothing of it is asked for.
+    pub fn want_nothing(&mut self) {
+        for stream in &mut self.encodings {
+            stream.missing.clear();
+            stream.keyframes.forget();
+        }
+    }
+
     pub fn new(id: TrackId, publisher: usize, spec: TrackSpec) -> PublishedTrack {
         let codec = spec.codec;
         let encodings = (0u8..).zip(&spec.encodings);

@@ -65,6 +65,9 @@ impl Sfu {
         let track = &mut self.tracks[key];
         track.muted = muted;
         track.audio.iter_mut().for_each(|audio| audio.clear());
+        if muted {
+            track.want_nothing();
+        }
         for at in 0..self.tracks[key].subscriptions.len() {
             let subscription = self.tracks[key].subscriptions[at];
             self.start_subscription(now, subscription);
