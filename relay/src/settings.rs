@@ -117,7 +117,7 @@ impl Default for TcpLimits {
 /// Per second: answers to requests that have not been authenticated, or what [`TcpLimits::rate`] counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Per source /24 or /64.
+    /// Per source /24 or /64. An IPv6 /48 has eight times as much, and a /32 an eighth of the total.
     pub per_prefix: u32,
     pub per_prefix_burst: u32,
     pub total: u32,
