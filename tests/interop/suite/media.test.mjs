@@ -26,7 +26,9 @@ scenario('five people see and hear each other, the last one late', async (world,
 }, { seconds: 150 });
 
 scenario('two browsers and three participants of the load generator', async (world, room) => {
-  const options = ['--room', room, '--publishers', '3', '--subscribers', '0', '--publishers-subscribe', '--duration', '10'];
+  // What was on its way to a video that is paused again, while links are being found out, is lost and not missed.
+  const settled = ['--settle', '4', '--duration', '8'];
+  const options = ['--room', room, '--publishers', '3', '--subscribers', '0', '--publishers-subscribe', ...settled];
   const publish = { video: { width: 320, height: 180 } };
   const [a, b] = await Promise.all([world.join(1, room, 'anna', { publish }), world.join(2, room, 'ben', { publish })]);
   const load = startLoad(world.net, 8, options);
