@@ -127,8 +127,7 @@ impl Sfu {
                 continue;
             }
             if wanted & 1 << encoding == 0 {
-                stream.missing.clear();
-                stream.keyframes.forget();
+                stream.want_nothing();
             }
             missing_at = [missing_at, stream.missing.next_poll()].into_iter().flatten().min();
         }

@@ -32,14 +32,6 @@ pub struct PublishedTrack {
 }
 
 impl PublishedTrack {
-    /// Nobody is sent anything of it, so nothing of it is asked for.
-    pub fn want_nothing(&mut self) {
-        for stream in &mut self.encodings {
-            stream.missing.clear();
-            stream.keyframes.forget();
-        }
-    }
-
     pub fn new(id: TrackId, publisher: usize, spec: TrackSpec) -> PublishedTrack {
         let codec = spec.codec;
         let encodings = (0u8..).zip(&spec.encodings);
@@ -55,6 +47,11 @@ impl PublishedTrack {
             wanted: None,
             spec,
         }
+    }
+
+    /// Nobody is sent anything of it.
+    pub fn want_nothing(&mut self) {
+        self.encodings.iter_mut().for_each(RtpStream::want_nothing);
     }
 
     pub fn is_video(&self) -> bool {

@@ -44,6 +44,12 @@ impl RtpStream {
         }
     }
 
+    /// Nobody is sent it, so nothing of it is asked for.
+    pub fn want_nothing(&mut self) {
+        self.missing.clear();
+        self.keyframes.forget();
+    }
+
     /// What the source says from now on has nothing to do with what it said before; `statistics` know of it already. What
     /// was received is kept for those who ask for it again.
     pub fn restart_source(&mut self) {
