@@ -229,9 +229,8 @@ fn temporal_layers_leave_no_trace() {
     assert!(matches!(forwarder.handle(&encoder.frame(false, now)[0], &[]), Decision::Drop(_)), "layer 2, no sync");
 }
 
-#[test]
-fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
-    let now = start();
+/// Who has been given a keyframe and is to have the base layer alone.
+fn viewer_of_base_layer(now: Instant) -> (Encoder, Forwarder) {
     let mut encoder = Encoder::new(0, 65_536, 0, 0);
     let mut forwarder = Forwarder::new(Codec::Vp8, 0);
     forwarder.set_target(Some(0));
@@ -239,6 +238,13 @@ fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
     for packet in encoder.frame(true, now) {
         forward(&mut forwarder, &packet);
     }
+    (encoder, forwarder)
+}
+
+#[test]
+fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
+    let now = start();
+    let (mut encoder, mut forwarder) = viewer_of_base_layer(now);
     let left_out = encoder.frame(false, now);
     assert_eq!(drop_reason(&mut forwarder, &left_out[0]), Reason::TemporalLayer);
     assert_eq!(drop_reason(&mut forwarder, &left_out[2]), Reason::TemporalLayer);
@@ -251,13 +257,7 @@ fn a_late_packet_of_a_frame_left_out_fills_its_gap() {
 #[test]
 fn a_frame_that_was_lost_whole_goes_out_late_where_it_stands_on_what_is_there() {
     let now = start();
-    let mut encoder = Encoder::new(0, 65_536, 0, 0);
-    let mut forwarder = Forwarder::new(Codec::Vp8, 0);
-    forwarder.set_target(Some(0));
-    forwarder.set_temporal_max(0);
-    for packet in encoder.frame(true, now) {
-        forward(&mut forwarder, &packet);
-    }
+    let (mut encoder, mut forwarder) = viewer_of_base_layer(now);
     let [sync, _, upper] = [false; 3].map(|keyframe| encoder.frame(keyframe, now));
     let base = encoder.frame(false, now);
     assert_eq!(forward(&mut forwarder, &base[0]).sequence, 12);

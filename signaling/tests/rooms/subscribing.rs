@@ -274,8 +274,8 @@ fn speakers_are_told_to_themselves_and_to_who_hears_them() {
     assert!(house.told(&clara).is_empty());
 }
 
-#[test]
-fn a_room_may_keep_lips_and_voice_in_one_stream() {
+/// A room that keeps what belongs together in one stream.
+fn in_synchrony() -> House {
     let mut house = House::new();
     let created = house.step(|rooms, now| {
         let request =
@@ -283,6 +283,12 @@ fn a_room_may_keep_lips_and_voice_in_one_stream() {
         rooms.create_room(now, request)
     });
     assert!(created.is_ok());
+    house
+}
+
+#[test]
+fn a_room_may_keep_lips_and_voice_in_one_stream() {
+    let mut house = in_synchrony();
     let mut anna = house.arrive("anna");
     publish(&mut house, &mut anna);
     let bert = house.join("bert");
@@ -295,13 +301,7 @@ fn a_room_may_keep_lips_and_voice_in_one_stream() {
 
 #[test]
 fn what_a_publisher_calls_its_stream_is_one_word_or_nothing_in_the_descriptions_of_others() {
-    let mut house = House::new();
-    let created = house.step(|rooms, now| {
-        let request =
-            livekit_protocol::CreateRoomRequest { name: "kitchen".into(), sync_streams: true, ..Default::default() };
-        rooms.create_room(now, request)
-    });
-    assert!(created.is_ok());
+    let mut house = in_synchrony();
     let mut anna = house.arrive("anna");
     let mut microphone = microphone("cid-mic");
     microphone.stream = "mine\r\na=candidate:1 1 udp 1 203.0.113.1 9 typ host".into();
