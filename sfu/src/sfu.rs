@@ -258,6 +258,7 @@ impl Sfu {
                 let (sender, receiver) = keys.server_contexts();
                 participant.sender = Some(sender);
                 participant.receiver = Some(receiver);
+                participant.pacer.open(now.instant);
                 self.mark_heard(now, key);
             }
             Some(DtlsEvent::Failed) => self.end_transport(key, TransportEnd::HandshakeFailed),

@@ -22,6 +22,8 @@ const HASTE_MAX: f64 = 1.5;
 /// What has waited for so long does not leave any more: it would come too late, and at the cost of what comes after it.
 const WAIT_MAX: Duration = Duration::from_millis(1_000);
 const WAITING_MAX: usize = 2_000;
+/// When a link opens the first words go ahead of the first picture: on a narrow link that is in front of those that follow.
+const FIRST_WORDS: Duration = Duration::from_millis(60);
 
 /// What goes first. Audio does not wait at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Pacer<T> {
     rate: f64,
     /// What has left and not yet leaked.
     level: f64,
+    /// Until then everything waits.
+    shut_until: Option<Instant>,
     updated: Option<Instant>,
     queues: [VecDeque<Waiting<T>>; 3],
     /// What waits in each.
@@ -53,11 +57,28 @@ pub struct Pacer<T> {
 
 impl<T> Default for Pacer<T> {
     fn default() -> Pacer<T> {
-        Pacer { rate: f64::INFINITY, level: 0.0, updated: None, queues: Default::default(), octets: [0; 3] }
+        Pacer {
+            rate: f64::INFINITY,
+            level: 0.0,
+            shut_until: None,
+            updated: None,
+            queues: Default::default(),
+            octets: [0; 3],
+        }
     }
 }
 
 impl<T> Pacer<T> {
+    /// The link is there from now on.
+    pub fn open(&mut self, now: Instant) {
+        self.shut_until = Some(now + FIRST_WORDS);
+    }
+
+    fn is_shut(&mut self, now: Instant) -> bool {
+        self.shut_until = self.shut_until.filter(|until| now < *until);
+        self.shut_until.is_some()
+    }
+
     /// Infinite: nothing waits.
     pub fn set_estimate(&mut self, bps: f64) {
         let share = ((bps - LOW_BPS) / (HIGH_BPS - LOW_BPS)).clamp(0.0, 1.0);
@@ -92,6 +113,9 @@ impl<T> Pacer<T> {
 
     /// Whether a packet may leave now; if so it is counted.
     pub fn admits(&mut self, now: Instant, octets: usize) -> bool {
+        if self.is_shut(now) {
+            return false;
+        }
         if self.rate.is_infinite() {
             return true;
         }
@@ -117,7 +141,7 @@ impl<T> Pacer<T> {
     /// What leaves now.
     pub fn pop(&mut self, now: Instant) -> Option<T> {
         self.advance(now);
-        if self.rate.is_finite() && self.level > self.depth() / 2.0 {
+        if self.is_shut(now) || (self.rate.is_finite() && self.level > self.depth() / 2.0) {
             return None;
         }
         for (queue, octets) in self.queues.iter_mut().zip(&mut self.octets) {
@@ -161,7 +185,8 @@ impl<T> Pacer<T> {
             return None;
         }
         let over = (self.level - self.depth() / 4.0).max(0.0);
-        Some(self.updated? + Duration::from_secs_f64(over / self.leak().max(1.0)))
+        let leaked = self.updated.map(|at| at + Duration::from_secs_f64(over / self.leak().max(1.0)));
+        leaked.max(self.shut_until)
     }
 
     /// What waits as [`Priority::Rest`] and is meant waits as [`Priority::Stage`] from now on, in its order.
@@ -227,6 +252,22 @@ mod tests {
         let admitted = (0..100).take_while(|_| pacer.admits(now, 1200)).count();
         assert_eq!(admitted, 21);
         assert!(!pacer.admits(now, 1200) && pacer.admits(now + MS, 1200) && !pacer.admits(now + MS, 1200));
+    }
+
+    #[test]
+    fn the_first_words_go_ahead_of_the_first_picture() {
+        for estimate in [f64::INFINITY, 300_000.0] {
+            let mut pacer = Pacer::<u32>::default();
+            pacer.set_estimate(estimate);
+            let now = start();
+            pacer.open(now);
+            assert!(!pacer.admits(now, 1200));
+            pacer.push(now, Priority::Stage, 1200, 1);
+            pacer.push(now + 20 * MS, Priority::Stage, 300, 2);
+            let left = departures(&mut pacer, now);
+            assert_eq!(left[0], (FIRST_WORDS.as_millis(), 1), "{left:?}");
+            assert!(pacer.admits(now + Duration::from_secs(1), 1200));
+        }
     }
 
     #[test]
