@@ -141,12 +141,13 @@ fn encode(message: Message, text: bool, compresses: bool) -> Frame {
     if compresses { websocket::compressed(octets) } else { Frame::Binary(octets.into()) }
 }
 
+/// Each in segments of its own: on a narrow link a client works on the first while the next is under way.
 async fn write(socket: &mut WebSocket, frames: impl IntoIterator<Item = Frame>) -> bool {
     let all = async {
         for frame in frames {
-            socket.stream.feed(frame).await?;
+            socket.stream.send(frame).await?;
         }
-        socket.stream.flush().await
+        Ok::<(), tungstenite::Error>(())
     };
     matches!(tokio::time::timeout(WRITE_TIMEOUT, all).await, Ok(Ok(())))
 }

@@ -29,6 +29,8 @@ use crate::links::{LinkLog, Occurrence};
 const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that came back gets this long for its ICE restart.
 pub const RESTART_TIMEOUT: Duration = Duration::from_secs(15);
+/// A client that has just come has a token: until then it gets on without a newer one.
+const TOKEN_WAITS: Duration = Duration::from_secs(2);
 const TOKEN_REFRESH: Duration = Duration::from_secs(5 * 60);
 const TOKEN_LIFE_MIN: Duration = Duration::from_secs(10 * 60);
 /// Octets of metadata and attributes in a token that a client will bring back in a URL, beside its offer. A larger one would
@@ -110,8 +112,9 @@ impl Room {
         if let Some((id, offer)) = join.offer {
             self.handle_offer(ctx, participant, id, offer);
         }
-        // Behind the answer: on a narrow link each octet before that one delays the call.
-        self.refresh_token(ctx, participant);
+        // Not with the answer, and not before the first words: on a narrow link each octet delays them.
+        let at = ctx.now.instant + TOKEN_WAITS;
+        ctx.timers.set(Timer::RefreshToken(participant), at);
     }
 
     /// The client lost its connection but not its session. `false`: there is no such session.
