@@ -105,14 +105,15 @@ const first = (record, test) => {
 const SAMPLES = 48_000;
 
 /**
- * Seconds from connect() to the first sound. Samples of getStats are a tenth of a second apart; how much of the voice had come
- * out of the jitter buffer by the one that first shows any says when it began, or a little later: what was made up in between
- * is not counted.
+ * Seconds from connect() to the first sound. A browser counts what it plays of a voice from its first packet on, what it makes up
+ * included: how much that is at a moment says when it began.
  */
 function firstSound(record, of) {
-  const emitted = (tracks) => tracks[`${of}/microphone`]?.emitted ?? 0;
-  const found = firstSample(record, (tracks) => emitted(tracks) > 0);
-  return found && found.s - record.connectS - emitted(found.tracks) / SAMPLES;
+  const voice = (tracks) => tracks[`${of}/microphone`];
+  const found = firstSample(record, (tracks) => voice(tracks)?.samples > 0);
+  if (!found) return undefined;
+  const { samples, takenAt } = voice(found.tracks);
+  return found.s + (takenAt - found.at) / 1000 - samples / SAMPLES - record.connectS;
 }
 
 export function score(scenario, record) {

@@ -35,6 +35,7 @@ async function take(room) {
 function digest(stat) {
   if (stat.kind === 'audio') {
     return {
+      takenAt: stat.timestamp,
       ssrc: stat.ssrc,
       bytes: stat.bytesReceived,
       packets: stat.packetsReceived,
