@@ -117,10 +117,15 @@ impl Server {
             let chosen = self.choose_relayed(now, &reply.client, who, message)?;
             self.make(now, reply, who, chosen, lifetime, None, out)?
         };
+        let sibling = self.allocations.get(id).and_then(|allocation| allocation.sibling);
+        for one in [Some(id), sibling].into_iter().flatten() {
+            if let Some(allocation) = self.allocations.get_mut(one) {
+                // RFC 8016 §3.1.1: an empty ticket asks for one.
+                allocation.ticket = message.mobility_ticket().map(|_| 0);
+            }
+        }
         if let Some(allocation) = self.allocations.get_mut(id) {
             allocation.unanswered = Some(Box::new(reply.clone()));
-            // RFC 8016 §3.1.1: an empty ticket asks for one.
-            allocation.ticket = message.mobility_ticket().map(|_| 0);
         }
         Ok(())
     }

@@ -262,9 +262,11 @@ impl Server {
                 }
             }
         }
+        // Of two siblings one may be left.
+        let left = self.allocations.by_client(&reply.client).unwrap_or(id);
         reply.success(out, |writer| {
             writer.lifetime(lifetime.as_secs() as u32);
-            self.write_ticket(id, writer);
+            self.write_ticket(left, writer);
         });
         Ok(())
     }

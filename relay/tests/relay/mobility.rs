@@ -83,6 +83,21 @@ fn an_allocate_asks_for_a_ticket_and_brings_none() {
 }
 
 #[test]
+fn one_of_two_address_families_that_is_left_may_move() {
+    let mut world = World::new();
+    let mut bob = Client::bob();
+    bob.challenge(&mut world);
+    bob.ask(&mut world, Method::ALLOCATE, |writer| {
+        writer.requested_transport(17).additional_address_family(2).mobility_ticket(&[]);
+    });
+    assert_eq!(world.server.allocations(), 2);
+    let turn = bob.ask(&mut world, Method::REFRESH, |writer| _ = writer.lifetime(0).requested_address_family(1));
+    assert_eq!(world.server.allocations(), 1);
+    let mut moved = Client { address: address("8.8.8.8:9"), ..bob };
+    assert_success(&come(&mut moved, &mut world, &ticket(&turn)));
+}
+
+#[test]
 fn who_asked_for_no_ticket_stays() {
     let mut world = World::new();
     let mut bob = Client::bob().allocated(&mut world);
