@@ -5,6 +5,7 @@ pub mod data_channels;
 pub mod dtls;
 pub mod ice;
 pub mod replay;
+mod sources;
 pub mod srtp;
 
 pub use data_channels::{DataChannels, MESSAGE_MAX, Sent};

@@ -21,6 +21,15 @@ impl Default for ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// Everything up to `highest` counts as seen.
+    pub fn after(highest: u64) -> ReplayWindow {
+        ReplayWindow { highest, started: true, seen: [u64::MAX; WORDS] }
+    }
+
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// RFC 3711 Appendix A: the 48-bit index that a 16-bit sequence number most likely stands for.
     pub fn guess_index(&self, sequence: u16) -> u64 {
         if !self.started {

@@ -6,17 +6,12 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 
-use super::replay::ReplayWindow;
+use super::sources::Sources;
 
 /// Octets that protecting an RTP packet may add, whatever the profile.
 pub const RTP_OVERHEAD: usize = 16;
 /// Octets that protecting an RTCP packet may add: tag and the word with the E flag and the index.
 pub const RTCP_OVERHEAD: usize = 20;
-/// A participant cannot make us remember more synchronisation sources than this (3 layers, their RTX, a few sections).
-/// One more, authenticated, takes the place of the one unused for longest: a camera that is published again and again
-/// brings new sources each time.
-pub const SOURCES: usize = 128;
-
 /// The protection profiles of RFC 5764 and RFC 7714 that we negotiate, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -288,47 +283,6 @@ impl SrtpSender {
     }
 }
 
-/// One source's replay state.
-struct Source {
-    ssrc: u32,
-    /// The value of [`Sources::accepted`] at its last packet.
-    used: u64,
-    window: ReplayWindow,
-}
-
-/// The sources of one direction. A participant has a few, so a scan beats a map.
-#[derive(Default)]
-struct Sources {
-    list: Vec<Source>,
-    /// Packets accepted so far: the clock of "unused for longest".
-    accepted: u64,
-}
-
-impl Sources {
-    fn position(&self, ssrc: u32) -> Option<usize> {
-        self.list.iter().position(|source| source.ssrc == ssrc)
-    }
-
-    /// Marks a packet that has been authenticated.
-    fn accept(&mut self, position: Option<usize>, ssrc: u32, index: u64) {
-        self.accepted += 1;
-        let used = self.accepted;
-        if let Some(position) = position {
-            let source = &mut self.list[position];
-            source.used = used;
-            source.window.accept(index);
-            return;
-        }
-        if self.list.len() >= SOURCES {
-            let oldest = (0..self.list.len()).min_by_key(|&at| self.list[at].used).expect("SOURCES > 0");
-            self.list.swap_remove(oldest);
-        }
-        let mut window = ReplayWindow::default();
-        window.accept(index);
-        self.list.push(Source { ssrc, used, window });
-    }
-}
-
 /// Unprotects what one peer sends. State for a source begins only with its first authentic packet.
 pub struct SrtpReceiver {
     profile: Profile,
@@ -362,18 +316,11 @@ impl SrtpReceiver {
         if length < header_length {
             return Err(SrtpError::Short);
         }
-        let position = self.rtp_sources.position(ssrc);
-        let index = match position {
-            Some(position) => {
-                let window = &self.rtp_sources.list[position].window;
-                let index = window.guess_index(sequence);
-                if !window.is_fresh(index) {
-                    return Err(SrtpError::Replayed);
-                }
-                index
-            }
-            None => u64::from(sequence),
-        };
+        let place = self.rtp_sources.find(ssrc);
+        let index = self.rtp_sources.guess_index(&place, sequence);
+        if !self.rtp_sources.is_fresh(&place, index) {
+            return Err(SrtpError::Replayed);
+        }
         match &self.rtp {
             Cipher::Gcm { key, salt } => {
                 let (header, payload) = packet.split_at_mut(header_length);
@@ -389,7 +336,7 @@ impl SrtpReceiver {
                 apply_counter_mode(key, counter_mode_iv(salt, ssrc, index), &mut packet[header_length..]);
             }
         }
-        self.rtp_sources.accept(position, ssrc, index);
+        self.rtp_sources.accept(place, ssrc, index);
         Ok((length, index))
     }
 
@@ -410,12 +357,9 @@ impl SrtpReceiver {
         let word = u32::from_be_bytes(packet[word_at..word_at + 4].try_into().expect("four octets"));
         let index = word & !ENCRYPTED_FLAG;
         let encrypted = word & ENCRYPTED_FLAG != 0;
-        let position = self.rtcp_sources.position(ssrc);
-        match position {
-            Some(position) if !self.rtcp_sources.list[position].window.is_fresh(u64::from(index)) => {
-                return Err(SrtpError::Replayed);
-            }
-            _ => {}
+        let place = self.rtcp_sources.find(ssrc);
+        if !self.rtcp_sources.is_fresh(&place, u64::from(index)) {
+            return Err(SrtpError::Replayed);
         }
         match &self.rtcp {
             Cipher::Gcm { key, salt } => {
@@ -440,7 +384,7 @@ impl SrtpReceiver {
                 }
             }
         }
-        self.rtcp_sources.accept(position, ssrc, u64::from(index));
+        self.rtcp_sources.accept(place, ssrc, u64::from(index));
         Ok(length)
     }
 }
@@ -545,7 +489,7 @@ mod tests {
                 broken[at] ^= 1;
                 assert!(receiver.unprotect_rtcp(&mut broken).is_err());
             }
-            assert!(receiver.rtp_sources.list.is_empty() && receiver.rtcp_sources.list.is_empty());
+            assert!(receiver.rtp_sources.is_empty() && receiver.rtcp_sources.is_empty());
         }
     }
 
@@ -562,22 +506,26 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_bounded_and_the_one_in_use_stays() {
+    fn a_source_that_was_displaced_comes_back_and_its_old_packets_do_not() {
         let (sender, _) = keys(Profile::AeadAes128Gcm).server_contexts();
         let (_, mut receiver) = keys(Profile::AeadAes128Gcm).client_contexts();
-        let mut send = |ssrc: u32, index: u16| {
-            let mut packet = rtp(index);
+        let mut receive = |ssrc: u32, index: u64| {
+            let mut packet = rtp(index as u16);
             packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
             let plain = packet.len();
             packet.resize(plain + RTP_OVERHEAD, 0);
-            sender.protect_rtp(&mut packet, 12, plain, ssrc, u64::from(index));
-            receiver.unprotect_rtp(&mut packet, 12, ssrc, index).unwrap();
-            assert!(receiver.rtp_sources.list.len() <= SOURCES);
-            assert!(receiver.rtp_sources.position(0).is_some());
+            sender.protect_rtp(&mut packet, 12, plain, ssrc, index);
+            receiver.unprotect_rtp(&mut packet, 12, ssrc, index as u16).map(|(_, index)| index)
         };
-        for round in 0..3 * SOURCES as u32 {
-            send(0, round as u16);
-            send(1 + round, 1);
+        for index in [40_000, 65_000, 65_540] {
+            assert_eq!(receive(7, index), Ok(index));
         }
+        for ssrc in 100..300 {
+            assert_eq!(receive(ssrc, 1), Ok(1));
+        }
+        assert_eq!(receive(7, 65_540), Err(SrtpError::Replayed));
+        assert_eq!(receive(7, 65_539), Err(SrtpError::Replayed));
+        assert_eq!(receive(7, 65_541), Ok(65_541));
+        assert_eq!(receive(100, 1), Err(SrtpError::Replayed));
     }
 }
