@@ -152,18 +152,20 @@ fn assert_rate(octets: u64, octets_per_second: u64, seconds: u64) {
 
 #[test]
 fn the_bandwidth_of_a_user_is_of_all_its_connections_together() {
-    let mut world = World::with(|settings| {
-        settings.limits.tcp = Some(TcpLimits::default());
-        settings.limits.octets_per_second_of_user = Some(100_000);
-    });
-    let of_anna = [1, 2, 3].map(|id| joined(rest("anna", &format!("7.7.{id}.7:{id}")), id, &mut world));
-    let of_ben = joined(rest("ben", "8.8.8.8:4"), 4, &mut world);
-    let clients = [(&of_anna[0], 5), (&of_anna[1], 5), (&of_anna[2], 5), (&of_ben, 1)];
-    let passed = passed(&mut world, &clients, 20, |_| ());
-    assert_rate(passed[..3].iter().sum(), 100_000, 20);
-    assert_rate(passed[3], 100_000, 20);
-    // All connections wait alike.
-    assert!(passed[..3].iter().all(|of_one| (600_000..=800_000).contains(of_one)), "{passed:?}");
+    for seed in 1..=4 {
+        let mut world = World::seeded(seed, |settings| {
+            settings.limits.tcp = Some(TcpLimits::default());
+            settings.limits.octets_per_second_of_user = Some(100_000);
+        });
+        let of_anna = [1, 2, 3].map(|id| joined(rest("anna", &format!("7.7.{id}.7:{id}")), id, &mut world));
+        let of_ben = joined(rest("ben", "8.8.8.8:4"), 4, &mut world);
+        let clients = [(&of_anna[0], 5), (&of_anna[1], 5), (&of_anna[2], 5), (&of_ben, 1)];
+        let passed = passed(&mut world, &clients, 20, |_| ());
+        assert_rate(passed[..3].iter().sum(), 100_000, 20);
+        assert_rate(passed[3], 100_000, 20);
+        // All connections wait alike, but that who asks first in each five milliseconds has a sixth more.
+        assert!(passed[..3].iter().all(|of_one| (510_000..=850_000).contains(of_one)), "{passed:?}");
+    }
 }
 
 #[test]
