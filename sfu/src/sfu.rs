@@ -168,8 +168,10 @@ impl Sfu {
         let Some(ice) = &mut participant.ice else {
             return out.counters.discard(Discard::UnknownUfrag);
         };
-        let Check::Verified { displaced, retired } = ice.handle_check(now.instant, &message, from, out) else {
-            return out.counters.discard(Discard::BadIntegrity);
+        let (displaced, retired) = match ice.handle_check(now.instant, &message, from, out) {
+            Check::Verified { displaced, retired } => (displaced, retired),
+            Check::Refused => return out.counters.discard(Discard::BadIntegrity),
+            Check::Excessive => return out.counters.discard(Discard::LimitReached),
         };
         if let Some(retired) = retired {
             self.routes.remove_ufrag(&retired);

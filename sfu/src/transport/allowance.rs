@@ -1,28 +1,24 @@
-//! How many messages a participant may send.
+//! How much of something a participant may do: so often at once, and so often a second.
 
 use std::time::{Duration, Instant};
 
-/// What applications need that send positions or strokes, several of them at once. Each message goes to everybody in the room.
-const PER_SECOND: f64 = 1_000.0;
-const BURST: f64 = 2_000.0;
-
 #[derive(Clone, Debug)]
 pub struct Allowance {
+    per_second: f64,
+    at_once: f64,
     left: f64,
     refilled: Option<Instant>,
 }
 
-impl Default for Allowance {
-    fn default() -> Allowance {
-        Allowance { left: BURST, refilled: None }
-    }
-}
-
 impl Allowance {
-    /// Whether one more message is taken now, if there is one.
+    pub fn new(per_second: f64, at_once: f64) -> Allowance {
+        Allowance { per_second, at_once, left: at_once, refilled: None }
+    }
+
+    /// Whether one more is allowed now, if there is one.
     pub fn admits(&mut self, now: Instant) -> bool {
         let passed = self.refilled.replace(now).map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        self.left = (self.left + passed * PER_SECOND).min(BURST);
+        self.left = (self.left + passed * self.per_second).min(self.at_once);
         self.left >= 1.0
     }
 
@@ -31,7 +27,7 @@ impl Allowance {
         self.left -= 1.0;
     }
 
-    /// When the next one is taken, after one was not: some at a time.
+    /// When to ask again, after one was not allowed: then there are some at a time.
     pub fn next(&self) -> Option<Instant> {
         Some(self.refilled? + Duration::from_millis(20))
     }
@@ -44,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_so_many_a_second() {
-        let mut allowance = Allowance::default();
+        let mut allowance = Allowance::new(1_000.0, 2_000.0);
         let mut taken = |at: Instant| {
             let one = |_: &i32| {
                 let is_taken = allowance.admits(at);

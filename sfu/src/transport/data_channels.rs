@@ -18,6 +18,10 @@ pub const MESSAGE_MAX: usize = 65_536;
 /// LiveKit's clients open three; a stranger may open a few of his own.
 const CHANNELS_MAX: usize = 16;
 const LABEL_MAX: usize = 128;
+/// Messages that it may send, at once and a second: what applications need that send positions or strokes, several of them at
+/// once. Each goes to everybody in the room.
+const MESSAGES_AT_ONCE: f64 = 2_000.0;
+const MESSAGES_PER_SECOND: f64 = 1_000.0;
 
 /// SCTP over DTLS has no addresses of its own.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5000);
@@ -71,7 +75,7 @@ impl DataChannels {
             waiting_bytes: 0,
             buffer_bytes_max,
             received: VecDeque::new(),
-            allowance: Allowance::default(),
+            allowance: Allowance::new(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE),
             unread: Vec::new(),
         }
     }

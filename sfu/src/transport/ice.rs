@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use datapath::stun::{Class, ErrorCode, Key, Message, Method, Writer};
 use datapath::{Endpoint, Order, Outbox};
 
+use super::allowance::Allowance;
 use crate::command::IceCredentials;
 
 /// Where a participant's packets come from and go to.
@@ -18,6 +19,12 @@ pub struct FiveTuple {
 
 /// Addresses that one participant has proved and that are not selected: a few interfaces times two address families.
 const VERIFIED_MAX: usize = 8;
+
+/// New addresses that one participant may prove, at once and then a second: two networks whose every candidate checks each of
+/// ours. A check proves nothing of where it was sent from but that its sender is in the call, and each new address is told to
+/// the other workers: whoever invented a hundred thousand would crowd out everybody's.
+const NEW_AT_ONCE: f64 = 64.0;
+const NEW_PER_SECOND: f64 = 1.0;
 
 /// Who has checked an address within this wants to be sent there (RFC 7675 §5.1: consent lasts for 30 seconds).
 const CONSENT: Duration = Duration::from_secs(30);
@@ -45,6 +52,8 @@ pub enum Check {
     },
     /// It does not verify under the password, or is not a request that ICE knows.
     Refused,
+    /// It verifies, and comes from one new address too many.
+    Excessive,
 }
 
 /// One generation of credentials: a restart brings a new one (RFC 8445 §9).
@@ -83,11 +92,18 @@ pub struct IceLite {
     previous: Option<Generation>,
     selected: Option<FiveTuple>,
     verified: Vec<Verified>,
+    newcomers: Allowance,
 }
 
 impl IceLite {
     pub fn new(local: &IceCredentials, remote: &IceCredentials) -> IceLite {
-        IceLite { current: Generation::new(local, &remote.ufrag), previous: None, selected: None, verified: Vec::new() }
+        IceLite {
+            current: Generation::new(local, &remote.ufrag),
+            previous: None,
+            selected: None,
+            verified: Vec::new(),
+            newcomers: Allowance::new(NEW_PER_SECOND, NEW_AT_ONCE),
+        }
     }
 
     /// Begins a restart. Returns the ufrag that is no longer valid, if there were two already.
@@ -135,6 +151,12 @@ impl IceLite {
         if message.ice_controlled().is_some() {
             respond(message, from, &generation.key, Some(ErrorCode::ROLE_CONFLICT), out);
             return Check::Refused;
+        }
+        if self.five_tuples().all(|known| known != from) {
+            if !self.newcomers.admits(now) {
+                return Check::Excessive;
+            }
+            self.newcomers.spend();
         }
         respond(message, from, &generation.key, None, out);
         let displaced = self.learn(now, from, out);
@@ -317,11 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_not_invented_without_end() {
+        let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
+        let mut ice = IceLite::new(&local, &remote);
+        let check = check(&local, &remote, false, false);
+        let mut proved = |at: Instant, ports: std::ops::Range<u16>| {
+            let outcomes = ports.map(|port| handle_at(at, &mut ice, &check, tuple(port)).0);
+            outcomes.filter(|outcome| *outcome != Check::Excessive).count()
+        };
+        assert_eq!(proved(start(), 1..1_000), 64);
+        assert_eq!(proved(start() + Duration::from_secs(10), 1_000..2_000), 10);
+        assert_eq!(proved(start() + Duration::from_secs(10), 1..2), 1, "the selected one is not new");
+    }
+
+    #[test]
     fn the_list_of_addresses_is_bounded_and_keeps_the_selected_one() {
         let (local, remote) = (credentials("aaaa"), credentials("bbbb"));
         let mut ice = IceLite::new(&local, &remote);
         handle(&mut ice, &check(&local, &remote, true, false), tuple(1));
-        for port in 2..100 {
+        for port in 2..=64 {
             let (outcome, _) = handle(&mut ice, &check(&local, &remote, false, false), tuple(port));
             let full = usize::from(port) > VERIFIED_MAX;
             assert_eq!(matches!(outcome, Check::Verified { displaced: Some(_), .. }), full);
