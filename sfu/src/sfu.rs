@@ -260,7 +260,6 @@ impl Sfu {
                 let (sender, receiver) = keys.server_contexts();
                 participant.sender = Some(sender);
                 participant.receiver = Some(receiver);
-                participant.pacer.open(now.instant);
                 self.mark_heard(now, key);
             }
             Some(DtlsEvent::Failed) => self.end_transport(key, TransportEnd::HandshakeFailed),
@@ -286,6 +285,9 @@ impl Sfu {
             && matches!(participant.connection, Connection::New | Connection::Silent)
             && let Some(address) = participant.address()
         {
+            if participant.connection == Connection::New {
+                participant.pacer.open(now.instant);
+            }
             participant.connection = Connection::Connected;
             let id = participant.id;
             self.events.push_back(Event::Connected { participant: id, remote: address.remote });

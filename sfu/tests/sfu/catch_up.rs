@@ -14,7 +14,8 @@ fn what_follows_a_late_keyframe_waits_for_the_link() {
     let track = call.publish(anna, Codec::H264);
     // Nothing is known of his link, so 300 kbit/s are assumed of it.
     let (ssrc, _) = call.subscribe(bert, track, true);
-    call.run_for_ms(10);
+    // The first words would go ahead.
+    call.run_for_ms(100);
     let rtp = Rtp {
         ssrc: SSRC,
         payload_type: VIDEO,

@@ -3,6 +3,7 @@
 mod call;
 mod catch_up;
 mod connection;
+mod first_words;
 mod new_ssrc;
 mod picture_loss;
 mod published;

@@ -28,7 +28,8 @@ impl Published {
         let (anna, bert) = (call.join(), call.join());
         let track = call.publish(anna, codec);
         let (ssrc, _) = call.subscribe(bert, track, true);
-        call.run_for_ms(10);
+        // The first words would go ahead.
+        call.run_for_ms(100);
         Published {
             call,
             anna,

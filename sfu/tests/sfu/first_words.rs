@@ -1,0 +1,42 @@
+//! Who has just come hears before it sees.
+
+use datapath::Endpoint;
+use sfu::Codec;
+
+use crate::call::{AUDIO_MID, Call, OPUS, Rtp, VIDEO, VIDEO_MID, h264};
+
+#[test]
+fn the_first_words_go_ahead_of_the_first_picture() {
+    for transport_cc in [true, false] {
+        let mut call = Call::new();
+        let anna = call.join();
+        let (voice, picture) = (call.publish(anna, Codec::Opus), call.publish(anna, Codec::H264));
+        call.run_for_ms(500);
+        let bert = call.enter();
+        let (heard, _) = call.subscribe(bert, voice, transport_cc);
+        let (seen, _) = call.subscribe(bert, picture, transport_cc);
+        let rtp = Rtp {
+            ssrc: 1,
+            payload_type: OPUS,
+            sequence: 0,
+            timestamp: 0,
+            mid: Some(AUDIO_MID),
+            audio_level: Some(20),
+            payload: &[1; 100],
+        };
+        let keyframe = h264(true, 1_000);
+        // His transport is up while the picture is being sent already.
+        call.check(bert, Endpoint::Listener { index: 0, ip: [10, 0, 0, 1].into() }, ([10, 0, 1, 9], 40_000).into());
+        let came = call.at_ms();
+        for word in 0..10 {
+            let picture = Rtp { ssrc: 2, payload_type: VIDEO, mid: Some(VIDEO_MID), audio_level: None, ..rtp };
+            call.send(anna, Rtp { sequence: word, timestamp: word as u32 * 1800, payload: &keyframe, ..picture });
+            call.send(anna, Rtp { sequence: word, timestamp: word as u32 * 960, ..rtp });
+            call.run_for_ms(20);
+        }
+        let words: Vec<u64> = call.members[bert].media_of(heard).iter().map(|media| media.at_ms - came).collect();
+        let pictures: Vec<u64> = call.members[bert].media_of(seen).iter().map(|media| media.at_ms - came).collect();
+        assert_eq!(words[..3], [0, 20, 40]);
+        assert!((60..80).contains(&pictures[0]), "{pictures:?}");
+    }
+}
