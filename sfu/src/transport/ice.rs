@@ -17,8 +17,9 @@ pub struct FiveTuple {
     pub remote: SocketAddr,
 }
 
-/// Addresses that one participant has proved and that are not selected: a few interfaces times two address families.
-const VERIFIED_MAX: usize = 8;
+/// Five-tuples that one participant has proved: a few interfaces, each of which checks each of our addresses. One that has to
+/// make room and is checked again counts as new.
+const VERIFIED_MAX: usize = 32;
 
 /// New addresses that one participant may prove, at once and then a second: two networks whose every candidate checks each of
 /// ours. A check proves nothing of where it was sent from but that its sender is in the call, and each new address is told to
