@@ -111,8 +111,6 @@ pub struct Meeting {
     pub cut_descriptors: bool,
     /// Whether the transport-wide extension is negotiated for what is subscribed to.
     pub transport_cc: bool,
-    /// Whether what is subscribed to is repaired on a stream of its own (RFC 4588).
-    pub retransmits: bool,
     entropy: Entropy,
     members: Vec<Member>,
     published: Vec<(TrackId, Member, Codec)>,
@@ -203,7 +201,6 @@ impl Meeting {
             next_is_screen: false,
             cut_descriptors: false,
             transport_cc: true,
-            retransmits: true,
             entropy,
             members: Vec::new(),
             published: Vec::new(),
@@ -401,8 +398,7 @@ impl Meeting {
             self.published.iter().find(|(known, _, _)| *known == track).expect("a published track");
         let video = codec != Codec::Opus;
         // The subscriber's own numbers.
-        let payload_type = if video { 120 } else { 63 };
-        let rtx = (video && self.retransmits).then(|| (self.entropy.u32(), 121));
+        let (payload_type, rtx) = if video { (120, Some((self.entropy.u32(), 121))) } else { (63, None) };
         let ssrc = self.entropy.u32();
         let spec = SubscriptionSpec {
             mid: format!("s{}", track.0),

@@ -92,32 +92,6 @@ fn all_are_heard_again_when_there_is_room() {
     assert!(wide.iter().all(|&frames| frames >= 490), "{wide:?}");
 }
 
-/// Padding that would show when there is room again goes out on the stream of repairs.
-#[test]
-fn a_picture_that_could_not_be_probed_for_is_not_taken_away() {
-    for retransmits in [true, false] {
-        let mut meeting = Meeting::new(5);
-        meeting.retransmits = retransmits;
-        let line =
-            |rate_bps| Settings { rate_bps: Some(rate_bps), delay: Duration::from_millis(30), ..Settings::default() };
-        let access = Access { up: line(3_000_000), down: line(3_000_000), ..Access::good([198, 51, 100, 20]) };
-        let viewer = meeting.join(1, "viewer", access);
-        let anna = meeting.join(1, "anna", Access::good([198, 51, 100, 21]));
-        meeting.connect(&[anna, viewer]);
-        let (camera, microphone) = (meeting.publish_camera(anna), meeting.publish_microphone(anna));
-        meeting.run_for(Duration::from_millis(500));
-        meeting.subscribe(viewer, camera);
-        meeting.subscribe(viewer, microphone);
-        meeting.run_for(Duration::from_secs(10));
-        meeting.world.set_links(viewer.host, line(80_000), line(80_000));
-        meeting.run_for(Duration::from_secs(20));
-        meeting.world.set_links(viewer.host, line(3_000_000), line(3_000_000));
-        meeting.run_for(Duration::from_secs(20));
-        let frames = heard(&mut meeting, viewer, &[camera], 10)[0];
-        assert!(frames >= 250, "{frames} of 300 frames, retransmits: {retransmits}");
-    }
-}
-
 /// Octets on the way to each of them within so many seconds, in bit/s.
 fn sent(meeting: &mut Meeting, members: &[Member], seconds: u64) -> Vec<u64> {
     let count = |meeting: &Meeting| -> Vec<u64> {

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use datapath::{Discard, Now, Outbox, Traffic};
-use slab::Slab;
 
 use crate::congestion::Priority;
 use crate::deadlines::Timer;
@@ -11,7 +10,6 @@ use crate::forwarder::Rewrite;
 use crate::participant::Participant;
 use crate::rtp::Extensions;
 use crate::sfu::Sfu;
-use crate::subscription::Subscription;
 
 /// Octets of the IPv4 and UDP headers.
 pub const IP_AND_UDP: usize = 28;
@@ -40,12 +38,6 @@ impl Participant {
         if !self.pacer.push(now.instant, priority, payload_len + DEPARTURE_OVERHEAD, departure) {
             out.counters.discard(Discard::LimitReached);
         }
-    }
-
-    /// The subscription whose retransmission stream padding goes out on: one that numbers its packets for feedback.
-    pub fn padding_carrier(&self, subscriptions: &Slab<Subscription>) -> Option<usize> {
-        let mut repairs = self.sinks.iter().filter(|sink| sink.is_repair).map(|sink| sink.subscription);
-        repairs.find(|&key| subscriptions[key].spec.extensions.transport_cc.is_some())
     }
 
     /// When something of what waits, or a copy of audio, is next to leave.
@@ -110,7 +102,14 @@ impl Sfu {
         else {
             return;
         };
-        if let Some(carrier) = participant.padding_carrier(&self.subscriptions) {
+        // Padding goes out on a retransmission stream that numbers its packets.
+        let carrier = participant
+            .sinks
+            .iter()
+            .filter(|sink| sink.is_repair)
+            .map(|sink| sink.subscription)
+            .find(|&key| self.subscriptions[key].spec.extensions.transport_cc.is_some());
+        if let Some(carrier) = carrier {
             let packets = burst.octets.div_ceil(PADDING_PACKET).max(BURST_PACKETS);
             for _ in 0..packets {
                 let octets = burst.octets / packets;

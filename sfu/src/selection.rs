@@ -267,8 +267,6 @@ impl Sfu {
         let left = |bps: u64| {
             if bps == u64::MAX { bps } else { (bps.saturating_sub(audio) as f64 * (1.0 - loss)) as u64 }
         };
-        // What could not be probed for would never come back.
-        let may_probe = is_paced && participant.padding_carrier(&self.subscriptions).is_some();
         let is_short = participant.estimate.queue() < QUEUE_SHORT;
         let is_shown = demands.iter().any(|demand| demand.current.is_some());
         let last = available as f64 * if is_short && is_shown { LAST_LENIENCE } else { 1.0 };
@@ -277,7 +275,7 @@ impl Sfu {
             steady_bps: left(participant.steady.bps()),
             held_bps: left(participant.steady.held_bps()),
             last_bps: (last as u64).saturating_sub(audio),
-            may_pause: may_probe || participant.uplink_share_bps.is_some(),
+            may_pause: is_paced || participant.uplink_share_bps.is_some(),
         }
     }
 
