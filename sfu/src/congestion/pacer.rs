@@ -2,7 +2,8 @@
 //!
 //! Audio and RTCP never wait; they are counted, and what comes after them waits instead. While nothing waits and the
 //! bucket has room, a packet leaves in the turn in which it came, so that a frame is still one GSO train. What waits
-//! leaves in trains too: every few milliseconds as much as the bucket lets go at once.
+//! leaves in trains too: every few milliseconds as much as the bucket lets go at once. In the first moment of a link everything
+//! waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -79,7 +80,7 @@ impl<T> Pacer<T> {
         self.shut_until.is_some()
     }
 
-    /// Infinite: nothing waits.
+    /// Infinite: nothing waits, once it is open.
     pub fn set_estimate(&mut self, bps: f64) {
         let share = ((bps - LOW_BPS) / (HIGH_BPS - LOW_BPS)).clamp(0.0, 1.0);
         self.rate = bps / 8.0 * (FACTOR_LOW + (FACTOR - FACTOR_LOW) * share);
@@ -117,7 +118,7 @@ impl<T> Pacer<T> {
             return false;
         }
         if self.rate.is_infinite() {
-            return true;
+            return self.waiting_octets() == 0;
         }
         self.advance(now);
         let admits = self.waiting_octets() == 0 && self.level < self.depth();
@@ -133,6 +134,7 @@ impl<T> Pacer<T> {
         if queue.len() >= WAITING_MAX {
             return false;
         }
+        self.updated.get_or_insert(now);
         self.octets[priority as usize] += octets;
         queue.push_back(Waiting { item, octets, since: now });
         true
@@ -266,6 +268,10 @@ mod tests {
             pacer.push(now + 20 * MS, Priority::Stage, 300, 2);
             let left = departures(&mut pacer, now);
             assert_eq!(left[0], (FIRST_WORDS.as_millis(), 1), "{left:?}");
+            pacer.open(now);
+            pacer.push(now, Priority::Stage, 1200, 3);
+            assert!(!pacer.admits(now + FIRST_WORDS, 1200), "nothing overtakes what has waited");
+            assert_eq!(pacer.pop(now + Duration::from_millis(500)), Some(3));
             assert!(pacer.admits(now + Duration::from_secs(1), 1200));
         }
     }
