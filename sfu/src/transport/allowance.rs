@@ -22,6 +22,11 @@ impl Allowance {
         self.left >= 1.0
     }
 
+    /// So many are allowed now, if there were fewer.
+    pub fn grant(&mut self, at_least: f64) {
+        self.left = self.left.max(at_least);
+    }
+
     /// One was taken.
     pub fn spend(&mut self) {
         self.left -= 1.0;

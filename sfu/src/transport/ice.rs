@@ -22,10 +22,12 @@ pub struct FiveTuple {
 const VERIFIED_MAX: usize = 32;
 
 /// New addresses that one participant may prove, at once and then a second: two networks whose every candidate checks each of
-/// ours. A check proves nothing of where it was sent from but that its sender is in the call, and each new address is told to
-/// the other workers: whoever invented a hundred thousand would crowd out everybody's.
+/// ours. A check proves nothing of where it was sent from but that its sender is in the call, and the worker by which it came has
+/// to remember each new address: whoever invented a hundred thousand would crowd out everybody's.
 const NEW_AT_ONCE: f64 = 64.0;
 const NEW_PER_SECOND: f64 = 1.0;
+/// A restart brings another network's (RFC 8445 §9), however many there were before.
+const NEW_OF_A_RESTART: f64 = 16.0;
 
 /// Who has checked an address within this wants to be sent there (RFC 7675 §5.1: consent lasts for 30 seconds).
 const CONSENT: Duration = Duration::from_secs(30);
@@ -109,6 +111,7 @@ impl IceLite {
 
     /// Begins a restart. Returns the ufrag that is no longer valid, if there were two already.
     pub fn restart(&mut self, local: &IceCredentials, remote: &IceCredentials) -> Option<String> {
+        self.newcomers.grant(NEW_OF_A_RESTART);
         let next = Generation::new(local, &remote.ufrag);
         let last = std::mem::replace(&mut self.current, next);
         self.previous.replace(last).map(|generation| generation.local.ufrag)
@@ -351,6 +354,12 @@ mod tests {
         assert_eq!(proved(start(), 1..1_000), 64);
         assert_eq!(proved(start() + Duration::from_secs(10), 1_000..2_000), 10);
         assert_eq!(proved(start() + Duration::from_secs(10), 1..2), 1, "the selected one is not new");
+        let next = (credentials("cccc"), credentials("dddd"));
+        ice.restart(&next.0, &next.1);
+        let restarted = self::check(&next.0, &next.1, false, false);
+        let later = start() + Duration::from_secs(10);
+        let outcomes = (3_000..4_000).map(|port| handle_at(later, &mut ice, &restarted, tuple(port)).0);
+        assert_eq!(outcomes.filter(|outcome| *outcome != Check::Excessive).count(), 16);
     }
 
     #[test]
