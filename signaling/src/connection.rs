@@ -72,11 +72,8 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
         tokio::select! {
             message = inbox.recv() => {
                 let Some(message) = message else { break true };
-                // What else is there leaves by the same write to the socket.
-                let more = std::iter::from_fn(|| inbox.try_recv());
-                let compresses = socket.compresses;
-                let frames = std::iter::once(message).chain(more).map(|message| encode(message, text, compresses));
-                if !write(&mut socket, frames).await {
+                let frame = encode(message, text, socket.compresses);
+                if !write(&mut socket, frame).await {
                     break false;
                 }
             }
@@ -108,7 +105,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
                 if silence < PING_INTERVAL {
                     continue;
                 }
-                if silence > SILENCE_MAX || !write(&mut socket, [Frame::Ping(Default::default())]).await {
+                if silence > SILENCE_MAX || !write(&mut socket, Frame::Ping(Default::default())).await {
                     break false;
                 }
             }
@@ -117,7 +114,7 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
     control.handle_connection_lost(connection);
     if closed_by_us {
         let frame = Frame::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
-        if write(&mut socket, [frame]).await {
+        if write(&mut socket, frame).await {
             let last_words = async { while let Some(Ok(_)) = socket.stream.next().await {} };
             let _ = tokio::time::timeout(LINGER, last_words).await;
         }
@@ -141,15 +138,9 @@ fn encode(message: Message, text: bool, compresses: bool) -> Frame {
     if compresses { websocket::compressed(octets) } else { Frame::Binary(octets.into()) }
 }
 
-/// Each in segments of its own: on a narrow link a client works on the first while the next is under way.
-async fn write(socket: &mut WebSocket, frames: impl IntoIterator<Item = Frame>) -> bool {
-    let all = async {
-        for frame in frames {
-            socket.stream.send(frame).await?;
-        }
-        Ok::<(), tungstenite::Error>(())
-    };
-    matches!(tokio::time::timeout(WRITE_TIMEOUT, all).await, Ok(Ok(())))
+/// Each leaves at once, in segments of its own: on a narrow link a client works on the first while the next is under way.
+async fn write(socket: &mut WebSocket, frame: Frame) -> bool {
+    matches!(tokio::time::timeout(WRITE_TIMEOUT, socket.stream.send(frame)).await, Ok(Ok(())))
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ impl Inbox {
     }
 
     /// What is there without waiting.
-    pub fn try_recv(&mut self) -> Option<Message> {
+    #[cfg(test)]
+    fn try_recv(&mut self) -> Option<Message> {
         let waiting = self.queue.try_recv().ok()?;
         Some(self.take(waiting))
     }
