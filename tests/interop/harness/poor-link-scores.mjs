@@ -106,14 +106,15 @@ const SAMPLES = 48_000;
 
 /**
  * Seconds from connect() to the first sound. A browser counts what it plays of a voice from its first packet on, what it makes up
- * included: how much that is at a moment says when it began.
+ * included: how much that is at a moment says when it began, but not before it had still been nothing (it plays some in advance).
  */
 function firstSound(record, of) {
-  const voice = (tracks) => tracks[`${of}/microphone`];
-  const found = firstSample(record, (tracks) => voice(tracks)?.samples > 0);
+  const voice = ({ tracks }) => tracks[`${of}/microphone`];
+  const seconds = (sample) => sample.s + (voice(sample).takenAt - sample.at) / 1000 - record.connectS;
+  const found = firstSample(record, (tracks) => voice({ tracks })?.samples > 0);
   if (!found) return undefined;
-  const { samples, takenAt } = voice(found.tracks);
-  return found.s + (takenAt - found.at) / 1000 - samples / SAMPLES - record.connectS;
+  const before = record.samples.filter((sample) => sample.s >= record.connectS && sample.s < found.s && voice(sample));
+  return Math.max(seconds(found) - voice(found).samples / SAMPLES, ...before.map(seconds));
 }
 
 export function score(scenario, record) {
