@@ -117,8 +117,7 @@ impl Server {
             let chosen = self.choose_relayed(now, &reply.client, who, message)?;
             self.make(now, reply, who, chosen, lifetime, None, out)?
         };
-        let sibling = self.allocations.get(id).and_then(|allocation| allocation.sibling);
-        for one in [Some(id), sibling].into_iter().flatten() {
+        for one in self.allocations.with_sibling(id) {
             if let Some(allocation) = self.allocations.get_mut(one) {
                 // RFC 8016 §3.1.1: an empty ticket asks for one.
                 allocation.ticket = message.mobility_ticket().map(|_| 0);
@@ -341,10 +340,8 @@ impl Server {
 
     /// Answers the request that made this allocation, and perhaps its sibling, if nothing is left to be probed.
     fn answer_probed(&mut self, id: Id, out: &mut Outbox) {
-        let sibling = self.allocations.get(id).and_then(|allocation| allocation.sibling);
-        let both = [Some(id), sibling].into_iter().flatten();
         let mut first = None;
-        for id in both {
+        for id in self.allocations.with_sibling(id) {
             let Some(allocation) = self.allocations.get(id) else { continue };
             if matches!(allocation.socket, RelaySocket::Probing { .. }) {
                 return;

@@ -98,6 +98,12 @@ impl Allocations {
         }
     }
 
+    /// The allocation and its sibling, if it has one.
+    pub fn with_sibling(&self, id: Id) -> impl Iterator<Item = Id> + Clone + use<> {
+        let sibling = self.get(id).and_then(|allocation| allocation.sibling);
+        [Some(id), sibling].into_iter().flatten()
+    }
+
     /// The allocation itself or its sibling: whichever has the address family of `peer`.
     pub fn of_family(&self, id: Id, peer: IpAddr) -> Option<Id> {
         let allocation = self.get(id)?;
@@ -183,9 +189,8 @@ impl Allocations {
     /// The client of the allocation, and of its sibling, has another five-tuple now, which has none.
     pub fn move_client(&mut self, id: Id, client: FiveTuple) {
         (self.last_client, self.last_relayed) = (None, None);
-        let sibling = self.get(id).and_then(|allocation| allocation.sibling);
         let mut first = id;
-        for one in [Some(id), sibling].into_iter().flatten() {
+        for one in self.with_sibling(id) {
             let Some(allocation) = self.get_mut(one) else { continue };
             let former = std::mem::replace(&mut allocation.client, client);
             if let Some(id) = self.by_client.remove(&former) {

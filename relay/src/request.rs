@@ -192,14 +192,14 @@ impl Server {
             return Err(Refusal::AllocationMismatch);
         }
         let (former, to) = (allocation.client, reply.client);
-        let both = [Some(id), allocation.sibling];
-        let holdings = both.into_iter().flatten().filter_map(|id| Some(self.allocations.get(id)?.holding()));
+        let both = self.allocations.with_sibling(id);
+        let holdings = both.clone().filter_map(|id| Some(self.allocations.get(id)?.holding()));
         let holding = holdings.fold(Holding::default(), Holding::and);
         let (quotas, limits) = (&self.settings.share.quotas, &self.settings.limits);
         let relocated = quotas.relocate(former.remote.ip(), to.remote.ip(), holding, limits, now.instant);
         let bandwidth = relocated.inspect_err(|quota| out.counters.refuse(*quota))?;
         self.allocations.move_client(id, to);
-        for id in both.into_iter().flatten() {
+        for id in both {
             if let Some(allocation) = self.allocations.get_mut(id) {
                 allocation.bandwidth.prefix = bandwidth.clone();
             }
