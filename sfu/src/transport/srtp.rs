@@ -12,6 +12,7 @@ use super::sources::Sources;
 pub const RTP_OVERHEAD: usize = 16;
 /// Octets that protecting an RTCP packet may add: tag and the word with the E flag and the index.
 pub const RTCP_OVERHEAD: usize = 20;
+
 /// The protection profiles of RFC 5764 and RFC 7714 that we negotiate, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
