@@ -66,24 +66,15 @@ impl Inbox {
     /// `None`: the client is to be closed.
     pub async fn recv(&mut self) -> Option<Message> {
         let waiting = self.queue.recv().await?;
-        Some(self.take(waiting))
-    }
-
-    /// What is there without waiting.
-    #[cfg(test)]
-    fn try_recv(&mut self) -> Option<Message> {
-        let waiting = self.queue.try_recv().ok()?;
-        Some(self.take(waiting))
-    }
-
-    fn take(&self, waiting: Waiting) -> Message {
         self.octets.fetch_sub(waiting.octets, Ordering::Relaxed);
-        *waiting.message
+        Some(*waiting.message)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn of(octets: usize) -> Message {
@@ -96,7 +87,7 @@ mod tests {
         for _ in 0..7 {
             assert_eq!(sender.send(of(1 << 20)), Ok(()));
         }
-        assert!(inbox.try_recv().is_some());
+        assert!(inbox.recv().now_or_never().flatten().is_some());
         assert_eq!(sender.send(of(1 << 20)), Ok(()), "one was taken");
         assert_eq!(sender.send(of(1 << 20)), Err(SendError::Full));
     }
@@ -107,7 +98,7 @@ mod tests {
         assert_eq!(sender.send(of(2 * OCTETS_MAX)), Ok(()));
         assert_eq!(sender.send(of(1 << 20)), Ok(()));
         assert_eq!(sender.send(of(2 * OCTETS_MAX)), Err(SendError::Full), "not with a second one");
-        assert!(inbox.try_recv().is_some());
+        assert!(inbox.recv().now_or_never().flatten().is_some());
         assert_eq!(sender.send(of(2 * OCTETS_MAX)), Ok(()));
     }
 
