@@ -92,13 +92,10 @@ function quantile(values, share) {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 }
 
-/** The first sample after connect() whose tracks `test` accepts. */
-const firstSample = ({ samples, connectS }, test) => samples.find(({ s, tracks }) => s >= connectS && test(tracks));
-
-/** Seconds from connect() to it. */
-const first = (record, test) => {
-  const found = firstSample(record, test);
-  return found && found.s - record.connectS;
+/** Seconds from connect() to the first sample whose tracks `test` accepts. */
+const first = ({ samples, connectS }, test) => {
+  const found = samples.find(({ s, tracks }) => s >= connectS && test(tracks));
+  return found && found.s - connectS;
 };
 
 /** What a browser plays in a second. */
@@ -108,13 +105,13 @@ const SAMPLES = 48_000;
  * Seconds from connect() to the first sound. A browser counts what it plays of a voice from its first packet on, what it makes up
  * included: how much that is at a moment says when it began, but not before it had still been nothing (it plays some in advance).
  */
-function firstSound(record, of) {
+function firstSound({ samples, connectS }, of) {
   const voice = ({ tracks }) => tracks[`${of}/microphone`];
-  const seconds = (sample) => sample.s + (voice(sample).takenAt - sample.at) / 1000 - record.connectS;
-  const found = firstSample(record, (tracks) => voice({ tracks })?.samples > 0);
-  if (!found) return undefined;
-  const before = record.samples.filter((sample) => sample.s >= record.connectS && sample.s < found.s && voice(sample));
-  return Math.max(seconds(found) - voice(found).samples / SAMPLES, ...before.map(seconds));
+  const seconds = (sample) => sample.s + (voice(sample).takenAt - sample.at) / 1000 - connectS;
+  const there = samples.filter((sample) => sample.s >= connectS && voice(sample));
+  const at = there.findIndex((sample) => voice(sample).samples > 0);
+  if (at < 0) return undefined;
+  return Math.max(seconds(there[at]) - voice(there[at]).samples / SAMPLES, ...there.slice(0, at).map(seconds));
 }
 
 export function score(scenario, record) {
