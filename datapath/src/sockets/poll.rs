@@ -85,6 +85,8 @@ pub struct Readiness {
 pub struct Poll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
+    /// The kernel is older than Linux 5.11 and counts in milliseconds only.
+    is_old: bool,
 }
 
 impl Poll {
@@ -98,7 +100,7 @@ impl Poll {
             OwnedFd::from_raw_fd(fd)
         };
         let event = libc::epoll_event { events: 0, u64: 0 };
-        Ok(Poll { fd, events: vec![event; Self::EVENTS_MAX] })
+        Ok(Poll { fd, events: vec![event; Self::EVENTS_MAX], is_old: false })
     }
 
     /// Watches `fd` for input. It leaves the poll by being closed.
@@ -132,11 +134,30 @@ impl Poll {
     /// Waits until something is ready or `timeout` is over, and puts what is ready into `ready`.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Readiness>) -> io::Result<()> {
         ready.clear();
+        let mut count = if self.is_old { self.wait_ms(timeout) } else { self.wait_ns(timeout) };
+        if count.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS)) && !self.is_old {
+            self.is_old = true;
+            count = self.wait_ms(timeout);
+        }
+        let count = match count {
+            Ok(count) => count as usize,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        ready.extend(
+            self.events[..count]
+                .iter()
+                .map(|event| Readiness { token: event.u64, error: event.events & libc::EPOLLERR as u32 != 0 }),
+        );
+        Ok(())
+    }
+
+    /// epoll_pwait2 counts in nanoseconds, where epoll_wait rounds a pacer's half millisecond up to one.
+    fn wait_ns(&mut self, timeout: Duration) -> io::Result<libc::c_int> {
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(3_600) as libc::time_t,
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         };
-        // epoll_pwait2 counts in nanoseconds, where epoll_wait would round a pacer's half millisecond up to one.
         // SAFETY: the event array and the timeout live through the call; no signal mask is given.
         let count = unsafe {
             libc::syscall(
@@ -149,17 +170,14 @@ impl Poll {
                 0usize,
             )
         };
-        let count = match checked(count as libc::c_int) {
-            Ok(count) => count as usize,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(error),
-        };
-        ready.extend(
-            self.events[..count]
-                .iter()
-                .map(|event| Readiness { token: event.u64, error: event.events & libc::EPOLLERR as u32 != 0 }),
-        );
-        Ok(())
+        checked(count as libc::c_int)
+    }
+
+    fn wait_ms(&mut self, timeout: Duration) -> io::Result<libc::c_int> {
+        let timeout = timeout.min(Duration::from_secs(3_600)).as_nanos().div_ceil(1_000_000) as libc::c_int;
+        let room = self.events.len() as libc::c_int;
+        // SAFETY: the event array lives through the call.
+        checked(unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) })
     }
 }
 
@@ -174,4 +192,23 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         checked(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
     }
     Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_waits_in_milliseconds_and_never_too_short() {
+        let (waker, clock) = (Waker::new().unwrap(), crate::driver::Clock::new());
+        let mut poll = Poll { is_old: true, ..Poll::new().unwrap() };
+        poll.add(waker.as_fd(), 7).unwrap();
+        let mut ready = Vec::new();
+        let started = clock.instant();
+        poll.wait(Duration::from_micros(1_100), &mut ready).unwrap();
+        assert!(ready.is_empty() && clock.instant() - started >= Duration::from_micros(1_100));
+        waker.wake();
+        poll.wait(Duration::from_secs(10_000_000), &mut ready).unwrap();
+        assert_eq!(ready, [Readiness { token: 7, error: false }]);
+    }
 }
