@@ -1,7 +1,7 @@
 //! Batched UDP sockets of Linux: recvmmsg with UDP_GRO in, sendmmsg with UDP_SEGMENT out, epoll around them.
 //!
-//! The only unsafe code of the packet plane. What is unsafe here is always the same: a system call is given pointers
-//! into buffers that this module owns, set anew before every call.
+//! Nearly all unsafe code of the packet plane (the rest fetches memory ahead, and calls AES-GCM). What is unsafe here is
+//! always the same: a system call is given pointers into buffers that this module owns, set anew before every call.
 #![allow(unsafe_code, reason = "recvmmsg, sendmmsg and epoll take raw pointers")]
 #![allow(clippy::unnecessary_cast, reason = "the widths of lengths differ between C libraries")]
 

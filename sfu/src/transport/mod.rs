@@ -1,5 +1,6 @@
 //! One participant's transport: ICE-lite, DTLS, SRTP and SCTP on one five-tuple.
 
+mod aead;
 mod allowance;
 pub mod data_channels;
 pub mod dtls;

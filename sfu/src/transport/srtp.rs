@@ -1,11 +1,11 @@
 //! SRTP and SRTCP in place (RFC 3711, RFC 7714). A sender and a receiver context each hold one direction's keys.
 
-use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 
+use super::aead::{AeadKey, NONCE, TAG};
 use super::sources::Sources;
 
 /// Octets that protecting an RTP packet may add, whatever the profile.
@@ -85,7 +85,7 @@ pub enum SrtpError {
 
 /// The session keys of one direction and one of RTP and RTCP.
 enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
+    Gcm { key: AeadKey, salt: [u8; 12] },
     CounterMode(Box<CounterMode>),
 }
 
@@ -116,10 +116,8 @@ impl Cipher {
         let session_salt = derive(LABEL_SALT, salt_length);
         match profile {
             Profile::AeadAes256Gcm | Profile::AeadAes128Gcm => {
-                let algorithm = if profile == Profile::AeadAes256Gcm { &aead::AES_256_GCM } else { &aead::AES_128_GCM };
-                let key = UnboundKey::new(algorithm, &session_key).expect("the key has the algorithm's length");
                 let salt = session_salt.try_into().expect("derived with this length");
-                Cipher::Gcm { key: LessSafeKey::new(key), salt }
+                Cipher::Gcm { key: AeadKey::new(&session_key), salt }
             }
             Profile::Aes128CmSha1_80 => {
                 let authentication = derive(LABEL_AUTHENTICATION, 20);
@@ -162,26 +160,26 @@ fn xor(octets: &mut [u8], value: &[u8]) {
 }
 
 /// RFC 7714 §8.1: two octets of zero, the SSRC and the 48-bit index.
-fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
+fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> [u8; NONCE] {
     gcm_nonce(salt, u64::from(ssrc) << 16 | index >> 32, index as u32)
 }
 
 /// RFC 7714 §9.1: two octets of zero, the SSRC, two more and the 31-bit index.
-fn gcm_rtcp_nonce(salt: &[u8; 12], ssrc: u32, index: u32) -> Nonce {
+fn gcm_rtcp_nonce(salt: &[u8; 12], ssrc: u32, index: u32) -> [u8; NONCE] {
     gcm_nonce(salt, u64::from(ssrc) << 16, index)
 }
 
 /// Masks with the salt. In integers as wide as the reads of the cipher: octets written one by one could not be forwarded
 /// to it from the store buffer, and it would wait until the packet before the nonce is written out (a tenth of the time
 /// of a copy).
-fn gcm_nonce(salt: &[u8; 12], first: u64, last: u32) -> Nonce {
+fn gcm_nonce(salt: &[u8; 12], first: u64, last: u32) -> [u8; NONCE] {
     let (first_salt, last_salt) = salt.split_at(8);
     let first_salt = u64::from_be_bytes(first_salt.try_into().expect("eight octets"));
     let last_salt = u32::from_be_bytes(last_salt.try_into().expect("four octets"));
     let mut nonce = [0; 12];
     nonce[..8].copy_from_slice(&(first_salt ^ first).to_be_bytes());
     nonce[8..].copy_from_slice(&(last_salt ^ last).to_be_bytes());
-    Nonce::assume_unique_for_key(nonce)
+    nonce
 }
 
 /// RFC 3711 §4.1.1.
@@ -225,6 +223,13 @@ impl SrtpSender {
         self.profile
     }
 
+    /// Has the key of RTP in the cache soon.
+    pub fn prefetch(&self) {
+        if let Cipher::Gcm { key, .. } = &self.rtp {
+            key.prefetch();
+        }
+    }
+
     /// Protects the RTP packet in `buffer[..length]` whose header takes `header_length` octets, and returns the protected
     /// length. `buffer` has [`RTP_OVERHEAD`] octets to spare. `index` is the 48-bit packet index (RFC 3711 §3.3.1); each
     /// (ssrc, index) is used for one packet only, or for identical octets.
@@ -234,11 +239,9 @@ impl SrtpSender {
             Cipher::Gcm { key, salt } => {
                 let (header, payload) = packet.split_at_mut(header_length);
                 let nonce = gcm_rtp_nonce(salt, ssrc, index);
-                let tag = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(&*header), payload)
-                    .expect("an RTP packet is far shorter than GCM's limit");
-                spare[..16].copy_from_slice(tag.as_ref());
-                length + 16
+                let (tag, _) = spare.split_first_chunk_mut().expect("there are octets to spare");
+                key.seal(&nonce, header, payload, tag);
+                length + TAG
             }
             Cipher::CounterMode(mode) => {
                 let CounterMode { key, salt, authentication } = &**mode;
@@ -264,12 +267,10 @@ impl SrtpSender {
                 let mut aad = [0; RTCP_HEADER + 4];
                 aad[..RTCP_HEADER].copy_from_slice(header);
                 aad[RTCP_HEADER..].copy_from_slice(&word);
-                let tag = key
-                    .seal_in_place_separate_tag(gcm_rtcp_nonce(salt, ssrc, index), Aad::from(aad), payload)
-                    .expect("an RTCP packet is far shorter than GCM's limit");
-                spare[..16].copy_from_slice(tag.as_ref());
-                spare[16..20].copy_from_slice(&word);
-                length + 20
+                let (tag, spare) = spare.split_first_chunk_mut().expect("there are octets to spare");
+                key.seal(&gcm_rtcp_nonce(salt, ssrc, index), &aad, payload, tag);
+                spare[..4].copy_from_slice(&word);
+                length + TAG + 4
             }
             Cipher::CounterMode(mode) => {
                 let CounterMode { key, salt, authentication } = &**mode;
@@ -324,9 +325,9 @@ impl SrtpReceiver {
         }
         match &self.rtp {
             Cipher::Gcm { key, salt } => {
+                let (packet, tag) = packet.split_last_chunk_mut().ok_or(SrtpError::Short)?;
                 let (header, payload) = packet.split_at_mut(header_length);
-                key.open_in_place(gcm_rtp_nonce(salt, ssrc, index), Aad::from(&*header), payload)
-                    .map_err(|_| SrtpError::BadTag)?;
+                key.open(&gcm_rtp_nonce(salt, ssrc, index), header, payload, tag).map_err(|_| SrtpError::BadTag)?;
             }
             Cipher::CounterMode(mode) => {
                 let CounterMode { key, salt, authentication } = &**mode;
@@ -372,8 +373,8 @@ impl SrtpReceiver {
                 aad[..RTCP_HEADER].copy_from_slice(&packet[..RTCP_HEADER]);
                 aad[RTCP_HEADER..].copy_from_slice(&word.to_be_bytes());
                 let sealed = &mut packet[RTCP_HEADER..length + tag_length];
-                key.open_in_place(gcm_rtcp_nonce(salt, ssrc, index), Aad::from(aad), sealed)
-                    .map_err(|_| SrtpError::BadTag)?;
+                let (payload, tag) = sealed.split_last_chunk_mut().ok_or(SrtpError::Short)?;
+                key.open(&gcm_rtcp_nonce(salt, ssrc, index), &aad, payload, tag).map_err(|_| SrtpError::BadTag)?;
             }
             Cipher::CounterMode(mode) => {
                 let CounterMode { key, salt, authentication } = &**mode;
