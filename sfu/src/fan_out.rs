@@ -98,8 +98,11 @@ impl Sfu {
         let originals = &memory[..count];
         // Bits by encoding.
         let mut wanted = 0u32;
+        for step in 0..LEAD {
+            fetch_ahead(step, &track.subscriptions, &self.subscriptions, &self.participants);
+        }
         for (at, &key) in track.subscriptions.iter().enumerate() {
-            fetch_ahead(&track.subscriptions[at..], &self.subscriptions, &self.participants);
+            fetch_ahead(at + LEAD, &track.subscriptions, &self.subscriptions, &self.participants);
             let subscription = &mut self.subscriptions[key];
             let subscriber_key = subscription.subscriber;
             let subscriber = &mut self.participants[subscriber_key];
@@ -137,18 +140,28 @@ impl Sfu {
     }
 }
 
-/// Has in the cache soon what is kept of those behind the first of `next`: among many subscribers it has not stayed there since
-/// the last frame. Where the one thing lies is known when the other has come, so each is fetched one step earlier.
-fn fetch_ahead(next: &[usize], subscriptions: &Slab<Subscription>, participants: &Slab<Participant>) {
-    let subscriber = |key: usize| &participants[subscriptions[key].subscriber];
-    if let Some(&key) = next.get(3) {
-        prefetch(&subscriptions[key]);
+/// How many subscribers ahead of the one that is served what is kept of them begins to be fetched.
+const LEAD: usize = 5;
+
+/// Has in the cache soon what is kept of the subscriber that is served [`LEAD`] steps later: among many it has not stayed there
+/// since the last frame. Where the one thing lies is known when the other has come, so each is fetched some steps later.
+fn fetch_ahead(step: usize, served: &[usize], subscriptions: &Slab<Subscription>, participants: &Slab<Participant>) {
+    let reached = |after: usize| step.checked_sub(after).and_then(|at| served.get(at)).map(|&key| &subscriptions[key]);
+    let subscriber = |after: usize| reached(after).map(|subscription| &participants[subscription.subscriber]);
+    if let Some(subscription) = reached(0) {
+        prefetch(subscription);
     }
-    if let Some(&key) = next.get(2) {
-        prefetch(subscriber(key));
+    if let Some(participant) = subscriber(2) {
+        prefetch(participant);
     }
-    if let Some(&key) = next.get(1) {
-        subscriber(key).estimate.prefetch();
+    if let Some(participant) = subscriber(3) {
+        participant.estimate.prefetch();
+        if let Some(sender) = &participant.sender {
+            sender.prefetch();
+        }
+    }
+    if let Some(participant) = subscriber(4) {
+        participant.estimate.prefetch_sent();
     }
 }
 

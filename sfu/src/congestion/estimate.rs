@@ -42,6 +42,13 @@ impl Estimate {
         }
     }
 
+    /// The same for where the next packets are written down; what [`Estimate::prefetch`] fetches is needed for it.
+    pub fn prefetch_sent(&self) {
+        if let Some(send_side) = &self.send_side {
+            send_side.prefetch_sent();
+        }
+    }
+
     pub fn handle_timeout(&mut self, now: Instant, wanted_bps: u64) {
         if let Some(send_side) = &mut self.send_side {
             send_side.handle_timeout(now, wanted_bps as f64);

@@ -126,6 +126,11 @@ impl SendSide {
         self.read.map_or(0, |(_, us)| us)
     }
 
+    /// Has in the cache soon where the next packets are written down.
+    pub fn prefetch_sent(&self) {
+        self.history.prefetch();
+    }
+
     /// The transport-wide number of a packet of so many octets (IP header included) that leaves now.
     pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
         let us = self.us(now);
