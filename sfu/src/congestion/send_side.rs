@@ -195,6 +195,8 @@ impl SendSide {
         let estimate = aimd.rate_bps();
         let mut found: Option<Found> = None;
         let mut last_sent = None;
+        // Of the packet before: a train that arrives at once says one thing about delay, however many it is of.
+        let mut said = None;
         history.acknowledge(us, feedback, |packet| batch.push(packet));
         // What was sent into a silence says nothing about how much a link loses.
         let told_from = if was_silent { batch.iter().position(|packet| packet.arrival.is_some()) } else { Some(0) };
@@ -220,10 +222,12 @@ impl SendSide {
             if in_order && !overtaken {
                 // The queue of a probe is of our own making, and the trend would remember it for longer than it stands. Where
                 // others share the link it may be theirs.
-                if shares_link || !probed_us.contains(&sent_us) {
-                    trendline.receive(sent_us, arrival_us);
+                if said.replace((sent_us, arrival_us)) != Some((sent_us, arrival_us)) {
+                    if shares_link || !probed_us.contains(&sent_us) {
+                        trendline.receive(sent_us, arrival_us);
+                    }
+                    queue.receive(sent_us, arrival_us);
                 }
-                queue.receive(sent_us, arrival_us);
                 busy.receive(arrival_us, octets, queue.waited_us(sent_us, arrival_us));
                 collapse.receive(sent_us, arrival_us, octets);
                 last_sent = Some(sent_us);
