@@ -32,6 +32,7 @@ pub mod fuzz;
 pub mod h264;
 pub mod history;
 pub mod keyframe;
+mod last_word;
 pub mod layers;
 mod lost_addresses;
 pub mod loudest;

@@ -65,6 +65,8 @@ pub struct Participant {
     /// Made when the first SCTP packet or the first message to send asks for it.
     pub data: Option<Box<DataChannels>>,
     pub connection: Connection,
+    /// Its transport came up in this turn.
+    pub comes_in: bool,
     /// When the last packet came that its sender had authenticated.
     pub heard: Instant,
     /// Slab keys of what it publishes.
@@ -132,6 +134,7 @@ impl Participant {
             receiver: None,
             data: None,
             connection: Connection::New,
+            comes_in: false,
             heard: now,
             tracks: Vec::new(),
             sources: Vec::new(),

@@ -77,6 +77,9 @@ impl Sfu {
     /// What a participant is due. Returns when it is next.
     pub(crate) fn tick_media(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
         self.participants[key].sender.as_ref()?;
+        if std::mem::take(&mut self.participants[key].comes_in) {
+            self.send_last_words(now, key, out);
+        }
         if !self.participants[key].sinks.is_empty() && self.participants[key].allocation_due <= now.instant {
             self.participants[key].allocation_due = on_grid(now, ALLOCATION_INTERVAL);
             self.allocate(now, key, out);

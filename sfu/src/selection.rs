@@ -9,6 +9,7 @@ use crate::congestion::{self, Choice, Priority, Room, VideoDemand};
 use crate::layers;
 use crate::loudest::{self, Voice};
 use crate::pacing::Departure;
+use crate::participant::Connection;
 use crate::sfu::Sfu;
 use crate::uplink::Need;
 
@@ -44,10 +45,12 @@ impl Sfu {
     pub(crate) fn start_subscription(&mut self, now: Now, key: usize) {
         let subscription = &mut self.subscriptions[key];
         let track = &self.tracks[subscription.track];
+        // Before that nothing can be sent, and nothing is numbered.
+        let is_up = self.participants[subscription.subscriber].connection != Connection::New;
         subscription.forwarder.set_temporal_max(subscription.wish.temporal_max);
         if subscription.wish.paused || track.muted {
             subscription.forwarder.set_target(None);
-        } else if !track.is_video() && !subscription.told_paused {
+        } else if !track.is_video() && !subscription.told_paused && is_up {
             subscription.forwarder.set_target(Some(0));
         }
         let subscriber = subscription.subscriber;

@@ -287,6 +287,7 @@ impl Sfu {
         {
             if participant.connection == Connection::New {
                 participant.pacer.open(now.instant);
+                participant.comes_in = true;
             }
             participant.connection = Connection::Connected;
             let id = participant.id;
