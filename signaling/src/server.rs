@@ -81,6 +81,7 @@ pub async fn serve(
         admin_token: options.admin_token,
         tokens,
         certificates: options.tcp.certificates.clone(),
+        started: now().unix,
     });
     let mut background = JoinSet::new();
     if let Some(homeserver) = homeserver {

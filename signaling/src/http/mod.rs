@@ -38,6 +38,8 @@ pub struct App {
     pub tokens: Option<TokenService>,
     pub admin_token: Option<String>,
     pub certificates: Option<Arc<Certificates>>,
+    /// Since the Unix epoch.
+    pub started: Duration,
 }
 
 /// A body of at most `limit` octets, or why there is none: 413, 408.

@@ -47,19 +47,33 @@ async fn users_of_other_servers_wait_for_a_local_one() {
     assert_eq!(server.enter(&bob).await.0, 101, "open as soon as a local user has a token");
 }
 
-/// A token as it is renewed over the socket.
-fn renewed(server: &Server, jwt: &str) -> String {
+/// The same token, begun at another time.
+fn begun(server: &Server, jwt: &str, nbf: Option<u64>) -> String {
     let keys = [(ISSUER.to_owned(), server.settings.token_secret())].into();
     let mut claims = token::verify(jwt, &keys, unix_s()).unwrap();
-    claims.nbf = None;
+    claims.nbf = nbf;
     token::sign(&claims, &keys).unwrap()
+}
+
+/// A token as it is renewed over the socket.
+fn renewed(server: &Server, jwt: &str) -> String {
+    begun(server, jwt, None)
 }
 
 #[tokio::test]
 async fn who_was_in_the_call_waits_until_it_is_open_again() {
+    waits_until_it_is_open_again(renewed).await;
+}
+
+#[tokio::test]
+async fn who_had_come_just_before_a_restart_waits_as_well() {
+    waits_until_it_is_open_again(|server, jwt| begun(server, jwt, Some(unix_s() - 100))).await;
+}
+
+async fn waits_until_it_is_open_again(made: impl Fn(&Server, &str) -> String) {
     let server = Server::start().await;
     let bob = foreign(&server).await;
-    let bob = renewed(&server, &bob);
+    let bob = made(&server, &bob);
     let alice = async {
         // Bob's question is under way before the call opens.
         while server.homeserver.count("%40bob") < 2 {
