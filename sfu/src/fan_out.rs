@@ -54,10 +54,10 @@ impl FanOut {
 
 /// What the copies of a packet are made from.
 #[derive(Clone, Copy)]
-struct Original<'a> {
-    media: &'a MediaPacket,
-    extensions: Extensions<'a>,
-    payload: &'a [u8],
+pub struct Original<'a> {
+    pub media: &'a MediaPacket,
+    pub extensions: Extensions<'a>,
+    pub payload: &'a [u8],
 }
 
 /// Packets that one subscriber is given in a row. More than two usual frames of video gain nothing.
@@ -167,7 +167,7 @@ fn fetch_ahead(step: usize, served: &[usize], subscriptions: &Slab<Subscription>
 
 /// Sends the subscriber its copy, if it gets one; and after a switch at a keyframe that came late, the packets behind it that
 /// were here before it. Returns the octets sent.
-fn forward(
+pub fn forward(
     now: Now,
     track: &PublishedTrack,
     (key, subscription): (usize, &mut Subscription),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use datapath::{Now, Outbox};
 
-use crate::forwarder::Decision;
-use crate::pacing::IP_AND_UDP;
+use crate::fan_out::{Original, forward};
 use crate::rtp::Extensions;
 use crate::sfu::Sfu;
 
@@ -29,12 +28,9 @@ impl Sfu {
             if now.instant.saturating_duration_since(media.arrival) >= SAID {
                 continue;
             }
-            if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
-                let plain = Extensions::default();
-                let sent = subscription.send_copy(now, participant, &rewrite, &plain, payload, out);
-                participant.sent.receive(now.instant, sent);
-                participant.pacer.spend(now.instant, sent + IP_AND_UDP);
-            }
+            let original = Original { media, extensions: Extensions::default(), payload };
+            let sent = forward(now, track, (sink.subscription, subscription), participant, &original, out);
+            participant.sent.receive(now.instant, sent);
         }
     }
 }

@@ -16,7 +16,7 @@ const RETAINED_US: u32 = 2_000_000;
 const LOOK_EVERY: u64 = 32;
 
 /// So many packets fit into what a cache fetches at once, and the first may begin anywhere in it.
-const LINE_OF_SENT: u64 = 5;
+const LINE_OF_SENT: u64 = 64 / size_of::<Sent>() as u64;
 
 /// As small as can be: fifty subscribers' histories are to stay in the cache between two frames.
 #[derive(Clone, Copy, Debug, Default)]
