@@ -92,6 +92,8 @@ pub struct Poll {
 impl Poll {
     /// Descriptors reported at once; the others come in the next turn.
     const EVENTS_MAX: usize = 128;
+    /// In milliseconds, an `int` holds no more than 24 days.
+    const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 
     pub fn new() -> io::Result<Poll> {
         // SAFETY: no pointers; the descriptor that comes back is ours alone.
@@ -134,14 +136,15 @@ impl Poll {
     /// Waits until something is ready or `timeout` is over, and puts what is ready into `ready`.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Readiness>) -> io::Result<()> {
         ready.clear();
-        let mut count = if self.is_old { self.wait_ms(timeout) } else { self.wait_ns(timeout) };
-        if count.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS)) && !self.is_old {
-            self.is_old = true;
-            count = self.wait_ms(timeout);
-        }
+        let timeout = timeout.min(Self::TIMEOUT_MAX);
+        let count = if self.is_old { self.wait_ms(timeout) } else { self.wait_ns(timeout) };
         let count = match count {
             Ok(count) => count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && !self.is_old => {
+                self.is_old = true;
+                return self.wait(timeout, ready);
+            }
             Err(error) => return Err(error),
         };
         ready.extend(
@@ -155,7 +158,7 @@ impl Poll {
     /// epoll_pwait2 counts in nanoseconds, where epoll_wait rounds a pacer's half millisecond up to one.
     fn wait_ns(&mut self, timeout: Duration) -> io::Result<libc::c_int> {
         let timeout = libc::timespec {
-            tv_sec: timeout.as_secs().min(3_600) as libc::time_t,
+            tv_sec: timeout.as_secs() as libc::time_t,
             tv_nsec: timeout.subsec_nanos() as libc::c_long,
         };
         // SAFETY: the event array and the timeout live through the call; no signal mask is given.
@@ -174,7 +177,7 @@ impl Poll {
     }
 
     fn wait_ms(&mut self, timeout: Duration) -> io::Result<libc::c_int> {
-        let timeout = timeout.min(Duration::from_secs(3_600)).as_nanos().div_ceil(1_000_000) as libc::c_int;
+        let timeout = timeout.as_nanos().div_ceil(1_000_000) as libc::c_int;
         let room = self.events.len() as libc::c_int;
         // SAFETY: the event array lives through the call.
         checked(unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) })
