@@ -83,8 +83,7 @@ async fn check_member(app: &App, join: &Join) -> Result<(), JoinRefusal> {
 /// or older than this program) waits for somebody to open it again: after a restart of ours all come back at once, in any
 /// order.
 async fn check_join(app: &App, join: &Join) -> Result<(), JoinRefusal> {
-    let is_older = join.claims.nbf.is_none_or(|nbf| nbf < app.started.as_secs());
-    let was_here = join.claims.matrix.is_some() && is_older;
+    let was_here = join.claims.matrix.is_some() && join.claims.nbf.is_none_or(|nbf| nbf < app.started.as_secs());
     let until = now().instant + REOPENING;
     loop {
         let checked = app.control.step(|rooms, _| rooms.check_join(&join.claims, join.opening));
