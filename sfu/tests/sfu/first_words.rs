@@ -1,10 +1,9 @@
 //! Who has just come hears before it sees.
 
-use sfu::Codec;
-
 use std::net::SocketAddr;
 
 use datapath::Endpoint;
+use sfu::Codec;
 
 use crate::call::{AUDIO_MID, Call, OPUS, Rtp, VIDEO, VIDEO_MID, h264};
 
