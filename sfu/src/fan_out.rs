@@ -176,13 +176,13 @@ pub fn forward(
     out: &mut Outbox,
 ) -> usize {
     let Decision::Forward(rewrite) = subscription.forwarder.handle(original.media, &track.clocks) else { return 0 };
-    let mut sent = send_or_wait(now, track, (key, subscription), subscriber, original, rewrite, out);
+    let mut sent = send_or_wait(now, track, (key, subscription), subscriber, original, &rewrite, out);
     if let Some(range) = subscription.forwarder.take_catch_up() {
         let history = &track.encodings[usize::from(original.media.encoding)].history;
         for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
             let original = Original { media, extensions: Extensions::default(), payload };
             if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
-                sent += send_or_wait(now, track, (key, subscription), subscriber, &original, rewrite, out);
+                sent += send_or_wait(now, track, (key, subscription), subscriber, &original, &rewrite, out);
             }
         }
     }
@@ -196,17 +196,17 @@ fn send_or_wait(
     (key, subscription): (usize, &mut Subscription),
     subscriber: &mut Participant,
     original: &Original<'_>,
-    rewrite: Rewrite,
+    rewrite: &Rewrite,
     out: &mut Outbox,
 ) -> usize {
     let &Original { media, ref extensions, payload } = original;
     if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
         let MediaPacket { encoding, sequence, .. } = *media;
-        let departure = Departure { subscription: key, encoding, sequence, rewrite, is_repair: false };
+        let departure = Departure { subscription: key, encoding, sequence, rewrite: *rewrite, is_repair: false };
         subscriber.wait(now, subscription.priority, payload.len(), departure, out);
         return 0;
     }
-    let sent = subscription.send_copy(now, subscriber, &rewrite, extensions, payload, out);
+    let sent = subscription.send_copy(now, subscriber, rewrite, extensions, payload, out);
     if !track.is_video() {
         subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
     }

@@ -82,6 +82,11 @@ impl Rewrite {
         &self.descriptor[..usize::from(self.descriptor_len)]
     }
 
+    /// The same, with what follows it in its array.
+    pub fn descriptor_octets(&self) -> &[u8; DESCRIPTOR_LEN_MAX] {
+        &self.descriptor
+    }
+
     /// The part of the source's payload (without padding) that is sent unchanged. Empty in a filler: a late packet
     /// that closes a gap and belongs to a frame that is left out.
     pub fn payload<'a>(&self, source: &'a [u8]) -> &'a [u8] {

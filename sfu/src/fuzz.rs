@@ -9,8 +9,9 @@ use crate::history::History;
 use crate::media_packet::{MediaPacket, TemporalLayer};
 use crate::nack::NackTracker;
 use crate::rtcp::{self, Rtcp};
-use crate::rtp::{Extensions, ForwardedHeader, RtpHeader, RtpPacket, is_rtcp, rtx_unwrap};
+use crate::rtp::{Extensions, RtpHeader, RtpPacket, is_rtcp, rtx_unwrap};
 use crate::sequence::{ReceiveStatistics, Received};
+use crate::stream_header::{PacketFields, StreamHeader};
 use crate::track::{Codec, ExtensionIds};
 use crate::vp8::PictureIdUnwrapper;
 
@@ -36,18 +37,10 @@ pub fn fuzz_rtp(data: &[u8]) {
     assert!(packet.extensions().count() <= data.len());
     let source = Extensions::of(&packet.header, data, &IDS);
     let mut buffer = [0; 512];
-    let written = ForwardedHeader {
-        payload_type: packet.header.payload_type,
-        marker: packet.header.marker,
-        sequence_number: packet.header.sequence_number,
-        timestamp: packet.header.timestamp,
-        ssrc: packet.header.ssrc,
-        ids: &IDS,
-        mid: source.mid,
-        source: &source,
-    }
-    .write(&mut buffer)
-    .expect("there is room for the fixed header");
+    let RtpHeader { payload_type, marker, sequence_number, timestamp, ssrc, .. } = packet.header;
+    let written = StreamHeader::new(payload_type, ssrc, IDS)
+        .write(&mut buffer, PacketFields { marker, sequence_number, timestamp }, &source)
+        .expect("there is room for a plain header");
     let copy = RtpHeader::parse(&buffer[..written.len]).expect("what is written can be read");
     assert_eq!(usize::from(copy.len), written.len);
     assert_eq!(copy.sequence_number, packet.header.sequence_number);

@@ -13,7 +13,7 @@
 //! - RFC 3550 §5.1: numbers go up by one for each packet that is sent; those of what has waited for a second for a
 //!   subscriber's link, or is of an encoding that was left meanwhile, stay empty.
 //! - RTP Payload Format For AV1, A.4: dependency descriptors are read (for the temporal layers of H.264) and never sent: see
-//!   [`rtp::ForwardedHeader`].
+//!   [`stream_header::StreamHeader`].
 //! - RFC 8832 §6: data channels are opened by the peer; none is opened towards it.
 //! - RFC 4585 §6.2.1, draft-holmer-rmcat-transport-wide-cc-extensions-01: of one datagram of reports 1,024 missing packets and
 //!   8,192 arrivals are read, and no more is sent again than was sent.
@@ -60,6 +60,7 @@ mod sfu;
 mod shared_links;
 pub mod speaker;
 mod statistics;
+pub mod stream_header;
 mod subscription;
 #[cfg(test)]
 mod test_clock;

@@ -4,7 +4,7 @@
 //! - [`RtpHeader::parse`] reads the clear header: all that SRTP needs before it unprotects. [`RtpPacket::parse`]
 //!   reads a whole plaintext packet, padding included.
 //! - [`Extensions::of`] finds the header extensions (RFC 8285) of a packet in one pass, once per received packet.
-//! - [`HeaderWriter`] writes a header; [`ForwardedHeader::write`] writes that of a copy for one subscriber.
+//! - [`HeaderWriter`] writes a header.
 //! - [`rtx_unwrap`] turns a retransmission (RFC 4588) into the original packet in place.
 //!
 //! Everything works on header octets alone and allocates nothing.
@@ -13,9 +13,6 @@ use crate::track::ExtensionIds;
 
 /// The fixed header's length in octets.
 pub const FIXED_HEADER_LEN: usize = 12;
-
-/// Enough for every header that [`ForwardedHeader::write`] produces without a long mid.
-pub const TYPICAL_HEADER_MAX: usize = 64;
 
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 /// RFC 8285 §4.3: 0x100 followed by four bits for the application.
@@ -331,72 +328,6 @@ impl<'a> HeaderWriter<'a> {
     }
 }
 
-/// What the header of a copy for one subscriber is made of.
-///
-/// A dependency descriptor is not among it: its frame numbers and template ids are those of one encoding, and count the
-/// frames that are left out. A receiver that is given none goes by sequence numbers and, in VP8, by picture ids, and those
-/// go on over every switch.
-#[derive(Clone, Copy, Debug)]
-pub struct ForwardedHeader<'a> {
-    pub payload_type: u8,
-    pub marker: bool,
-    pub sequence_number: u16,
-    pub timestamp: u32,
-    pub ssrc: u32,
-    /// The ids of the subscriber's section.
-    pub ids: &'a ExtensionIds,
-    /// The subscriber's mid, in the first packets only: until its first RTCP report about the SSRC.
-    pub mid: Option<&'a [u8]>,
-    /// What the publisher's packet carried.
-    pub source: &'a Extensions<'a>,
-}
-
-/// Where the parts of a written header are that are filled in when the packet leaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WrittenHeader {
-    /// Octets written.
-    pub len: usize,
-    /// Offset of the two octets of the transport-wide sequence number, 0 for now.
-    pub transport_cc: Option<usize>,
-    /// Offset of the three octets of the absolute send time, 0 for now: see [`abs_send_time`].
-    pub abs_send_time: Option<usize>,
-}
-
-impl ForwardedHeader<'_> {
-    /// `None` when the buffer is shorter than the fixed header. Extensions that do not fit are left out.
-    pub fn write(&self, buffer: &mut [u8]) -> Option<WrittenHeader> {
-        let two_byte = self.mid.is_some_and(|mid| mid.len() > 16);
-        let mut writer = HeaderWriter::new(
-            buffer,
-            self.payload_type,
-            self.marker,
-            self.sequence_number,
-            self.timestamp,
-            self.ssrc,
-            two_byte,
-        )?;
-        let mut written = WrittenHeader::default();
-        if let Some(id) = self.ids.transport_cc {
-            written.transport_cc = writer.extension(id, &[0; 2]);
-        }
-        // A receiver reads send times only where it has to estimate by itself.
-        if let Some(id) = self.ids.abs_send_time.filter(|_| self.ids.transport_cc.is_none()) {
-            written.abs_send_time = writer.extension(id, &[0; 3]);
-        }
-        if let Some((id, mid)) = self.ids.mid.zip(self.mid) {
-            writer.extension(id, mid);
-        }
-        if let Some((id, level)) = self.ids.audio_level.zip(self.source.audio_level) {
-            writer.extension(id, &[level.level | u8::from(level.voice) << 7]);
-        }
-        if let Some((id, time)) = self.ids.abs_capture_time.zip(self.source.abs_capture_time) {
-            writer.extension(id, time);
-        }
-        written.len = writer.finish();
-        Some(written)
-    }
-}
-
 /// The absolute send time extension: 24 bits of seconds as 6.18 fixed point, from the time since any fixed moment.
 pub fn abs_send_time(since_epoch: std::time::Duration) -> [u8; 3] {
     let fraction = (u64::from(since_epoch.subsec_nanos()) << 18) / 1_000_000_000;
@@ -435,19 +366,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
-
-    fn ids() -> ExtensionIds {
-        ExtensionIds {
-            mid: Some(1),
-            rid: Some(2),
-            repaired_rid: Some(3),
-            audio_level: Some(4),
-            transport_cc: Some(5),
-            abs_send_time: Some(6),
-            abs_capture_time: Some(7),
-            dependency_descriptor: Some(8),
-        }
-    }
 
     #[test]
     fn reads_a_packet_with_csrcs_one_byte_extensions_and_padding() {
@@ -510,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_header_carries_the_subscribers_ids() {
+    fn extensions_are_found_by_their_ids() {
         let source_ids = ExtensionIds {
             audio_level: Some(1),
             transport_cc: Some(2),
@@ -527,54 +445,6 @@ mod tests {
         let source = Extensions::of(&header, &buffer[..len], &source_ids);
         assert_eq!(source.transport_cc, Some(0x0707));
         assert_eq!(source.audio_level, Some(AudioLevel { voice: true, level: 5 }));
-
-        let ids = ids();
-        let mut out = [0xFF; TYPICAL_HEADER_MAX];
-        let written = ForwardedHeader {
-            payload_type: 120,
-            marker: true,
-            sequence_number: 1000,
-            timestamp: 2000,
-            ssrc: 3000,
-            ids: &ids,
-            mid: Some(b"12"),
-            source: &source,
-        }
-        .write(&mut out)
-        .unwrap();
-        let packet = RtpPacket::parse(&out[..written.len]).unwrap();
-        assert_eq!(usize::from(packet.header.len), written.len);
-        assert_eq!(packet.header.payload_type, 120);
-        assert_eq!(packet.extension(1), Some(&b"12"[..]));
-        assert_eq!(packet.extension(4), Some(&[0x85][..]));
-        assert_eq!(packet.extension(5), Some(&[0, 0][..]));
-        assert_eq!(packet.extension(6), None, "there are transport-wide numbers");
-        assert_eq!(packet.extension(7), Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]));
-        assert_eq!(packet.extension(8), None);
-        let offset = written.transport_cc.unwrap();
-        out[offset..offset + 2].copy_from_slice(&[0xAB, 0xCD]);
-        let packet = RtpPacket::parse(&out[..written.len]).unwrap();
-        assert_eq!(packet.extension(5), Some(&[0xAB, 0xCD][..]));
-    }
-
-    #[test]
-    fn a_header_without_extensions_has_twelve_octets() {
-        let mut out = [0; 12];
-        let written = ForwardedHeader {
-            payload_type: 96,
-            marker: false,
-            sequence_number: 1,
-            timestamp: 2,
-            ssrc: 3,
-            ids: &ids(),
-            mid: None,
-            source: &Extensions::default(),
-        }
-        .write(&mut out)
-        .unwrap();
-        // The two that need room do not fit and are left out.
-        assert_eq!((written.len, written.transport_cc), (12, None));
-        assert_eq!(out[0], 0x80);
     }
 
     #[test]

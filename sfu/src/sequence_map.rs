@@ -31,6 +31,14 @@ struct Segment {
     encoding: u8,
 }
 
+impl Segment {
+    /// The number of a packet, unless it is of another encoding or from before the segment.
+    fn number_of(&self, encoding: u8, source: u64) -> Option<u64> {
+        let after = source.checked_sub(self.source).filter(|_| self.encoding == encoding)?;
+        Some(self.number + after)
+    }
+}
+
 /// Where a packet of the source stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -44,14 +52,17 @@ pub enum Place {
 
 #[derive(Clone, Debug)]
 pub struct SequenceMap {
-    segments: VecDeque<Segment>,
     /// One above the highest number given away.
     next: u64,
+    /// The one in force. Nearly every packet asks for it alone, so it lies here and not among the others.
+    newest: Option<Segment>,
+    /// Those before it.
+    older: VecDeque<Segment>,
 }
 
 impl SequenceMap {
     pub fn new(first: u64) -> SequenceMap {
-        SequenceMap { segments: VecDeque::new(), next: first }
+        SequenceMap { next: first, newest: None, older: VecDeque::new() }
     }
 
     /// The next number to be given away.
@@ -61,33 +72,41 @@ impl SequenceMap {
 
     /// The encoding and the offsets in force.
     pub fn newest(&self) -> Option<(u8, Offsets)> {
-        self.segments.back().map(|segment| (segment.encoding, segment.offsets))
+        self.newest.map(|segment| (segment.encoding, segment.offsets))
+    }
+
+    /// The latest first.
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.newest.iter().chain(self.older.iter().rev())
     }
 
     /// From `source` of `encoding` on, numbers go on from the next one.
     pub fn begin(&mut self, encoding: u8, source: u64, offsets: Offsets) {
         let number = self.next;
         // A segment in which nothing was numbered leaves no trace.
-        if self.segments.back().is_some_and(|last| last.number == number) {
-            self.segments.pop_back();
-        } else if self.segments.len() == SEGMENTS_MAX {
-            self.segments.pop_front();
+        if let Some(ended) = self.newest.filter(|last| last.number != number) {
+            if self.older.len() == SEGMENTS_MAX - 1 {
+                self.older.pop_front();
+            }
+            self.older.push_back(ended);
         }
-        self.segments.push_back(Segment { source, number, offsets, encoding });
+        self.newest = Some(Segment { source, number, offsets, encoding });
     }
 
     pub fn place(&self, encoding: u8, source: u64) -> Place {
-        let mut end = self.next;
-        for (age, segment) in self.segments.iter().rev().enumerate() {
-            if segment.encoding == encoding && source >= segment.source {
-                let number = segment.number + (source - segment.source);
-                return if number < end {
-                    Place::Late { number, offsets: segment.offsets }
-                } else if age == 0 {
-                    Place::Newest { missing: number - end }
-                } else {
-                    Place::Outside
-                };
+        let Some(newest) = &self.newest else { return Place::Outside };
+        match newest.number_of(encoding, source) {
+            Some(number) if number < self.next => Place::Late { number, offsets: newest.offsets },
+            Some(number) => Place::Newest { missing: number - self.next },
+            None => self.place_in_older(newest.number, encoding, source),
+        }
+    }
+
+    /// `end`: the number behind the last one.
+    fn place_in_older(&self, mut end: u64, encoding: u8, source: u64) -> Place {
+        for segment in self.older.iter().rev() {
+            if let Some(number) = segment.number_of(encoding, source) {
+                return if number < end { Place::Late { number, offsets: segment.offsets } } else { Place::Outside };
             }
             end = segment.number;
         }
@@ -97,7 +116,7 @@ impl SequenceMap {
     /// True when the packet is not later than all that was numbered of its encoding.
     pub fn is_old(&self, encoding: u8, source: u64) -> bool {
         let mut end = self.next;
-        for segment in self.segments.iter().rev() {
+        for segment in self.segments() {
             if segment.encoding == encoding {
                 return source < segment.source + (end - segment.number);
             }
@@ -108,7 +127,7 @@ impl SequenceMap {
 
     /// The number of the newest packet, which [`SequenceMap::place`] found to be one.
     pub fn advance(&mut self, source: u64) -> u64 {
-        let segment = self.segments.back().expect("a packet is newest only after a beginning");
+        let segment = self.newest.expect("a packet is newest only after a beginning");
         let number = segment.number + (source - segment.source);
         self.next = number + 1;
         number
@@ -116,7 +135,7 @@ impl SequenceMap {
 
     /// Leaves the newest packet out: what follows it gets its number. Packets missing before it keep theirs.
     pub fn skip(&mut self, source: u64, offsets: Offsets) {
-        let segment = self.segments.back().expect("a packet is newest only after a beginning");
+        let segment = self.newest.expect("a packet is newest only after a beginning");
         let encoding = segment.encoding;
         self.next = segment.number + (source - segment.source);
         self.begin(encoding, source + 1, offsets);
@@ -128,7 +147,7 @@ impl SequenceMap {
         if number >= self.next {
             return None;
         }
-        let segment = self.segments.iter().rev().find(|segment| segment.number <= number)?;
+        let segment = self.segments().find(|segment| segment.number <= number)?;
         Some((segment.encoding, segment.source + (number - segment.number)))
     }
 }
@@ -198,7 +217,7 @@ mod tests {
                 map.skip(source, NONE);
             }
         }
-        assert!(map.segments.len() <= SEGMENTS_MAX);
+        assert!(map.segments().count() <= SEGMENTS_MAX);
         assert_eq!(map.next_number(), 500);
         assert_eq!(map.source_of(499), Some((0, 998)));
         assert_eq!(map.source_of(0), None);

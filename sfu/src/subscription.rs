@@ -10,11 +10,13 @@ use crate::pacing::IP_AND_UDP;
 use crate::participant::Participant;
 use crate::reach::Reach;
 use crate::rtcp::ReportBlock;
-use crate::rtp::{Extensions, ForwardedHeader, abs_send_time};
+use crate::rtp::{Extensions, abs_send_time};
 use crate::sender_report::SenderReports;
 use crate::statistics::Tally;
+use crate::stream_header::{PacketFields, StreamHeader};
 use crate::track::{Codec, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 use crate::transport::srtp::RTP_OVERHEAD;
+use crate::vp8::DESCRIPTOR_LEN_MAX;
 
 /// Octets that the header of a copy may take: the fixed one and the extensions that we write.
 const HEADER_MAX: usize = 320;
@@ -37,6 +39,9 @@ pub struct Subscription {
     pub told_paused: bool,
     /// Of its video among what waits for the subscriber's link.
     pub priority: Priority,
+    header: StreamHeader,
+    /// Of its retransmissions (RFC 4588), if it has a stream for them.
+    repair_header: Option<StreamHeader>,
     /// The number of the next retransmission (RFC 4588 §4: a stream of its own), unwrapped.
     rtx_sequence: u64,
     /// Of the last report about it: the extended highest sequence number, and how many were lost in all.
@@ -67,6 +72,11 @@ impl Subscription {
             priority: Priority::Rest,
             rtx_sequence: u64::from(first_sequence()),
             reported: None,
+            header: StreamHeader::new(spec.payload_type, spec.ssrc, spec.extensions),
+            repair_header: spec
+                .rtx_payload_type
+                .zip(spec.rtx_ssrc)
+                .map(|(payload_type, ssrc)| StreamHeader::new(payload_type, ssrc, spec.extensions)),
             spec,
         }
     }
@@ -89,21 +99,6 @@ impl Subscription {
         Some(Tally { expected: highest.into(), lost: u64::try_from(lost).unwrap_or(0) })
     }
 
-    /// The header of a packet of the stream itself.
-    fn header<'a>(&'a self, rewrite: &Rewrite, source: &'a Extensions<'a>) -> ForwardedHeader<'a> {
-        ForwardedHeader {
-            payload_type: self.spec.payload_type,
-            marker: rewrite.marker,
-            sequence_number: rewrite.sequence_number(),
-            timestamp: rewrite.timestamp,
-            ssrc: self.spec.ssrc,
-            ids: &self.spec.extensions,
-            // The SSRC stands in the answer.
-            mid: None,
-            source,
-        }
-    }
-
     /// Protects one copy straight into the arena. Returns the octets sent.
     pub fn send_copy(
         &mut self,
@@ -115,18 +110,9 @@ impl Subscription {
         out: &mut Outbox,
     ) -> usize {
         let payload = rewrite.payload(payload);
-        let header = self.header(rewrite, extensions);
-        let parts = [rewrite.descriptor(), payload];
-        let sent = send(
-            now,
-            subscriber,
-            &header,
-            parts,
-            rewrite.sequence,
-            (Traffic::Rtp, self.codec.kind() == Kind::Audio),
-            out,
-        );
-        self.reports.count(rewrite.descriptor().len() + payload.len());
+        let packet = Outgoing::of(rewrite, &self.header, extensions, payload);
+        let sent = packet.send(now, subscriber, (Traffic::Rtp, self.codec.kind() == Kind::Audio), out);
+        self.reports.count(packet.front.len + payload.len());
         self.resends.earn(payload.len());
         sent
     }
@@ -134,21 +120,20 @@ impl Subscription {
     /// Sends padding of so many octets on the wire, on the retransmission stream: it shows what the link carries.
     /// Returns the octets sent, 0 when there is no such stream.
     pub fn send_padding(&mut self, now: Now, subscriber: &mut Participant, octets: usize, out: &mut Outbox) -> usize {
-        let Some((ssrc, payload_type)) = self.spec.rtx_ssrc.zip(self.spec.rtx_payload_type) else { return 0 };
+        let Some(header) = &self.repair_header else { return 0 };
         let sequence = self.rtx_sequence;
         self.rtx_sequence += 1;
-        let plain = Extensions::default();
-        let header = ForwardedHeader {
-            payload_type,
-            marker: false,
-            sequence_number: sequence as u16,
-            timestamp: 0,
-            ssrc,
-            ids: &self.spec.extensions,
-            mid: None,
-            source: &plain,
+        let padding = octets.saturating_sub(header.plain_len() + RTP_OVERHEAD + IP_AND_UDP).clamp(1, 255) as u8;
+        let packet = Outgoing {
+            header,
+            fields: PacketFields { marker: false, sequence_number: sequence as u16, timestamp: 0 },
+            source: &Extensions::default(),
+            front: Front::default(),
+            payload: &[],
+            padding,
+            index: sequence,
         };
-        send_padding(now, subscriber, &header, octets, sequence, out)
+        packet.send(now, subscriber, (Traffic::Retransmission, false), out)
     }
 
     /// Sends a packet again, on the retransmission stream if there is one.
@@ -162,102 +147,112 @@ impl Subscription {
     ) -> usize {
         let payload = rewrite.payload(payload);
         let plain = Extensions::default();
-        if let (Some(ssrc), Some(payload_type)) = (self.spec.rtx_ssrc, self.spec.rtx_payload_type) {
+        let original = Outgoing::of(rewrite, &self.header, &plain, payload);
+        let packet = if let Some(header) = &self.repair_header {
             let sequence = self.rtx_sequence;
             self.rtx_sequence += 1;
-            let sequence_number = sequence as u16;
-            let header = ForwardedHeader { payload_type, sequence_number, ssrc, ..self.header(rewrite, &plain) };
-            // RFC 4588 §4: the original sequence number stands before the original payload.
-            let mut front = [0; 2 + crate::vp8::DESCRIPTOR_LEN_MAX];
-            front[..2].copy_from_slice(&rewrite.sequence_number().to_be_bytes());
-            let descriptor = rewrite.descriptor();
-            front[2..2 + descriptor.len()].copy_from_slice(descriptor);
-            let parts = [&front[..2 + descriptor.len()], payload];
-            return send(now, subscriber, &header, parts, sequence, (Traffic::Retransmission, false), out);
-        }
-        // Without a stream of its own the same octets go out again. A different header under the same index would be a
-        // reused nonce (RFC 7714 §8.2), so this is done only where nothing can differ: no header extensions, and audio,
-        // of which every packet is forwarded as it came.
-        if self.codec.kind() == Kind::Video || self.spec.extensions != ExtensionIds::default() {
+            let fields = PacketFields { sequence_number: sequence as u16, ..original.fields };
+            let front = original.front.behind(rewrite.sequence_number());
+            Outgoing { header, fields, front, index: sequence, ..original }
+        } else if self.codec.kind() == Kind::Video || self.spec.extensions != ExtensionIds::default() {
+            // Without a stream of its own the same octets go out again. A different header under the same index would be
+            // a reused nonce (RFC 7714 §8.2), so this is done only where nothing can differ: no header extensions, and
+            // audio, of which every packet is forwarded as it came.
             return 0;
-        }
-        let header = self.header(rewrite, &plain);
-        let parts = [rewrite.descriptor(), payload];
-        send(now, subscriber, &header, parts, rewrite.sequence, (Traffic::Retransmission, false), out)
+        } else {
+            original
+        };
+        packet.send(now, subscriber, (Traffic::Retransmission, false), out)
     }
 }
 
-/// Writes, protects and sends one packet; `index` is its 48-bit SRTP index. Audio is kept for repair.
-fn send(
-    now: Now,
-    subscriber: &mut Participant,
-    header: &ForwardedHeader<'_>,
-    parts: [&[u8]; 2],
-    index: u64,
-    (kind, is_audio): (Traffic, bool),
-    out: &mut Outbox,
-) -> usize {
-    let Some(to) = subscriber.address() else { return 0 };
-    let Participant { sender, estimate, audio_repair, .. } = subscriber;
-    let Some(sender) = sender.as_ref() else { return 0 };
-    let capacity = HEADER_MAX + parts[0].len() + parts[1].len() + RTP_OVERHEAD;
-    let mut sent = 0;
-    out.write(to.local, to.remote, capacity, |buffer| {
-        let written = header.write(buffer)?;
-        if let Some(at) = written.abs_send_time {
-            buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
-        }
-        let mut length = written.len;
-        for part in parts {
-            buffer[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        }
-        if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
-            let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
-            buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
-        }
-        sent = sender.protect_rtp(buffer, written.len, length, header.ssrc, index);
-        if is_audio {
-            audio_repair.keep(now.instant, &buffer[..sent]);
-        }
-        Some(sent)
-    });
-    out.counters.sent(kind, sent);
-    sent
+/// What stands between header and payload, in an array that is written as one.
+#[derive(Clone, Copy, Default)]
+struct Front {
+    octets: [u8; 2 + DESCRIPTOR_LEN_MAX],
+    len: usize,
 }
 
-/// RFC 3550 §5.1: the P bit, and the last octet says how many are padding.
-fn send_padding(
-    now: Now,
-    subscriber: &mut Participant,
-    header: &ForwardedHeader<'_>,
-    octets: usize,
+impl Front {
+    fn of(rewrite: &Rewrite) -> Front {
+        let descriptor = rewrite.descriptor();
+        let mut octets = [0; _];
+        octets[..DESCRIPTOR_LEN_MAX].copy_from_slice(rewrite.descriptor_octets());
+        Front { octets, len: descriptor.len() }
+    }
+
+    /// RFC 4588 §4: the original sequence number stands before the original payload.
+    fn behind(self, sequence_number: u16) -> Front {
+        let mut octets = [0; _];
+        octets[..2].copy_from_slice(&sequence_number.to_be_bytes());
+        octets[2..].copy_from_slice(&self.octets[..DESCRIPTOR_LEN_MAX]);
+        Front { octets, len: 2 + self.len }
+    }
+}
+
+/// A packet that is about to be written, protected and sent.
+struct Outgoing<'a> {
+    header: &'a StreamHeader,
+    fields: PacketFields,
+    /// What is passed on of the publisher's header.
+    source: &'a Extensions<'a>,
+    front: Front,
+    payload: &'a [u8],
+    /// Octets behind the payload (RFC 3550 §5.1), the last of which says how many they are.
+    padding: u8,
+    /// The 48-bit SRTP index.
     index: u64,
-    out: &mut Outbox,
-) -> usize {
-    let Some(to) = subscriber.address() else { return 0 };
-    let Participant { sender, estimate, .. } = subscriber;
-    let Some(sender) = sender.as_ref() else { return 0 };
-    let mut sent = 0;
-    out.write(to.local, to.remote, HEADER_MAX + 255 + RTP_OVERHEAD, |buffer| {
-        let written = header.write(buffer)?;
-        buffer[0] |= 0x20;
-        let padding = octets.saturating_sub(written.len + RTP_OVERHEAD + IP_AND_UDP).clamp(1, 255);
-        let length = written.len + padding;
-        buffer[written.len..length].fill(0);
-        buffer[length - 1] = padding as u8;
-        if let Some(at) = written.abs_send_time {
-            buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
-        }
-        if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
-            let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
-            buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
-        }
-        sent = sender.protect_rtp(buffer, written.len, length, header.ssrc, index);
-        Some(sent)
-    });
-    out.counters.sent(Traffic::Retransmission, sent);
-    sent
+}
+
+impl<'a> Outgoing<'a> {
+    /// A packet of the stream itself.
+    fn of(rewrite: &Rewrite, header: &'a StreamHeader, source: &'a Extensions<'a>, payload: &'a [u8]) -> Outgoing<'a> {
+        let &Rewrite { sequence, timestamp, marker, .. } = rewrite;
+        let fields = PacketFields { marker, sequence_number: rewrite.sequence_number(), timestamp };
+        Outgoing { header, fields, source, front: Front::of(rewrite), payload, padding: 0, index: sequence }
+    }
+
+    /// Returns the octets sent. Audio is kept for repair.
+    fn send(
+        &self,
+        now: Now,
+        subscriber: &mut Participant,
+        (kind, is_audio): (Traffic, bool),
+        out: &mut Outbox,
+    ) -> usize {
+        let Some(to) = subscriber.address() else { return 0 };
+        let Participant { sender, estimate, audio_repair, .. } = subscriber;
+        let Some(sender) = sender.as_ref() else { return 0 };
+        let &Outgoing { header, fields, source, front, payload, padding, index } = self;
+        let capacity = HEADER_MAX + payload.len() + usize::from(padding) + RTP_OVERHEAD;
+        let mut sent = 0;
+        out.write(to.local, to.remote, capacity, |buffer| {
+            let written = header.write(buffer, fields, source)?;
+            let padding_from = written.len + front.len + payload.len();
+            let length = padding_from + usize::from(padding);
+            // What goes before the payload is written before it: it has left the store buffer when the cipher reads it.
+            if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
+                let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
+                buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
+            } else if let Some(at) = written.abs_send_time {
+                buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
+            }
+            buffer[written.len..][..front.octets.len()].copy_from_slice(&front.octets);
+            buffer[written.len + front.len..padding_from].copy_from_slice(payload);
+            if padding > 0 {
+                buffer[0] |= 0x20;
+                buffer[padding_from..length - 1].fill(0);
+                buffer[length - 1] = padding;
+            }
+            sent = sender.protect_rtp(buffer, written.len, length, header.ssrc(), index);
+            if is_audio {
+                audio_repair.keep(now.instant, &buffer[..sent]);
+            }
+            Some(sent)
+        });
+        out.counters.sent(kind, sent);
+        sent
+    }
 }
 
 #[cfg(test)]
