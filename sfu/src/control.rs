@@ -119,7 +119,7 @@ impl Sfu {
             return Err(Refusal::LimitReached);
         }
         let feedback_ssrc = self.entropy.u32();
-        let key = self.participants.insert(Participant::new(id, room, feedback_ssrc, now.instant));
+        let key = self.participants.insert(Box::new(Participant::new(id, room, feedback_ssrc, now.instant)));
         self.participant_keys.insert(id, key);
         self.rooms.entry(room).or_default().participants.push(key);
         self.wake(key, now.instant);
@@ -240,7 +240,7 @@ impl Sfu {
             subscriber.estimate.expect_feedback();
         }
         let subscription = Subscription::new(track, key, spec, &self.tracks[track].spec, &mut self.entropy);
-        let subscription = self.subscriptions.insert(subscription);
+        let subscription = self.subscriptions.insert(Box::new(subscription));
         subscriber.add_sink(Sink { ssrc, subscription, is_repair: false });
         if let Some(ssrc) = rtx_ssrc {
             subscriber.add_sink(Sink { ssrc, subscription, is_repair: true });

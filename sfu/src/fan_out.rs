@@ -17,7 +17,8 @@ use crate::participant::Participant;
 use crate::published_track::PublishedTrack;
 use crate::rtp::{Extensions, RtpHeader, RtpPacket};
 use crate::sfu::Sfu;
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, Text};
+use crate::track::ExtensionIds;
 
 /// A range of the payload of one of the batch's datagrams.
 #[derive(Clone, Debug)]
@@ -44,6 +45,16 @@ struct Gathered {
     place: Place,
 }
 
+impl Gathered {
+    /// `packet` is the plain packet. `None` if it is malformed.
+    fn original<'a>(&'a self, packet: &'a mut [u8], ids: &ExtensionIds) -> Option<Original<'a>> {
+        let length = RtpPacket::with_header(self.header, packet).ok()?.payload().len();
+        let (header, payload) = packet.split_at_mut(usize::from(self.header.len));
+        let extensions = Extensions::of(&self.header, header, ids);
+        Some(Original { media: &self.media, extensions, payload: Payload::Arrived(&mut payload[..length]) })
+    }
+}
+
 impl FanOut {
     /// `place` holds the plain packet that `header` and `media` describe.
     pub fn push(&mut self, track: usize, media: MediaPacket, header: RtpHeader, place: Place) {
@@ -53,11 +64,34 @@ impl FanOut {
 }
 
 /// What the copies of a packet are made from.
-#[derive(Clone, Copy)]
 pub struct Original<'a> {
     pub media: &'a MediaPacket,
     pub extensions: Extensions<'a>,
-    pub payload: &'a [u8],
+    pub payload: Payload<'a>,
+}
+
+pub enum Payload<'a> {
+    /// Where it came in. It is nobody else's any more, so each copy's descriptor is written over its own and the cipher reads
+    /// the copy from there.
+    Arrived(&'a mut [u8]),
+    /// In a publisher's history.
+    Kept(&'a [u8]),
+}
+
+impl Payload<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Payload::Arrived(payload) => payload.len(),
+            Payload::Kept(payload) => payload.len(),
+        }
+    }
+
+    fn text<'a>(&'a mut self, rewrite: &'a Rewrite) -> Text<'a> {
+        match self {
+            Payload::Arrived(payload) => Text::over(rewrite, payload),
+            Payload::Kept(payload) => Text::of(rewrite, payload),
+        }
+    }
 }
 
 /// Packets that one subscriber is given in a row. More than two usual frames of video gain nothing.
@@ -65,7 +99,7 @@ const ROW: usize = 16;
 
 impl Sfu {
     /// Forwards what was gathered of `batch`.
-    pub(crate) fn forward_gathered(&mut self, now: Now, batch: &[Datagram<'_>], out: &mut Outbox) {
+    pub(crate) fn forward_gathered(&mut self, now: Now, batch: &mut [Datagram<'_>], out: &mut Outbox) {
         let mut gathered = std::mem::take(&mut self.fan_out.gathered);
         // Most often of one track, and in order already.
         gathered.sort_unstable_by_key(|packet| (packet.track, packet.order));
@@ -79,23 +113,20 @@ impl Sfu {
     }
 
     /// Forwards packets of one track to everybody who is to have them.
-    fn forward_row(&mut self, now: Now, row: &[Gathered], batch: &[Datagram<'_>], out: &mut Outbox) {
+    fn forward_row(&mut self, now: Now, row: &[Gathered], batch: &mut [Datagram<'_>], out: &mut Outbox) {
         let Some(Gathered { track: key, .. }) = row.first() else { return };
         let track = &mut self.tracks[*key];
         let ids = self.participants[track.publisher].extensions;
-        let originals = row.iter().filter_map(|packet| {
-            let bytes = &batch[packet.place.datagram].payload[packet.place.octets.clone()];
-            let plain = RtpPacket::with_header(packet.header, bytes).ok()?;
-            let extensions = Extensions::of(&packet.header, bytes, &ids);
-            Some(Original { media: &packet.media, extensions, payload: plain.payload() })
-        });
-        let mut memory = [const { None }; ROW];
-        let mut count = 0;
-        for (place, original) in memory.iter_mut().zip(originals) {
-            *place = Some(original);
-            count += 1;
+        let mut originals = [const { None }; ROW];
+        let mut behind = batch;
+        let mut passed = 0;
+        for (place, packet) in originals.iter_mut().zip(row) {
+            // In the order of their datagrams.
+            let Some((datagram, rest)) = behind[packet.place.datagram - passed..].split_first_mut() else { break };
+            (behind, passed) = (rest, packet.place.datagram + 1);
+            *place = packet.original(&mut datagram.payload[packet.place.octets.clone()], &ids);
         }
-        let originals = &memory[..count];
+        let originals = &mut originals[..row.len()];
         // Bits by encoding.
         let mut wanted = 0u32;
         for step in 0..LEAD {
@@ -107,7 +138,7 @@ impl Sfu {
             let subscriber_key = subscription.subscriber;
             let subscriber = &mut self.participants[subscriber_key];
             let sent: usize = originals
-                .iter()
+                .iter_mut()
                 .flatten()
                 .map(|original| forward(now, track, (key, subscription), subscriber, original, out))
                 .sum();
@@ -145,9 +176,14 @@ const LEAD: usize = 5;
 
 /// Has in the cache soon what is kept of the subscriber that is served [`LEAD`] steps later: among many it has not stayed there
 /// since the last frame. Where the one thing lies is known when the other has come, so each is fetched some steps later.
-fn fetch_ahead(step: usize, served: &[usize], subscriptions: &Slab<Subscription>, participants: &Slab<Participant>) {
-    let reached = |after: usize| step.checked_sub(after).and_then(|at| served.get(at)).map(|&key| &subscriptions[key]);
-    let subscriber = |after: usize| reached(after).map(|subscription| &participants[subscription.subscriber]);
+fn fetch_ahead(
+    step: usize,
+    served: &[usize],
+    subscriptions: &Slab<Box<Subscription>>,
+    participants: &Slab<Box<Participant>>,
+) {
+    let reached = |after: usize| step.checked_sub(after).and_then(|at| served.get(at)).map(|&key| &*subscriptions[key]);
+    let subscriber = |after: usize| reached(after).map(|subscription| &*participants[subscription.subscriber]);
     if let Some(subscription) = reached(0) {
         prefetch(subscription);
     }
@@ -172,17 +208,19 @@ pub fn forward(
     track: &PublishedTrack,
     (key, subscription): (usize, &mut Subscription),
     subscriber: &mut Participant,
-    original: &Original<'_>,
+    original: &mut Original<'_>,
     out: &mut Outbox,
 ) -> usize {
-    let Decision::Forward(rewrite) = subscription.forwarder.handle(original.media, &track.clocks) else { return 0 };
-    let mut sent = send_or_wait(now, track, (key, subscription), subscriber, original, &rewrite, out);
+    // Not moved from where it was written: a move would read it in other pieces, and wait until the packet before is written out.
+    let decision = subscription.forwarder.handle(original.media, &track.clocks);
+    let Decision::Forward(rewrite) = &decision else { return 0 };
+    let mut sent = send_or_wait(now, track, (key, subscription), subscriber, original, rewrite, out);
     if let Some(range) = subscription.forwarder.take_catch_up() {
         let history = &track.encodings[usize::from(original.media.encoding)].history;
         for (media, payload) in range.filter_map(|sequence| history.get(sequence)) {
-            let original = Original { media, extensions: Extensions::default(), payload };
+            let mut original = Original { media, extensions: Extensions::default(), payload: Payload::Kept(payload) };
             if let Decision::Forward(rewrite) = subscription.forwarder.handle(media, &track.clocks) {
-                sent += send_or_wait(now, track, (key, subscription), subscriber, &original, &rewrite, out);
+                sent += send_or_wait(now, track, (key, subscription), subscriber, &mut original, &rewrite, out);
             }
         }
     }
@@ -195,18 +233,18 @@ fn send_or_wait(
     track: &PublishedTrack,
     (key, subscription): (usize, &mut Subscription),
     subscriber: &mut Participant,
-    original: &Original<'_>,
+    original: &mut Original<'_>,
     rewrite: &Rewrite,
     out: &mut Outbox,
 ) -> usize {
-    let &Original { media, ref extensions, payload } = original;
+    let Original { media, extensions, payload } = original;
     if track.is_video() && !subscriber.pacer.admits(now.instant, payload.len() + DEPARTURE_OVERHEAD) {
-        let MediaPacket { encoding, sequence, .. } = *media;
+        let MediaPacket { encoding, sequence, .. } = **media;
         let departure = Departure { subscription: key, encoding, sequence, rewrite: *rewrite, is_repair: false };
         subscriber.wait(now, subscription.priority, payload.len(), departure, out);
         return 0;
     }
-    let sent = subscription.send_copy(now, subscriber, rewrite, extensions, payload, out);
+    let sent = subscription.send_copy(now, subscriber, rewrite, extensions, payload.text(rewrite), out);
     if !track.is_video() {
         subscriber.pacer.spend(now.instant, sent + IP_AND_UDP);
     }

@@ -82,15 +82,29 @@ impl Rewrite {
         &self.descriptor[..usize::from(self.descriptor_len)]
     }
 
-    /// The same, with what follows it in its array.
-    pub fn descriptor_octets(&self) -> &[u8; DESCRIPTOR_LEN_MAX] {
-        &self.descriptor
-    }
-
     /// The part of the source's payload (without padding) that is sent unchanged. Empty in a filler: a late packet
     /// that closes a gap and belongs to a frame that is left out.
     pub fn payload<'a>(&self, source: &'a [u8]) -> &'a [u8] {
         if self.is_filler { &[] } else { source.get(usize::from(self.skip)..).unwrap_or_default() }
+    }
+
+    /// Whether the descriptor is no longer than the source's, as with all browsers it is.
+    pub fn fits(&self) -> bool {
+        self.descriptor_len as u16 <= self.skip
+    }
+
+    /// Writes the descriptor, which fits, over the source's own, up to where that ended. What is returned and sent lies in
+    /// one piece then.
+    pub fn write_over<'a>(&self, source: &'a mut [u8]) -> &'a [u8] {
+        if self.is_filler {
+            return &[];
+        }
+        let end = usize::from(self.skip);
+        let start = end - usize::from(self.descriptor_len);
+        if let Some(place) = source.get_mut(start..end) {
+            place.copy_from_slice(self.descriptor());
+        }
+        source.get(start..).unwrap_or_default()
     }
 }
 

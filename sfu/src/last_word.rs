@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use datapath::{Now, Outbox};
 
-use crate::fan_out::{Original, forward};
+use crate::fan_out::{Original, Payload, forward};
 use crate::rtp::Extensions;
 use crate::sfu::Sfu;
 
@@ -28,8 +28,8 @@ impl Sfu {
             if now.instant.saturating_duration_since(media.arrival) >= SAID {
                 continue;
             }
-            let original = Original { media, extensions: Extensions::default(), payload };
-            let sent = forward(now, track, (sink.subscription, subscription), participant, &original, out);
+            let mut original = Original { media, extensions: Extensions::default(), payload: Payload::Kept(payload) };
+            let sent = forward(now, track, (sink.subscription, subscription), participant, &mut original, out);
             participant.sent.receive(now.instant, sent);
         }
     }

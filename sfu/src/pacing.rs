@@ -10,6 +10,7 @@ use crate::forwarder::Rewrite;
 use crate::participant::Participant;
 use crate::rtp::Extensions;
 use crate::sfu::Sfu;
+use crate::subscription::Text;
 
 /// Octets of the IPv4 and UDP headers.
 pub const IP_AND_UDP: usize = 28;
@@ -75,14 +76,15 @@ impl Sfu {
             let sent = if departure.is_repair {
                 subscription.resend(now, participant, rewrite, payload, out)
             } else {
-                subscription.send_copy(now, participant, rewrite, &Extensions::default(), payload, out)
+                let text = Text::of(rewrite, payload);
+                subscription.send_copy(now, participant, rewrite, &Extensions::default(), text, out)
             };
             participant.sent.receive(now.instant, sent);
         }
     }
 
     fn send_audio_copies(&mut self, now: Now, key: usize, out: &mut Outbox) {
-        let participant = &mut self.participants[key];
+        let participant = &mut *self.participants[key];
         let address = participant.address();
         let Participant { audio_repair, estimate, pacer, .. } = participant;
         audio_repair.poll(now.instant, |packet| {

@@ -47,12 +47,13 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 pub struct Sfu {
     pub(crate) settings: Settings,
     pub(crate) entropy: Entropy,
-    pub(crate) participants: Slab<Participant>,
+    /// Boxed, so that where each lies is known without a look at it, and growing moves nobody.
+    pub(crate) participants: Slab<Box<Participant>>,
     pub(crate) participant_keys: HashMap<ParticipantId, usize>,
     pub(crate) rooms: BTreeMap<RoomId, Room>,
     pub(crate) tracks: Slab<PublishedTrack>,
     pub(crate) track_keys: HashMap<TrackId, usize>,
-    pub(crate) subscriptions: Slab<Subscription>,
+    pub(crate) subscriptions: Slab<Box<Subscription>>,
     pub(crate) routes: Routes,
     pub(crate) deadlines: Deadlines,
     pub(crate) speakers_due: Due,

@@ -16,7 +16,6 @@ use crate::statistics::Tally;
 use crate::stream_header::{PacketFields, StreamHeader};
 use crate::track::{Codec, ExtensionIds, Kind, SubscriptionSpec, TrackSpec};
 use crate::transport::srtp::RTP_OVERHEAD;
-use crate::vp8::DESCRIPTOR_LEN_MAX;
 
 /// Octets that the header of a copy may take: the fixed one and the extensions that we write.
 const HEADER_MAX: usize = 320;
@@ -106,14 +105,14 @@ impl Subscription {
         subscriber: &mut Participant,
         rewrite: &Rewrite,
         extensions: &Extensions<'_>,
-        payload: &[u8],
+        text: Text<'_>,
         out: &mut Outbox,
     ) -> usize {
-        let payload = rewrite.payload(payload);
-        let packet = Outgoing::of(rewrite, &self.header, extensions, payload);
+        let length = text.len();
+        let packet = Outgoing::of(rewrite, &self.header, extensions, text);
         let sent = packet.send(now, subscriber, (Traffic::Rtp, self.codec.kind() == Kind::Audio), out);
-        self.reports.count(packet.front.len + payload.len());
-        self.resends.earn(payload.len());
+        self.reports.count(length);
+        self.resends.earn(length - rewrite.descriptor().len());
         sent
     }
 
@@ -121,22 +120,15 @@ impl Subscription {
     /// Returns the octets sent, 0 when there is no such stream.
     pub fn send_padding(&mut self, now: Now, subscriber: &mut Participant, octets: usize, out: &mut Outbox) -> usize {
         let Some(header) = &self.repair_header else { return 0 };
-        let sequence = self.rtx_sequence;
+        let index = self.rtx_sequence;
         self.rtx_sequence += 1;
         let padding = octets.saturating_sub(header.plain_len() + RTP_OVERHEAD + IP_AND_UDP).clamp(1, 255) as u8;
-        let packet = Outgoing {
-            header,
-            fields: PacketFields { marker: false, sequence_number: sequence as u16, timestamp: 0 },
-            source: &Extensions::default(),
-            front: Front::default(),
-            payload: &[],
-            padding,
-            index: sequence,
-        };
+        let fields = PacketFields { marker: false, sequence_number: index as u16, timestamp: 0 };
+        let packet = Outgoing { header, fields, source: &Extensions::default(), text: Text::Padding(padding), index };
         packet.send(now, subscriber, (Traffic::Retransmission, false), out)
     }
 
-    /// Sends a packet again, on the retransmission stream if there is one.
+    /// Sends a packet again, on the retransmission stream if there is one. `payload` is the publisher's.
     pub fn resend(
         &mut self,
         now: Now,
@@ -145,15 +137,16 @@ impl Subscription {
         payload: &[u8],
         out: &mut Outbox,
     ) -> usize {
-        let payload = rewrite.payload(payload);
         let plain = Extensions::default();
-        let original = Outgoing::of(rewrite, &self.header, &plain, payload);
+        let original = Outgoing::of(rewrite, &self.header, &plain, Text::of(rewrite, payload));
+        let number = rewrite.sequence_number().to_be_bytes();
         let packet = if let Some(header) = &self.repair_header {
-            let sequence = self.rtx_sequence;
+            let index = self.rtx_sequence;
             self.rtx_sequence += 1;
-            let fields = PacketFields { sequence_number: sequence as u16, ..original.fields };
-            let front = original.front.behind(rewrite.sequence_number());
-            Outgoing { header, fields, front, index: sequence, ..original }
+            let fields = PacketFields { sequence_number: index as u16, ..original.fields };
+            // RFC 4588 §4: the original sequence number stands before the original payload.
+            let text = Text::Parts([&number, rewrite.descriptor(), rewrite.payload(payload)]);
+            Outgoing { header, fields, text, index, ..original }
         } else if self.codec.kind() == Kind::Video || self.spec.extensions != ExtensionIds::default() {
             // Without a stream of its own the same octets go out again. A different header under the same index would be
             // a reused nonce (RFC 7714 §8.2), so this is done only where nothing can differ: no header extensions, and
@@ -166,27 +159,56 @@ impl Subscription {
     }
 }
 
-/// What stands between header and payload, in an array that is written as one.
-#[derive(Clone, Copy, Default)]
-struct Front {
-    octets: [u8; 2 + DESCRIPTOR_LEN_MAX],
-    len: usize,
+/// What stands behind the header of a packet, before it is encrypted.
+#[derive(Clone, Copy)]
+pub enum Text<'a> {
+    /// In one piece: it is encrypted on its way into the arena.
+    Whole(&'a [u8]),
+    /// Put together in the arena.
+    Parts([&'a [u8]; 3]),
+    /// So many octets (RFC 3550 §5.1).
+    Padding(u8),
 }
 
-impl Front {
-    fn of(rewrite: &Rewrite) -> Front {
-        let descriptor = rewrite.descriptor();
-        let mut octets = [0; _];
-        octets[..DESCRIPTOR_LEN_MAX].copy_from_slice(rewrite.descriptor_octets());
-        Front { octets, len: descriptor.len() }
+impl<'a> Text<'a> {
+    /// `payload` is the publisher's.
+    pub fn of(rewrite: &'a Rewrite, payload: &'a [u8]) -> Text<'a> {
+        Text::Parts([&[], rewrite.descriptor(), rewrite.payload(payload)])
     }
 
-    /// RFC 4588 §4: the original sequence number stands before the original payload.
-    fn behind(self, sequence_number: u16) -> Front {
-        let mut octets = [0; _];
-        octets[..2].copy_from_slice(&sequence_number.to_be_bytes());
-        octets[2..].copy_from_slice(&self.octets[..DESCRIPTOR_LEN_MAX]);
-        Front { octets, len: 2 + self.len }
+    /// The same where what is replaced of the payload may be written over.
+    pub fn over(rewrite: &'a Rewrite, payload: &'a mut [u8]) -> Text<'a> {
+        if rewrite.fits() { Text::Whole(rewrite.write_over(payload)) } else { Text::of(rewrite, payload) }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Text::Whole(text) => text.len(),
+            Text::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
+            Text::Padding(octets) => usize::from(*octets),
+        }
+    }
+
+    /// `buffer` is as long.
+    fn write(&self, buffer: &mut [u8]) {
+        match self {
+            Text::Whole(text) => buffer.copy_from_slice(text),
+            Text::Parts(parts) => {
+                let mut rest = buffer;
+                for part in parts {
+                    let (place, behind) = rest.split_at_mut(part.len());
+                    place.copy_from_slice(part);
+                    rest = behind;
+                }
+            }
+            Text::Padding(octets) => {
+                buffer.fill(0);
+                // The last one says how many they are.
+                if let Some(last) = buffer.last_mut() {
+                    *last = *octets;
+                }
+            }
+        }
     }
 }
 
@@ -196,20 +218,17 @@ struct Outgoing<'a> {
     fields: PacketFields,
     /// What is passed on of the publisher's header.
     source: &'a Extensions<'a>,
-    front: Front,
-    payload: &'a [u8],
-    /// Octets behind the payload (RFC 3550 §5.1), the last of which says how many they are.
-    padding: u8,
+    text: Text<'a>,
     /// The 48-bit SRTP index.
     index: u64,
 }
 
 impl<'a> Outgoing<'a> {
     /// A packet of the stream itself.
-    fn of(rewrite: &Rewrite, header: &'a StreamHeader, source: &'a Extensions<'a>, payload: &'a [u8]) -> Outgoing<'a> {
+    fn of(rewrite: &Rewrite, header: &'a StreamHeader, source: &'a Extensions<'a>, text: Text<'a>) -> Outgoing<'a> {
         let &Rewrite { sequence, timestamp, marker, .. } = rewrite;
         let fields = PacketFields { marker, sequence_number: rewrite.sequence_number(), timestamp };
-        Outgoing { header, fields, source, front: Front::of(rewrite), payload, padding: 0, index: sequence }
+        Outgoing { header, fields, source, text, index: sequence }
     }
 
     /// Returns the octets sent. Audio is kept for repair.
@@ -223,28 +242,27 @@ impl<'a> Outgoing<'a> {
         let Some(to) = subscriber.address() else { return 0 };
         let Participant { sender, estimate, audio_repair, .. } = subscriber;
         let Some(sender) = sender.as_ref() else { return 0 };
-        let &Outgoing { header, fields, source, front, payload, padding, index } = self;
-        let capacity = HEADER_MAX + payload.len() + usize::from(padding) + RTP_OVERHEAD;
+        let &Outgoing { header, fields, source, ref text, index } = self;
+        let text_length = text.len();
         let mut sent = 0;
-        out.write(to.local, to.remote, capacity, |buffer| {
+        out.write(to.local, to.remote, HEADER_MAX + text_length + RTP_OVERHEAD, |buffer| {
             let written = header.write(buffer, fields, source)?;
-            let padding_from = written.len + front.len + payload.len();
-            let length = padding_from + usize::from(padding);
-            // What goes before the payload is written before it: it has left the store buffer when the cipher reads it.
+            let length = written.len + text_length;
             if let Some((at, send_side)) = written.transport_cc.zip(estimate.send_side()) {
                 let number = send_side.send(now.instant, length + RTP_OVERHEAD + IP_AND_UDP);
                 buffer[at..at + 2].copy_from_slice(&number.to_be_bytes());
             } else if let Some(at) = written.abs_send_time {
                 buffer[at..at + 3].copy_from_slice(&abs_send_time(now.unix));
             }
-            buffer[written.len..][..front.octets.len()].copy_from_slice(&front.octets);
-            buffer[written.len + front.len..padding_from].copy_from_slice(payload);
-            if padding > 0 {
-                buffer[0] |= 0x20;
-                buffer[padding_from..length - 1].fill(0);
-                buffer[length - 1] = padding;
-            }
-            sent = sender.protect_rtp(buffer, written.len, length, header.ssrc(), index);
+            sent = if let Text::Whole(text) = text {
+                sender.protect_rtp_of(buffer, written.len, text, header.ssrc(), index)
+            } else {
+                if let Text::Padding(_) = text {
+                    buffer[0] |= 0x20;
+                }
+                text.write(&mut buffer[written.len..length]);
+                sender.protect_rtp(buffer, written.len, length, header.ssrc(), index)
+            };
             if is_audio {
                 audio_repair.keep(now.instant, &buffer[..sent]);
             }

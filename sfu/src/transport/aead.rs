@@ -45,9 +45,27 @@ impl AeadKey {
 
     /// Encrypts `text` in place and writes the tag of it and `additional` to `tag`. No nonce is used for two messages.
     pub fn seal(&self, nonce: &[u8; NONCE], additional: &[u8], text: &mut [u8], tag: &mut [u8; TAG]) {
+        self.seal_at(nonce, additional, text.as_ptr(), text, tag);
+    }
+
+    /// The same with the plain text elsewhere: `text` is as long, and written only.
+    pub fn seal_from(
+        &self,
+        nonce: &[u8; NONCE],
+        additional: &[u8],
+        plain: &[u8],
+        text: &mut [u8],
+        tag: &mut [u8; TAG],
+    ) {
+        assert_eq!(plain.len(), text.len());
+        self.seal_at(nonce, additional, plain.as_ptr(), text, tag);
+    }
+
+    /// `plain` points to as many octets as `text` has: the same ones, or none of them.
+    fn seal_at(&self, nonce: &[u8; NONCE], additional: &[u8], plain: *const u8, text: &mut [u8], tag: &mut [u8; TAG]) {
         let mut tag_length = 0;
-        // SAFETY: every pointer is to as many octets as the length behind it says; `text` may be read and written at one
-        // place; a context is not changed by its use.
+        // SAFETY: every pointer is to as many octets as the length behind it says; the plain text may lie where the
+        // encrypted one is written, or wholly elsewhere; a context is not changed by its use.
         let done = unsafe {
             EVP_AEAD_CTX_seal_scatter(
                 self.0.as_ptr(),
@@ -57,7 +75,7 @@ impl AeadKey {
                 TAG,
                 nonce.as_ptr(),
                 NONCE,
-                text.as_ptr(),
+                plain,
                 text.len(),
                 null(),
                 0,
@@ -125,6 +143,9 @@ mod tests {
                     .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(additional), &mut expected)
                     .unwrap();
                 assert_eq!([&text[..], &tag].concat(), expected);
+                let (mut elsewhere, mut other_tag) = (vec![0xFF; size], [0; TAG]);
+                ours.seal_from(&nonce, &additional, &plain, &mut elsewhere, &mut other_tag);
+                assert_eq!((&elsewhere, other_tag), (&text, tag));
                 assert!(ours.open(&nonce, &additional, &mut text, &tag).is_ok());
                 assert_eq!(text, plain);
             }

@@ -253,6 +253,28 @@ impl SrtpSender {
         }
     }
 
+    /// Protects the RTP packet whose header is `buffer[..header_length]` and whose payload lies elsewhere, and returns the
+    /// protected length. `buffer` has room for all of it. The same holds for `index` as in [`SrtpSender::protect_rtp`].
+    pub fn protect_rtp_of(
+        &self,
+        buffer: &mut [u8],
+        header_length: usize,
+        payload: &[u8],
+        ssrc: u32,
+        index: u64,
+    ) -> usize {
+        let length = header_length + payload.len();
+        if let Cipher::Gcm { key, salt } = &self.rtp {
+            let (packet, spare) = buffer.split_at_mut(length);
+            let (header, text) = packet.split_at_mut(header_length);
+            let (tag, _) = spare.split_first_chunk_mut().expect("there are octets to spare");
+            key.seal_from(&gcm_rtp_nonce(salt, ssrc, index), header, payload, text, tag);
+            return length + TAG;
+        }
+        buffer[header_length..length].copy_from_slice(payload);
+        self.protect_rtp(buffer, header_length, length, ssrc, index)
+    }
+
     /// Protects the (compound) RTCP packet in `buffer[..length]`, at least 8 octets, and returns the protected length.
     /// `buffer` has [`RTCP_OVERHEAD`] octets to spare.
     pub fn protect_rtcp(&mut self, buffer: &mut [u8], length: usize) -> usize {
@@ -440,6 +462,9 @@ mod tests {
                 let mut packet = plain.clone();
                 packet.resize(plain.len() + RTP_OVERHEAD, 0);
                 let length = sender.protect_rtp(&mut packet, 12, plain.len(), 0xcafe_babe, index);
+                let mut copy = [&plain[..12], &vec![0; packet.len() - 12]].concat();
+                assert_eq!(sender.protect_rtp_of(&mut copy, 12, &plain[12..], 0xcafe_babe, index), length);
+                assert_eq!(copy[..length], packet[..length]);
                 assert_ne!(packet[12..plain.len()], plain[12..]);
                 packet.truncate(length);
                 let mut again = packet.clone();
