@@ -15,6 +15,8 @@ pub enum Timer {
     Uplink,
     /// A participant, by slab key.
     Participant(usize),
+    /// Its regular work.
+    Regular(usize),
     /// What waits to leave for a participant, by slab key: its pacer, copies of audio, probes.
     Departures(usize),
 }

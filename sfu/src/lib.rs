@@ -44,6 +44,7 @@ mod pacing;
 mod participant;
 mod published_track;
 mod reach;
+mod regular;
 mod replaced_ssrcs;
 mod reports;
 mod room;

@@ -75,7 +75,7 @@ impl Sfu {
         if let Some(sequence) = extensions.transport_cc {
             participant.arrivals.receive(sequence, received_at);
             if let Some(at) = participant.arrivals.next_feedback() {
-                participant.due.schedule(at, Timer::Participant(key), &mut self.deadlines);
+                participant.regular_due.schedule(at, Timer::Regular(key), &mut self.regular);
             }
         }
         let source = match participant.source(header.ssrc) {

@@ -120,6 +120,9 @@ pub struct Participant {
     pub report_due: Instant,
     /// When its link is next measured.
     pub measurement_due: Instant,
+    /// When any of these, or feedback to it, is.
+    pub regular_due: Due,
+    /// When something is due that has its moment.
     pub due: Due,
 }
 
@@ -163,6 +166,7 @@ impl Participant {
             allocation_due: now,
             report_due: now,
             measurement_due: now,
+            regular_due: Due::default(),
             due: Due::default(),
         }
     }

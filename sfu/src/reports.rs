@@ -1,42 +1,18 @@
 //! RTCP that goes out: what we report to participants and ask of them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use datapath::{Now, Outbox, Traffic};
 
-use crate::command::Event;
 use crate::participant::Participant;
 use crate::rtcp::{ReportBlock, Writer};
 use crate::sfu::Sfu;
 use crate::transport::srtp::RTCP_OVERHEAD;
 
-/// Reports are sent this often: RFC 3550 §6.2 allows it at our bandwidths, and browsers do the same.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a participant's link is measured.
-const MEASUREMENT_INTERVAL: Duration = Duration::from_secs(1);
-/// Measurements wake the control plane, for each moment once.
-const MEASUREMENT_GRID: Duration = Duration::from_millis(250);
-/// How often the videos of a subscriber are given their encodings anew.
-const ALLOCATION_INTERVAL: Duration = Duration::from_millis(250);
 /// The most octets of one compound, so that it stays below the MTU.
 const COMPOUND_MAX: usize = 1100;
 /// Sequence numbers asked for at once.
 const NACKS_MAX: usize = 128;
-
-/// What is regular and not urgent happens at multiples of this: a worker wakes up once for everybody who is due, not for
-/// each of them.
-const GRID: Duration = Duration::from_millis(50);
-
-/// The first moment on the grid that is at least `after` from now.
-pub(crate) fn on_grid(now: Now, after: Duration) -> Instant {
-    on(GRID, now, after)
-}
-
-fn on(grid: Duration, now: Now, after: Duration) -> Instant {
-    let past = (now.unix + after).as_nanos() % grid.as_nanos();
-    let missing = (grid.as_nanos() - past) % grid.as_nanos();
-    now.instant + after + Duration::from_nanos(missing as u64)
-}
 
 impl Sfu {
     /// Asks the publisher for a keyframe of an encoding with which somebody is to begin, as often as the throttle lets
@@ -74,41 +50,15 @@ impl Sfu {
         }
     }
 
-    /// What a participant is due. Returns when it is next.
-    pub(crate) fn tick_media(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
-        self.participants[key].sender.as_ref()?;
-        if std::mem::take(&mut self.participants[key].comes_in) {
-            self.send_last_words(now, key, out);
-        }
-        if !self.participants[key].sinks.is_empty() && self.participants[key].allocation_due <= now.instant {
-            self.participants[key].allocation_due = on_grid(now, ALLOCATION_INTERVAL);
-            self.allocate(now, key, out);
-        }
+    /// Asks a publisher for what is missing of its tracks. Returns when that is next to be done.
+    pub(crate) fn ask_for_missing(&mut self, now: Now, key: usize, out: &mut Outbox) -> Option<Instant> {
         for at in 0..self.participants[key].tracks.len() {
             let track = self.participants[key].tracks[at];
             for encoding in 0..self.tracks[track].encodings.len() {
                 self.ask_publisher(now, key, track, encoding as u8, out);
             }
         }
-        self.send_transport_feedback(now, key, out);
-        if self.participants[key].report_due <= now.instant {
-            self.participants[key].report_due = on_grid(now, REPORT_INTERVAL);
-            self.send_sender_reports(now, key, out);
-            self.send_receiver_report(now, key, out);
-            self.leave_shared_link_if_silent(now, key);
-        }
-        if self.participants[key].measurement_due <= now.instant {
-            let next = on(MEASUREMENT_GRID, now, MEASUREMENT_INTERVAL - MEASUREMENT_GRID / 2);
-            self.participants[key].measurement_due = next;
-            let link = Box::new(self.measure(now, key));
-            self.events.push_back(Event::Measured { participant: self.participants[key].id, link });
-        }
-        let participant = &self.participants[key];
-        let allocation = (!participant.sinks.is_empty()).then_some(participant.allocation_due);
-        let feedback = participant.arrivals.next_feedback();
-        let asking = participant.tracks.iter().filter_map(|&track| self.next_request(now, track)).min();
-        let regular = participant.report_due.min(participant.measurement_due);
-        [Some(regular), allocation, feedback, asking].into_iter().flatten().min()
+        self.participants[key].tracks.iter().filter_map(|&track| self.next_request(now, track)).min()
     }
 
     /// When something is next to be asked of a track's publisher.
@@ -157,11 +107,9 @@ impl Sfu {
         send_rtcp(participant, &buffer[..length], out);
     }
 
-    fn send_transport_feedback(&mut self, now: Now, key: usize, out: &mut Outbox) {
+    /// About everything that the participant has sent since the last one.
+    pub(crate) fn send_transport_feedback(&mut self, now: Now, key: usize, out: &mut Outbox) {
         let participant = &mut self.participants[key];
-        if participant.arrivals.next_feedback().is_none_or(|at| at > now.instant) {
-            return;
-        }
         // The field means nothing for the whole transport; there may be no source (any more) when packets still come.
         let media_ssrc = participant.sources.first().map_or(0, |source| source.ssrc);
         let feedback_ssrc = participant.feedback_ssrc;
@@ -177,7 +125,7 @@ impl Sfu {
     }
 
     /// About everything that is sent to the participant.
-    fn send_sender_reports(&mut self, now: Now, key: usize, out: &mut Outbox) {
+    pub(crate) fn send_sender_reports(&mut self, now: Now, key: usize, out: &mut Outbox) {
         let mut buffer = [0; COMPOUND_MAX];
         let mut length = 0;
         for at in 0..self.participants[key].sinks.len() {
@@ -205,7 +153,7 @@ impl Sfu {
     }
 
     /// About everything that the participant sends.
-    fn send_receiver_report(&mut self, now: Now, key: usize, out: &mut Outbox) {
+    pub(crate) fn send_receiver_report(&mut self, now: Now, key: usize, out: &mut Outbox) {
         let participant = &self.participants[key];
         // RFC 3550 §6.4.2: the count has five bits. More streams than that at once nobody sends.
         let mut blocks = [ReportBlock::default(); 31];
@@ -251,21 +199,4 @@ fn send_rtcp(participant: &mut Participant, plain: &[u8], out: &mut Outbox) {
         Some(sent)
     });
     out.counters.sent(Traffic::Rtcp, sent);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_clock;
-
-    #[test]
-    fn regular_work_of_all_falls_on_the_same_moments() {
-        let start = test_clock::start();
-        let at =
-            |ms: u64| Now { instant: start + Duration::from_millis(ms), unix: Duration::from_millis(1_000_003 + ms) };
-        let after = Duration::from_millis(250);
-        assert_eq!(on_grid(at(0), after), start + Duration::from_millis(297), "1,000,300 ms since the epoch");
-        assert_eq!(on_grid(at(47), after), start + Duration::from_millis(297), "exactly on it");
-        assert_eq!(on_grid(at(48), after), start + Duration::from_millis(347));
-    }
 }

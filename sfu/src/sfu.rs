@@ -17,7 +17,6 @@ use crate::fan_out::FanOut;
 use crate::loudest::Voice;
 use crate::participant::{Connection, Participant};
 use crate::published_track::PublishedTrack;
-use crate::reports::on_grid;
 use crate::room::Room;
 use crate::routes::Routes;
 use crate::rtp;
@@ -36,9 +35,7 @@ pub struct Settings {
 }
 
 /// A participant is looked at no more often than this by its own timer.
-const TICK_MIN: Duration = Duration::from_millis(1);
-/// A participant without work of its own is looked at this often.
-const IDLE_TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// The selective forwarding unit of one worker.
 ///
@@ -56,6 +53,8 @@ pub struct Sfu {
     pub(crate) subscriptions: Slab<Box<Subscription>>,
     pub(crate) routes: Routes,
     pub(crate) deadlines: Deadlines,
+    /// Those of regular work, which need not be met exactly.
+    pub(crate) regular: Deadlines,
     pub(crate) speakers_due: Due,
     backlog_due: Due,
     pub(crate) uplink_due: Due,
@@ -85,6 +84,7 @@ impl Sfu {
             subscriptions: Slab::new(),
             routes: Routes::default(),
             deadlines: Deadlines::default(),
+            regular: Deadlines::default(),
             speakers_due: Due::default(),
             backlog_due: Due::default(),
             uplink_due: Due::default(),
@@ -303,26 +303,25 @@ impl Sfu {
         self.participants[key].due.schedule(at, Timer::Participant(key), &mut self.deadlines);
     }
 
+    /// What has its moment.
     fn tick_participant(&mut self, now: Now, key: usize, out: &mut Outbox) {
-        let limit = self.settings.limits.transport_timeout;
-        let participant = &mut self.participants[key];
-        if participant.connection == Connection::Connected
-            && now.instant.saturating_duration_since(participant.heard) >= limit
-        {
-            participant.connection = Connection::Silent;
-            let end = TransportEnd::Silent;
-            self.events.push_back(Event::Disconnected { participant: participant.id, end });
-        }
-        self.let_go_unused(now, key, out);
         if self.participants[key].secure_channel_due().is_some_and(|at| at <= now.instant) {
             self.participants[key].handle_secure_channel_timeout(now.instant);
             self.drive_secure_channel(now, key, out);
         }
-        let latest = on_grid(now, IDLE_TICK);
-        let next = [self.tick_media(now, key, out), self.participants[key].secure_channel_due()];
-        let next = next.into_iter().flatten().min().unwrap_or(latest);
-        // Never at once again: whatever cannot be done now would be tried for ever within this turn.
-        self.wake(key, next.clamp(now.instant + TICK_MIN, latest));
+        let mut next = self.participants[key].secure_channel_due();
+        if self.participants[key].sender.is_some() {
+            if std::mem::take(&mut self.participants[key].comes_in) {
+                self.send_last_words(now, key, out);
+            }
+            let request = self.ask_for_missing(now, key, out);
+            next = [next, request].into_iter().flatten().min();
+        }
+        if let Some(at) = next {
+            // Never at once again: whatever cannot be done now would be tried for ever within this turn.
+            self.wake(key, at.max(now.instant + TICK_MIN));
+        }
+        self.do_or_schedule_regular_work(now, key, out);
     }
 }
 
@@ -357,6 +356,7 @@ impl Node for Sfu {
             self.handle_datagram(now, index, datagram, out);
         }
         self.forward_gathered(now, batch, out);
+        self.do_regular_work_early(now, out);
     }
 
     /// The SFU has no sockets of its own, but the connections of those who come over TCP end.
@@ -373,7 +373,7 @@ impl Node for Sfu {
                     self.work_off_backlog(now, out);
                     // What is left waits for the next turn, so that media comes in between.
                     if !self.backlog.is_empty() {
-                        return;
+                        break;
                     }
                 }
                 Timer::Speakers if self.speakers_due.take(at) => self.compare_speakers(now),
@@ -394,16 +394,18 @@ impl Node for Sfu {
                 _ => {}
             }
         }
+        self.do_regular_work(now, now.instant, usize::MAX, out);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.deadlines.next().map(|(at, timer)| {
+        [self.deadlines.next(), self.regular.next()].into_iter().flatten().min().map(|(at, timer)| {
             let reason = match timer {
                 Timer::Backlog => "backlog of DTLS datagrams",
                 Timer::Speakers => "audio levels",
                 Timer::Uplink => "shares of the uplink",
                 Timer::Departures(_) => "paced packets of a participant",
-                Timer::Participant(_) => "feedback, repair and handshakes of a participant",
+                Timer::Participant(_) => "repair and handshakes of a participant",
+                Timer::Regular(_) => "feedback, reports and encodings of a participant",
             };
             Deadline { at, reason }
         })
