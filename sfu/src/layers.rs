@@ -20,6 +20,8 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// The window of the meter is this many buckets of this length.
 const BUCKETS: usize = 10;
 const BUCKET: Duration = Duration::from_millis(100);
+/// A voice's rate is taken over no less than this.
+const VOICE_TELLS: Duration = Duration::from_millis(200);
 /// What is left in a bucket's time of what is known of temporal layers: half in about two seconds.
 const LAYER_AGEING: f32 = 0.966;
 
@@ -33,6 +35,8 @@ pub struct EncodingActivity {
     first_packet: Option<Instant>,
     last_packet: Option<Instant>,
     nominal_bps: u32,
+    /// Its packets come evenly, so a part of the window tells the rate.
+    is_even: bool,
     /// The longest time between two packets lately, aged; in seconds.
     gap_s: f32,
     /// The most that it had when nothing held it back, and when that was.
@@ -52,9 +56,14 @@ impl EncodingActivity {
             last_packet: None,
             gap_s: 0.0,
             nominal_bps,
+            is_even: false,
             usual: None,
             by_layer: [0.0; 3],
         }
+    }
+
+    pub fn of_voice() -> EncodingActivity {
+        EncodingActivity { is_even: true, ..EncodingActivity::new(0) }
     }
 
     /// Counts a packet with its octets on the wire.
@@ -97,14 +106,22 @@ impl EncodingActivity {
 
     /// Forgets everything: a muted track's encodings are not alive.
     pub fn clear(&mut self) {
-        *self = EncodingActivity::new(self.nominal_bps);
+        *self = EncodingActivity { is_even: self.is_even, ..EncodingActivity::new(self.nominal_bps) };
     }
 
-    /// Bit/s over the last second; the nominal bitrate, if higher, in an encoding's first second.
+    /// Bit/s over the last second. In its first second a voice's by what has come, another encoding's nominal bitrate, if
+    /// that is higher.
     pub fn bitrate_bps(&mut self, now: Instant) -> u64 {
         self.advance(now);
         let octets: u64 = self.buckets.iter().copied().map(u64::from).sum();
-        if self.is_young(now) { (octets * 8).max(u64::from(self.nominal_bps)) } else { octets * 8 }
+        match self.first_packet.filter(|_| self.is_young(now)) {
+            Some(first) if self.is_even => {
+                let age = now.saturating_duration_since(first).max(VOICE_TELLS);
+                (octets as f64 * 8.0 / age.as_secs_f64()) as u64
+            }
+            Some(_) => (octets * 8).max(u64::from(self.nominal_bps)),
+            None => octets * 8,
+        }
     }
 
     /// It has had a packet lately. Else it may be ending, and its meter runs down.
@@ -205,6 +222,19 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_voice_tells_its_rate_as_it_begins() {
+        let mut voice = EncodingActivity::of_voice();
+        for packet in 0..200 {
+            let now = start() + Duration::from_millis(20 * packet);
+            voice.receive(now, 100);
+            if packet >= 10 {
+                let bps = voice.bitrate_bps(now);
+                assert!((36_000..=44_000).contains(&bps), "{bps} at {packet}");
+            }
+        }
     }
 
     #[test]

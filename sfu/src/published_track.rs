@@ -7,7 +7,7 @@ use crate::layers::{self, EncodingActivity};
 use crate::rtp_stream::RtpStream;
 use crate::sender_report::ClockMap;
 use crate::speaker::AudioActivity;
-use crate::track::{Kind, TrackSpec};
+use crate::track::{Codec, Encoding, Kind, TrackSpec};
 
 /// So long a keyframe is awaited that may come along with that of a lower encoding.
 const COMES_ALONG: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ impl PublishedTrack {
             id,
             publisher,
             encodings: encodings.map(|(encoding, _)| RtpStream::new(codec, encoding)).collect(),
-            activity: spec.encodings.iter().map(|encoding| EncodingActivity::new(encoding.bitrate_bps)).collect(),
+            activity: spec.encodings.iter().map(|encoding| activity(codec, encoding)).collect(),
             clocks: vec![None; spec.encodings.len()],
             audio: (codec.kind() == Kind::Audio).then(|| AudioActivity::new(codec.clock_rate())),
             subscriptions: Vec::new(),
@@ -120,5 +120,12 @@ impl PublishedTrack {
     /// Index of the highest encoding.
     pub fn top(&self) -> u8 {
         self.encodings.len() as u8 - 1
+    }
+}
+
+fn activity(codec: Codec, encoding: &Encoding) -> EncodingActivity {
+    match codec.kind() {
+        Kind::Audio => EncodingActivity::of_voice(),
+        Kind::Video => EncodingActivity::new(encoding.bitrate_bps),
     }
 }
