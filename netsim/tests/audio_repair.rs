@@ -26,7 +26,7 @@ fn run(mut meeting: Meeting) -> (f64, u64, bool) {
     meeting.run_for(Duration::from_secs(15));
     let (from, twice) = (meeting.world.now().instant, meeting.caller(listener).counters.replayed);
     meeting.run_for(Duration::from_secs(30));
-    let repeats = |(_, event): &(Duration, Event)| matches!(event, Event::Measured { participant, link } if *participant == listener.id && link.audio_copies > 0);
+    let repeats = |(_, event): &(Duration, Event)| event.link_of(listener.id).is_some_and(|link| link.audio_copies > 0);
     let until = meeting.world.now().instant;
     let mut net_eq = meeting.reception(listener, microphone).net_eq.clone();
     net_eq.advance(until);

@@ -187,10 +187,18 @@ pub enum Event {
     SubscriptionPaused { participant: ParticipantId, track: TrackId, paused: bool },
     /// A message on a data channel of the participant.
     Data { participant: ParticipantId, label: String, payload: Bytes },
-    /// How the participant's link does: once a second for everybody whose transport has been up.
-    Measured { participant: ParticipantId, link: Box<LinkStatistics> },
+    /// How links do: once a second for everybody whose transport has been up. Those of one turn come together.
+    Measured { links: Vec<(ParticipantId, Box<LinkStatistics>)> },
     /// The SFU's answer about what it cannot do; the control plane ends the session so that the client comes back.
     Refused { participant: ParticipantId, reason: Refusal },
+}
+
+impl Event {
+    /// How this participant's link does, if the event says so.
+    pub fn link_of(&self, participant: ParticipantId) -> Option<&LinkStatistics> {
+        let Event::Measured { links } = self else { return None };
+        links.iter().find(|(id, _)| *id == participant).map(|(_, link)| &**link)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -124,8 +124,11 @@ impl Sfu {
         if self.participants[key].measurement_due <= by {
             let next = on(MEASUREMENT_GRID, now, MEASUREMENT_INTERVAL - MEASUREMENT_GRID / 2);
             self.participants[key].measurement_due = next;
-            let link = Box::new(self.measure(now, key));
-            self.events.push_back(Event::Measured { participant: self.participants[key].id, link });
+            let link = (self.participants[key].id, Box::new(self.measure(now, key)));
+            match self.events.back_mut() {
+                Some(Event::Measured { links }) => links.push(link),
+                _ => self.events.push_back(Event::Measured { links: vec![link] }),
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What receivers ask for is bounded: a few octets may name thousands of packets, each of them work.
 
 use datapath::Discard;
+use sfu::Codec;
 use sfu::rtcp::Writer;
-use sfu::{Codec, Event};
 
 use crate::call::{Call, Rtp, VIDEO, VIDEO_MID, Who, h264};
 
@@ -43,11 +43,8 @@ fn nack(call: &mut Call, who: Who, ssrc: u32, first: u16, count: u16) {
 fn asked(call: &mut Call, who: Who) -> u32 {
     call.run_for_ms(1_500);
     let id = call.id_of(who);
-    let measured = call.events.iter().rev().find_map(|event| match event {
-        Event::Measured { participant, link } if *participant == id => Some(link.asked.packets),
-        _ => None,
-    });
-    measured.expect("a measurement each second")
+    let measured = call.events.iter().rev().find_map(|event| event.link_of(id));
+    measured.expect("a measurement each second").asked.packets
 }
 
 #[test]

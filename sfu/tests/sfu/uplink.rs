@@ -72,11 +72,8 @@ impl Room {
     /// What the listener was last told to have of the uplink, in bit/s.
     fn share(&self, who: Who) -> Option<u64> {
         let id = self.call.id_of(who);
-        let measured = self.call.events.iter().rev().find_map(|event| match event {
-            Event::Measured { participant, link } if *participant == id => Some(link.uplink_share_bps),
-            _ => None,
-        });
-        measured.expect("a measurement each second")
+        let measured = self.call.events.iter().rev().find_map(|event| event.link_of(id));
+        measured.expect("a measurement each second").uplink_share_bps
     }
 
     /// How often a voice was left out for the listener.

@@ -311,15 +311,24 @@ impl Rooms {
 
     pub fn handle_event(&mut self, now: Now, event: Event) {
         let (mut ctx, rooms) = self.at(now);
+        if let Event::Measured { links } = event {
+            for (participant, link) in links {
+                let room = ctx.directory.participants.get(&participant);
+                if let Some(room) = room.and_then(|room| rooms.get_mut(room)) {
+                    room.handle_measured(&mut ctx, participant, link);
+                }
+            }
+            return;
+        }
         let room = match &event {
             Event::Connected { participant, .. }
             | Event::Disconnected { participant, .. }
             | Event::SubscriptionPaused { participant, .. }
             | Event::Data { participant, .. }
-            | Event::Measured { participant, .. }
             | Event::Refused { participant, .. } => ctx.directory.participants.get(participant).copied(),
             Event::Speakers { room, .. } => Some(*room),
             Event::EncodingsWanted { track, .. } => ctx.directory.tracks.get(track).map(|(room, _)| *room),
+            Event::Measured { .. } => None,
         };
         // Events about what has ended meanwhile are normal.
         let Some(room) = room.and_then(|room| rooms.get_mut(&room)) else {
@@ -339,7 +348,7 @@ impl Rooms {
                 room.handle_subscription_paused(ctx, participant, track, paused)
             }
             Event::Data { participant, label, payload } => room.handle_data(ctx, participant, &label, &payload),
-            Event::Measured { participant, link } => room.handle_measured(ctx, participant, link),
+            Event::Measured { .. } => {}
             Event::Refused { participant, .. } => room.restart_client(ctx, participant),
         }
     }

@@ -12,7 +12,7 @@ use crate::publishing::publish;
 
 fn measure(house: &mut House, client: &Client, loss: f64) {
     let link = Box::new(LinkStatistics { loss: Some(loss), ..LinkStatistics::default() });
-    house.event(Event::Measured { participant: client.participant, link });
+    house.event(Event::Measured { links: vec![(client.participant, link)] });
 }
 
 /// Who was told of whom, by name.

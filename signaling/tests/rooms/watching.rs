@@ -24,7 +24,7 @@ fn participants_of_the_rooms_asked_for_are_shown() {
     assert!(room.participants.is_empty());
     assert_eq!(room.participant_count, 3);
     let link = Box::new(LinkStatistics { sent_bps: 7, ..LinkStatistics::default() });
-    house.event(Event::Measured { participant: anna.participant, link });
+    house.event(Event::Measured { links: vec![(anna.participant, link)] });
     let seen = survey(&mut house, &[&room.sid]).rooms[0].participants.clone();
     assert_eq!(seen[0].link.as_ref().map(|link| link.down_bps), Some(7));
     assert_eq!(seen[1].link, None, "not measured yet");
@@ -59,13 +59,13 @@ fn a_link_is_shown_with_what_it_carries() {
         tally,
     };
     let up = LinkStatistics { received: vec![received], ..LinkStatistics::default() };
-    house.event(Event::Measured { participant: anna.participant, link: Box::new(up) });
+    house.event(Event::Measured { links: vec![(anna.participant, Box::new(up))] });
     let sent =
         SentStatistics { track: video, kind: Kind::Video, encoding: Some(0), portion: Portion::Lowered, tally: None };
     let round_trip = Some(Duration::from_micros(42_360));
     let down =
         LinkStatistics { sent: vec![sent], round_trip, estimate_bps: Some(900_000), ..LinkStatistics::default() };
-    house.event(Event::Measured { participant: bert.participant, link: Box::new(down) });
+    house.event(Event::Measured { links: vec![(bert.participant, Box::new(down))] });
     let room = survey(&mut house, &[&sid]).rooms.remove(0);
     assert_eq!((room.title.as_deref(), room.matrix_room.as_deref()), (Some("Kitchen"), Some("!kitchen")));
     let [anna, bert] = &room.participants[..] else { panic!("{room:?}") };
@@ -109,7 +109,7 @@ fn what_a_link_did_is_told_while_it_is_here_and_for_a_while_after() {
     for second in 0..20u64 {
         let silent = Duration::from_secs(second.saturating_sub(5));
         let link = Box::new(LinkStatistics { silent, sent_bps: 64_000, ..LinkStatistics::default() });
-        house.event(Event::Measured { participant: anna.participant, link });
+        house.event(Event::Measured { links: vec![(anna.participant, link)] });
         house.pass(Duration::from_secs(1));
     }
     let [entry] = &links(&mut house)[..] else { panic!("one") };
