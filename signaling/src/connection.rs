@@ -62,8 +62,7 @@ impl Allowance {
 pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox, rate: (u32, u32)) {
     let connection = inbox.connection;
     let mut allowance = Allowance::new(now().instant, rate.0, rate.1);
-    let mut ping = tokio::time::interval(PING_INTERVAL);
-    ping.reset();
+    let mut ping = common_interval(PING_INTERVAL);
     let mut heard = now().instant;
     let mut read_on_at = None;
     // A client that writes text gets text until it writes octets again.
@@ -119,6 +118,13 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
             let _ = tokio::time::timeout(LINGER, last_words).await;
         }
     }
+}
+
+/// At multiples of this since the Unix epoch: the program is woken once for all connections, and not for each.
+fn common_interval(period: Duration) -> tokio::time::Interval {
+    let now = now();
+    let past = Duration::from_nanos((now.unix.as_nanos() % period.as_nanos()) as u64);
+    tokio::time::interval_at((now.instant + period - past).into(), period)
 }
 
 /// What the client says next, looked for from then on.
