@@ -188,16 +188,18 @@ fn fetch_ahead(
         prefetch(subscription);
     }
     if let Some(participant) = subscriber(2) {
-        prefetch(participant);
+        participant.prefetch();
     }
     if let Some(participant) = subscriber(3) {
-        participant.estimate.prefetch();
+        if let Some(send_side) = participant.estimate.shared_send_side() {
+            send_side.prefetch();
+        }
         if let Some(sender) = &participant.sender {
             sender.prefetch();
         }
     }
-    if let Some(participant) = subscriber(4) {
-        participant.estimate.prefetch_sent();
+    if let Some(send_side) = subscriber(4).and_then(|participant| participant.estimate.shared_send_side()) {
+        send_side.prefetch_history();
     }
 }
 

@@ -125,6 +125,31 @@ struct Decided {
     is_wanted: bool,
 }
 
+/// The last ones. They lie apart from what every packet needs: one place of them is written with each frame.
+#[derive(Clone, Debug)]
+struct DecidedFrames {
+    /// Written round and round.
+    frames: Box<[Option<Decided>; DECIDED_MAX]>,
+    next: usize,
+}
+
+impl Default for DecidedFrames {
+    fn default() -> DecidedFrames {
+        DecidedFrames { frames: Box::new([None; DECIDED_MAX]), next: 0 }
+    }
+}
+
+impl DecidedFrames {
+    fn push(&mut self, decided: Decided) {
+        self.frames[self.next] = Some(decided);
+        self.next = (self.next + 1) % DECIDED_MAX;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Decided> {
+        self.frames.iter().flatten()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     codec: Codec,
@@ -144,9 +169,7 @@ pub struct Forwarder {
     picture_id: Option<u16>,
     tl0_picture_index: Option<u8>,
     key_index: Option<u8>,
-    /// Written round and round.
-    decided: [Option<Decided>; DECIDED_MAX],
-    decided_next: usize,
+    decided: DecidedFrames,
     /// The highest sequence number of the target that came while it awaits its keyframe.
     awaiting: Option<u64>,
     catch_up: Option<RangeInclusive<u64>>,
@@ -170,8 +193,7 @@ impl Forwarder {
             picture_id: None,
             tl0_picture_index: None,
             key_index: None,
-            decided: [None; DECIDED_MAX],
-            decided_next: 0,
+            decided: DecidedFrames::default(),
             awaiting: None,
             catch_up: None,
         }
@@ -390,22 +412,21 @@ impl Forwarder {
             decided.encoding == packet.encoding && (packet.timestamp.wrapping_sub(decided.timestamp) as i32) > 0
         };
         // Of a frame from before all that is remembered a part may be there.
-        if may_be_left_out && is_above && self.decided.iter().flatten().any(is_older) {
+        if may_be_left_out && is_above && self.decided.iter().any(is_older) {
             self.note_decided(packet, false);
         }
     }
 
     fn note_decided(&mut self, packet: &MediaPacket, is_wanted: bool) {
         let &MediaPacket { encoding, timestamp, .. } = packet;
-        self.decided[self.decided_next] = Some(Decided { encoding, timestamp, is_wanted });
-        self.decided_next = (self.decided_next + 1) % DECIDED_MAX;
+        self.decided.push(Decided { encoding, timestamp, is_wanted });
     }
 
     /// Whether the packet's frame is forwarded, if that was decided lately.
     fn is_wanted(&self, packet: &MediaPacket) -> Option<bool> {
         let is_its_own =
             |decided: &&Decided| (decided.encoding, decided.timestamp) == (packet.encoding, packet.timestamp);
-        self.decided.iter().flatten().find(is_its_own).map(|decided| decided.is_wanted)
+        self.decided.iter().find(is_its_own).map(|decided| decided.is_wanted)
     }
 
     fn rewrite_late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Rewrite {

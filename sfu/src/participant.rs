@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use datapath::prefetch;
+
 use crate::command::{ParticipantId, RoomId};
 use crate::congestion::{AudioRepair, Estimate, FeedbackGenerator, Pacer, Steady};
 use crate::deadlines::Due;
@@ -169,6 +171,17 @@ impl Participant {
             regular_due: Due::default(),
             due: Due::default(),
         }
+    }
+
+    /// Has in the cache soon what sending needs of it, which is not half of it all.
+    pub fn prefetch(&self) {
+        prefetch(&self.ice);
+        prefetch(&self.sender);
+        prefetch(&self.estimate);
+        prefetch(&self.pacer);
+        prefetch(&self.audio_repair);
+        prefetch(&self.sent);
+        prefetch(&self.departures_due);
     }
 
     /// Where its packets go, once ICE knows.

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use datapath::prefetch;
-
 use super::loss_and_remb::LossAndRemb;
 use super::send_side::SendSide;
 
@@ -35,18 +33,9 @@ impl Estimate {
         self.send_side.as_deref_mut()
     }
 
-    /// Has it in the cache soon (see [`prefetch`]).
-    pub fn prefetch(&self) {
-        if let Some(send_side) = &self.send_side {
-            prefetch(&**send_side);
-        }
-    }
-
-    /// The same for where the next packets are written down; what [`Estimate::prefetch`] fetches is needed for it.
-    pub fn prefetch_sent(&self) {
-        if let Some(send_side) = &self.send_side {
-            send_side.prefetch_sent();
-        }
+    /// The same while nothing is changed.
+    pub fn shared_send_side(&self) -> Option<&SendSide> {
+        self.send_side.as_deref()
     }
 
     pub fn handle_timeout(&mut self, now: Instant, wanted_bps: u64) {

@@ -23,6 +23,7 @@ mod loss_based;
 mod pacer;
 mod probing;
 mod send_side;
+mod sending;
 mod sent_history;
 mod shared_link;
 mod standing_queue;

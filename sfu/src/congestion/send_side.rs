@@ -9,11 +9,13 @@ use super::busy_rate::BusyRate;
 use super::collapse::Collapse;
 use super::loss_based::LossBased;
 use super::probing::{Burst, Found, Prober};
-use super::sent_history::{Acknowledged, SentHistory};
+use super::sending::Sending;
+use super::sent_history::Acknowledged;
 use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
 use super::trial::Trial;
 use crate::rtcp::TransportFeedback;
+use datapath::prefetch;
 
 /// Before anything is known.
 pub const START_BPS: f64 = 300_000.0;
@@ -39,16 +41,11 @@ const PROBE_GONE_US: i64 = 300_000;
 /// and shorter than this; on a link that others share, whose queues come on top, than the second.
 const PROBE_QUEUE_US: i64 = 150_000;
 const SHARED_PROBE_QUEUE_US: i64 = 50_000;
-/// What was sent is metered over so long.
-const METER_US: i64 = 500_000;
 
 /// The estimator of one subscriber. Times come in; what may be sent, and what is to be probed, comes out.
 #[derive(Clone, Debug)]
 pub struct SendSide {
-    epoch: Option<Instant>,
-    /// The last instant that was asked for, in microseconds since the epoch.
-    read: Option<(Instant, i64)>,
-    history: SentHistory,
+    sending: Sending,
     acknowledged: AcknowledgedRate,
     busy: BusyRate,
     trendline: Trendline,
@@ -62,14 +59,6 @@ pub struct SendSide {
     newest: Option<u64>,
     feedback_at: Option<Instant>,
     lowered_at: Option<Instant>,
-    /// Of the packets since the last feedback, the first: feedback about it is awaited.
-    awaiting_since: Option<Instant>,
-    /// Octets without a number of their own since the last packet with one.
-    unnumbered: u64,
-    meter: (i64, u64),
-    /// The last packet.
-    sent_us: i64,
-    sent_bps: f64,
     round_trip_us: i64,
     /// Packets sent in this time found the queue that the last probe made.
     probed_us: RangeInclusive<i64>,
@@ -86,9 +75,7 @@ pub struct SendSide {
 impl Default for SendSide {
     fn default() -> SendSide {
         SendSide {
-            epoch: None,
-            read: None,
-            history: SentHistory::default(),
+            sending: Sending::default(),
             acknowledged: AcknowledgedRate::default(),
             busy: BusyRate::default(),
             trendline: Trendline::default(),
@@ -101,11 +88,6 @@ impl Default for SendSide {
             newest: None,
             feedback_at: None,
             lowered_at: None,
-            awaiting_since: None,
-            unnumbered: 0,
-            meter: (0, 0),
-            sent_us: 0,
-            sent_bps: 0.0,
             round_trip_us: 100_000,
             probed_us: i64::MIN..=i64::MIN,
             shared_bound_bps: None,
@@ -117,47 +99,28 @@ impl Default for SendSide {
 }
 
 impl SendSide {
-    fn us(&mut self, now: Instant) -> i64 {
-        // All packets of a turn leave at one instant.
-        if self.read.is_none_or(|(at, _)| at != now) {
-            let epoch = *self.epoch.get_or_insert(now);
-            self.read = Some((now, now.saturating_duration_since(epoch).as_micros() as i64));
-        }
-        self.read.map_or(0, |(_, us)| us)
+    /// Has in the cache soon what sending needs.
+    pub fn prefetch(&self) {
+        prefetch(&self.sending);
+        prefetch(&self.prober);
     }
 
-    /// Has in the cache soon where the next packets are written down.
-    pub fn prefetch_sent(&self) {
-        self.history.prefetch();
+    /// And where the next packets are written down; what [`SendSide::prefetch`] fetches is needed for it.
+    pub fn prefetch_history(&self) {
+        self.sending.history.prefetch();
     }
 
     /// The transport-wide number of a packet of so many octets (IP header included) that leaves now.
     pub fn send(&mut self, now: Instant, octets: usize) -> u16 {
-        let us = self.us(now);
-        let carried = std::mem::take(&mut self.unnumbered) as usize;
-        let number = self.history.send(us, octets + carried);
-        self.prober.note_sent(self.history.last().unwrap_or(0), us, (octets + carried) as u32);
-        self.count_sent(us, octets);
-        self.awaiting_since.get_or_insert(now);
-        number
+        let sent = self.sending.send(now, octets);
+        self.prober.note_sent(sent.sequence, sent.us, sent.octets as u32);
+        sent.sequence as u16
     }
 
     /// Octets of the same transport that carry no number of their own: copies of audio. They count as arrived with the
     /// next packet that does.
     pub fn send_unnumbered(&mut self, now: Instant, octets: usize) {
-        let us = self.us(now);
-        self.count_sent(us, octets);
-        self.unnumbered += octets as u64;
-    }
-
-    fn count_sent(&mut self, us: i64, octets: usize) {
-        let (began, counted) = self.meter;
-        if us - began >= METER_US {
-            self.sent_bps = counted as f64 * 8e6 / (us - began) as f64;
-            self.meter = (us, 0);
-        }
-        self.meter.1 += octets as u64;
-        self.sent_us = us;
+        self.sending.send_unnumbered(now, octets);
     }
 
     /// Up to what the estimate may rise where others share the link, in bit/s: infinite where it is not known, and `None`
@@ -167,7 +130,7 @@ impl SendSide {
     }
 
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
-        let us = self.us(now);
+        let us = self.sending.us(now);
         self.has_yielded = false;
         self.found_bps = None;
         let was_silent = self.lowered_at.is_some();
@@ -178,7 +141,7 @@ impl SendSide {
         batch.clear();
         let shares_link = self.shared_bound_bps.is_some();
         let SendSide {
-            history,
+            sending,
             acknowledged,
             busy,
             trendline,
@@ -197,7 +160,7 @@ impl SendSide {
         let mut last_sent = None;
         // Of the packet before: a train that arrives at once says one thing about delay, however many it is of.
         let mut said = None;
-        history.acknowledge(us, feedback, |packet| batch.push(packet));
+        sending.history.acknowledge(us, feedback, |packet| batch.push(packet));
         // What was sent into a silence says nothing about how much a link loses.
         let told_from = if was_silent { batch.iter().position(|packet| packet.arrival.is_some()) } else { Some(0) };
         for (at, packet) in batch.iter().enumerate().skip(told_from.unwrap_or(batch.len())) {
@@ -243,7 +206,7 @@ impl SendSide {
         }
         self.feedback_at = Some(now);
         self.lowered_at = None;
-        self.awaiting_since = None;
+        self.sending.awaiting_since = None;
         if let Some(sent_us) = last_sent {
             self.round_trip_us = (self.round_trip_us * 7 + us - sent_us) / 8;
         }
@@ -262,7 +225,7 @@ impl SendSide {
             acknowledged_bps: self.acknowledged.bps(),
             busy_bps: self.busy.bps(),
             round_trip_us: self.round_trip_us,
-            application_limited: self.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
+            application_limited: self.sending.sent_bps < APPLICATION_LIMITED * self.aimd.rate_bps(),
             shared_bound_bps: self.shared_bound_bps,
         };
         self.aimd.update(us, &seen);
@@ -271,7 +234,7 @@ impl SendSide {
         }
         self.has_yielded = self.aimd.decreased_us() == Some(us);
         self.trial.update(us, self.has_yielded);
-        let is_still = self.queue.still_for_us() > STILL_US && self.aimd.drains_at(self.sent_bps);
+        let is_still = self.queue.still_for_us() > STILL_US && self.aimd.drains_at(self.sending.sent_bps);
         if self.aimd.stood_us(us) > NO_QUEUE_US || is_still {
             self.queue.forget_base();
             self.aimd.forgive();
@@ -314,16 +277,16 @@ impl SendSide {
 
     /// To be called a few times a second. `wanted_bps`: what the subscriber could use.
     pub fn handle_timeout(&mut self, now: Instant, wanted_bps: f64) {
-        let us = self.us(now);
+        let us = self.sending.us(now);
         self.prober.set_wanted(wanted_bps);
-        if self.awaiting_since.is_none() && us - self.sent_us > self.queue.queue_us() + DRAINED_US {
+        if self.sending.awaiting_since.is_none() && us - self.sending.sent_us > self.queue.queue_us() + DRAINED_US {
             // No feedback will tell, since there is nothing that it could tell of. What comes next meets no queue of ours.
             self.queue.clear();
             self.busy.clear();
             self.trendline = Trendline::default();
         }
         let is_calm = self.trendline.usage() == Usage::Normal && self.queue.queue_us() < 50_000;
-        let awaited = self.awaiting_since.map(|since| now.saturating_duration_since(since));
+        let awaited = self.sending.awaiting_since.map(|since| now.saturating_duration_since(since));
         let patience = FEEDBACK_LATE + Duration::from_micros(self.round_trip_us as u64);
         if awaited.is_some_and(|awaited| awaited > patience) {
             if self.feedback_at.is_some()
@@ -349,11 +312,11 @@ impl SendSide {
     /// When the next burst of a probe is due.
     pub fn next_burst(&self) -> Option<Instant> {
         let us = self.prober.next_burst_us()?;
-        Some(self.epoch? + Duration::from_micros(us.max(0) as u64))
+        Some(self.sending.epoch? + Duration::from_micros(us.max(0) as u64))
     }
 
     pub fn poll_burst(&mut self, now: Instant) -> Option<Burst> {
-        let us = self.us(now);
+        let us = self.sending.us(now);
         let burst = self.prober.poll(us)?;
         let from = if self.probed_us.contains(&us) { *self.probed_us.start() } else { us };
         self.probed_us = from..=us + PROBE_GONE_US;
@@ -361,7 +324,7 @@ impl SendSide {
     }
 
     pub fn finish_burst(&mut self, now: Instant) {
-        let us = self.us(now);
+        let us = self.sending.us(now);
         self.prober.finish_burst(us);
     }
 
@@ -396,7 +359,7 @@ impl SendSide {
 
     /// Since when feedback is awaited.
     pub fn awaiting_since(&self) -> Option<Instant> {
-        self.awaiting_since
+        self.sending.awaiting_since
     }
 
     /// Whether feedback has come at all.

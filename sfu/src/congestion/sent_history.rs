@@ -48,8 +48,8 @@ pub struct SentHistory {
 }
 
 impl SentHistory {
-    /// The sequence number for a packet of so many octets (as they go on the wire) that leaves at `us`.
-    pub fn send(&mut self, us: i64, octets: usize) -> u16 {
+    /// The sequence number, unwrapped, for a packet of so many octets (as they go on the wire) that leaves at `us`.
+    pub fn send(&mut self, us: i64, octets: usize) -> u64 {
         let sequence = self.next;
         self.next += 1;
         if sequence.is_multiple_of(LOOK_EVERY) {
@@ -58,7 +58,7 @@ impl SentHistory {
         let slot = self.slot(sequence);
         let octets = octets.clamp(1, usize::from(u16::MAX)) as u16;
         self.sent[slot] = Sent { sequence: sequence as u32, at_us: us as u32, octets };
-        sequence as u16
+        sequence
     }
 
     /// Has in the cache soon where the next packets are written down: those of a usual frame.
@@ -68,11 +68,6 @@ impl SentHistory {
                 prefetch(next);
             }
         }
-    }
-
-    /// The unwrapped number of the packet sent last.
-    pub fn last(&self) -> Option<u64> {
-        self.next.checked_sub(1)
     }
 
     fn slot(&self, sequence: u64) -> usize {
@@ -142,7 +137,7 @@ mod tests {
         for index in 0..10 {
             let number = history.send(us(5 * index as i64), 1000 + index as usize);
             if index != 3 {
-                receiver.receive(number, now + ms(5 * index + 40));
+                receiver.receive(number as u16, now + ms(5 * index + 40));
             }
         }
         let mut buffer = [0; 200];
