@@ -1,7 +1,7 @@
 //! Who cannot go on asks for a keyframe (RFC 4585 §6.3.1), and when its publisher is asked for one.
 
-use sfu::Codec;
 use sfu::congestion::FeedbackGenerator;
+use sfu::{Codec, Event};
 
 use crate::call::{AUDIO_MID, Call, OPUS, Rtp, VIDEO, VIDEO_MID, VIDEO_RTX, Who, h264};
 
@@ -153,8 +153,11 @@ fn nobody_is_asked_for_a_keyframe_of_audio() {
     published.call.run_for_ms(2_000);
     assert_eq!(published.call.members[published.bert].media_of(ssrc).len(), 108);
     assert_eq!(published.call.members[published.anna].keyframes_asked(SSRC), []);
-    let anna = published.call.id_of(published.anna);
-    let requested = published.call.events.iter().filter_map(|event| event.link_of(anna)).map(|link| link.requested);
+    let measured = published.call.events.iter().filter_map(|event| match event {
+        Event::Measured { links } => Some(links),
+        _ => None,
+    });
+    let requested = measured.flatten().map(|(_, link)| link.requested);
     assert!(requested.clone().any(|requested| requested.packets > 0), "the lost one was asked for");
     assert!(requested.clone().all(|requested| requested.keyframes == 0));
 }
