@@ -43,26 +43,18 @@ impl AeadKey {
         prefetch(unsafe { self.0.as_ref() });
     }
 
-    /// Encrypts `text` in place and writes the tag of it and `additional` to `tag`. No nonce is used for two messages.
-    pub fn seal(&self, nonce: &[u8; NONCE], additional: &[u8], text: &mut [u8], tag: &mut [u8; TAG]) {
-        self.seal_at(nonce, additional, text.as_ptr(), text, tag);
-    }
-
-    /// The same with the plain text elsewhere: `text` is as long, and written only.
-    pub fn seal_from(
+    /// Encrypts `plain` to `text`, which is as long, or without it `text` in place, and writes the tag of it and `additional`
+    /// to `tag`. No nonce is used for two messages.
+    pub fn seal(
         &self,
         nonce: &[u8; NONCE],
         additional: &[u8],
-        plain: &[u8],
+        plain: Option<&[u8]>,
         text: &mut [u8],
         tag: &mut [u8; TAG],
     ) {
-        assert_eq!(plain.len(), text.len());
-        self.seal_at(nonce, additional, plain.as_ptr(), text, tag);
-    }
-
-    /// `plain` points to as many octets as `text` has: the same ones, or none of them.
-    fn seal_at(&self, nonce: &[u8; NONCE], additional: &[u8], plain: *const u8, text: &mut [u8], tag: &mut [u8; TAG]) {
+        assert!(plain.is_none_or(|plain| plain.len() == text.len()));
+        let from = plain.map_or(text.as_ptr(), <[u8]>::as_ptr);
         let mut tag_length = 0;
         // SAFETY: every pointer is to as many octets as the length behind it says; the plain text may lie where the
         // encrypted one is written, or wholly elsewhere; a context is not changed by its use.
@@ -75,7 +67,7 @@ impl AeadKey {
                 TAG,
                 nonce.as_ptr(),
                 NONCE,
-                plain,
+                from,
                 text.len(),
                 null(),
                 0,
@@ -137,14 +129,14 @@ mod tests {
                 let plain: Vec<u8> = (0..size).map(|at| at as u8).collect();
                 let (mut text, mut tag) = (plain.clone(), [0; TAG]);
                 ours.prefetch();
-                ours.seal(&nonce, &additional, &mut text, &mut tag);
+                ours.seal(&nonce, &additional, None, &mut text, &mut tag);
                 let mut expected = plain.clone();
                 theirs
                     .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(additional), &mut expected)
                     .unwrap();
                 assert_eq!([&text[..], &tag].concat(), expected);
                 let (mut elsewhere, mut other_tag) = (vec![0xFF; size], [0; TAG]);
-                ours.seal_from(&nonce, &additional, &plain, &mut elsewhere, &mut other_tag);
+                ours.seal(&nonce, &additional, Some(&plain), &mut elsewhere, &mut other_tag);
                 assert_eq!((&elsewhere, other_tag), (&text, tag));
                 assert!(ours.open(&nonce, &additional, &mut text, &tag).is_ok());
                 assert_eq!(text, plain);
@@ -156,7 +148,7 @@ mod tests {
     fn what_was_changed_does_not_open() {
         let key = AeadKey::new(&[1; 16]);
         let (mut text, mut tag) = ([5; 100], [0; TAG]);
-        key.seal(&[2; NONCE], &[3], &mut text, &mut tag);
+        key.seal(&[2; NONCE], &[3], None, &mut text, &mut tag);
         let sealed = text;
         assert!(key.open(&[2; NONCE], &[4], &mut text, &tag).is_err());
         text = sealed;

@@ -234,27 +234,10 @@ impl SrtpSender {
     /// length. `buffer` has [`RTP_OVERHEAD`] octets to spare. `index` is the 48-bit packet index (RFC 3711 §3.3.1); each
     /// (ssrc, index) is used for one packet only, or for identical octets.
     pub fn protect_rtp(&self, buffer: &mut [u8], header_length: usize, length: usize, ssrc: u32, index: u64) -> usize {
-        let (packet, spare) = buffer.split_at_mut(length);
-        match &self.rtp {
-            Cipher::Gcm { key, salt } => {
-                let (header, payload) = packet.split_at_mut(header_length);
-                let nonce = gcm_rtp_nonce(salt, ssrc, index);
-                let (tag, _) = spare.split_first_chunk_mut().expect("there are octets to spare");
-                key.seal(&nonce, header, payload, tag);
-                length + TAG
-            }
-            Cipher::CounterMode(mode) => {
-                let CounterMode { key, salt, authentication } = &**mode;
-                apply_counter_mode(key, counter_mode_iv(salt, ssrc, index), &mut packet[header_length..]);
-                let rollover = ((index >> 16) as u32).to_be_bytes();
-                spare[..10].copy_from_slice(&sha1_tag(authentication, [packet, &rollover]));
-                length + 10
-            }
-        }
+        self.protect(&mut buffer[..length + RTP_OVERHEAD], header_length, None, ssrc, index)
     }
 
-    /// Protects the RTP packet whose header is `buffer[..header_length]` and whose payload lies elsewhere, and returns the
-    /// protected length. `buffer` has room for all of it. The same holds for `index` as in [`SrtpSender::protect_rtp`].
+    /// The same where the payload lies elsewhere: `buffer` has the header and room for the rest.
     pub fn protect_rtp_of(
         &self,
         buffer: &mut [u8],
@@ -263,16 +246,33 @@ impl SrtpSender {
         ssrc: u32,
         index: u64,
     ) -> usize {
-        let length = header_length + payload.len();
-        if let Cipher::Gcm { key, salt } = &self.rtp {
-            let (packet, spare) = buffer.split_at_mut(length);
-            let (header, text) = packet.split_at_mut(header_length);
-            let (tag, _) = spare.split_first_chunk_mut().expect("there are octets to spare");
-            key.seal_from(&gcm_rtp_nonce(salt, ssrc, index), header, payload, text, tag);
-            return length + TAG;
+        let end = header_length + payload.len() + RTP_OVERHEAD;
+        self.protect(&mut buffer[..end], header_length, Some(payload), ssrc, index)
+    }
+
+    /// `buffer` ends with the octets to spare.
+    fn protect(&self, buffer: &mut [u8], header_length: usize, payload: Option<&[u8]>, ssrc: u32, index: u64) -> usize {
+        let length = buffer.len() - RTP_OVERHEAD;
+        let (packet, spare) = buffer.split_at_mut(length);
+        match &self.rtp {
+            Cipher::Gcm { key, salt } => {
+                let (header, text) = packet.split_at_mut(header_length);
+                let nonce = gcm_rtp_nonce(salt, ssrc, index);
+                let (tag, _) = spare.split_first_chunk_mut().expect("there are octets to spare");
+                key.seal(&nonce, header, payload, text, tag);
+                length + TAG
+            }
+            Cipher::CounterMode(mode) => {
+                let CounterMode { key, salt, authentication } = &**mode;
+                if let Some(payload) = payload {
+                    packet[header_length..].copy_from_slice(payload);
+                }
+                apply_counter_mode(key, counter_mode_iv(salt, ssrc, index), &mut packet[header_length..]);
+                let rollover = ((index >> 16) as u32).to_be_bytes();
+                spare[..10].copy_from_slice(&sha1_tag(authentication, [packet, &rollover]));
+                length + 10
+            }
         }
-        buffer[header_length..length].copy_from_slice(payload);
-        self.protect_rtp(buffer, header_length, length, ssrc, index)
     }
 
     /// Protects the (compound) RTCP packet in `buffer[..length]`, at least 8 octets, and returns the protected length.
@@ -290,7 +290,7 @@ impl SrtpSender {
                 aad[..RTCP_HEADER].copy_from_slice(header);
                 aad[RTCP_HEADER..].copy_from_slice(&word);
                 let (tag, spare) = spare.split_first_chunk_mut().expect("there are octets to spare");
-                key.seal(&gcm_rtcp_nonce(salt, ssrc, index), &aad, payload, tag);
+                key.seal(&gcm_rtcp_nonce(salt, ssrc, index), &aad, None, payload, tag);
                 spare[..4].copy_from_slice(&word);
                 length + TAG + 4
             }
