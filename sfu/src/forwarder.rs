@@ -10,8 +10,12 @@
 //! numbers are kept for them; timestamps that go on over every switch; for VP8 picture ids, TL0PICIDX and KEYIDX that go
 //! on too. A number never stands for two packets, and [`Forwarder::handle`] gives each out once.
 
+mod decided;
+
 use std::ops::RangeInclusive;
 use std::time::Instant;
+
+use decided::DecidedFrames;
 
 use crate::media_packet::MediaPacket;
 use crate::sender_report::ClockMap;
@@ -28,8 +32,6 @@ const CATCH_UP_MAX: u64 = 128;
 const CLOCK_DEVIATION_MAX: u32 = 2;
 /// As above, for the timestamps of one encoding before and after a pause.
 const PAUSE_DEVIATION_MAX: u32 = 10;
-/// Frames of which it is remembered whether they are forwarded: two seconds.
-const DECIDED_MAX: usize = 64;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,39 +117,6 @@ struct NewestFrame {
     timestamp: u32,
     arrival: Instant,
     encoding: u8,
-}
-
-/// Whether a frame is forwarded; `timestamp` is the source's.
-#[derive(Clone, Copy, Debug)]
-struct Decided {
-    encoding: u8,
-    timestamp: u32,
-    is_wanted: bool,
-}
-
-/// The last ones. They lie apart from what every packet needs: one place of them is written with each frame.
-#[derive(Clone, Debug)]
-struct DecidedFrames {
-    /// Written round and round.
-    frames: Box<[Option<Decided>; DECIDED_MAX]>,
-    next: usize,
-}
-
-impl Default for DecidedFrames {
-    fn default() -> DecidedFrames {
-        DecidedFrames { frames: Box::new([None; DECIDED_MAX]), next: 0 }
-    }
-}
-
-impl DecidedFrames {
-    fn push(&mut self, decided: Decided) {
-        self.frames[self.next] = Some(decided);
-        self.next = (self.next + 1) % DECIDED_MAX;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Decided> {
-        self.frames.iter().flatten()
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -341,7 +310,7 @@ impl Forwarder {
         };
         self.frame = Some((packet.timestamp, is_wanted));
         if is_new {
-            self.note_decided(packet, is_wanted);
+            self.decided.note(packet, is_wanted);
         }
         if !is_wanted {
             if is_new {
@@ -396,7 +365,7 @@ impl Forwarder {
         if !self.sent.insert(number) {
             return Decision::Drop(Reason::Repeated);
         }
-        if packet.payload_len > 0 && self.is_wanted(packet).is_none() {
+        if packet.payload_len > 0 && self.decided.is_wanted(packet).is_none() {
             self.decide_late(packet);
         }
         Decision::Forward(self.rewrite_late(packet, number, offsets))
@@ -408,30 +377,15 @@ impl Forwarder {
         let is_above = packet.layer.is_some_and(|layer| layer.id > self.temporal_max);
         let stands = packet.layer.is_none_or(|layer| layer.needs <= self.temporal_max);
         let may_be_left_out = packet.vp8.is_none_or(|source| source.picture_id.is_some() && !stands);
-        let is_older = |decided: &Decided| {
-            decided.encoding == packet.encoding && (packet.timestamp.wrapping_sub(decided.timestamp) as i32) > 0
-        };
         // Of a frame from before all that is remembered a part may be there.
-        if may_be_left_out && is_above && self.decided.iter().any(is_older) {
-            self.note_decided(packet, false);
+        if may_be_left_out && is_above && self.decided.has_older(packet) {
+            self.decided.note(packet, false);
         }
-    }
-
-    fn note_decided(&mut self, packet: &MediaPacket, is_wanted: bool) {
-        let &MediaPacket { encoding, timestamp, .. } = packet;
-        self.decided.push(Decided { encoding, timestamp, is_wanted });
-    }
-
-    /// Whether the packet's frame is forwarded, if that was decided lately.
-    fn is_wanted(&self, packet: &MediaPacket) -> Option<bool> {
-        let is_its_own =
-            |decided: &&Decided| (decided.encoding, decided.timestamp) == (packet.encoding, packet.timestamp);
-        self.decided.iter().find(is_its_own).map(|decided| decided.is_wanted)
     }
 
     fn rewrite_late(&self, packet: &MediaPacket, number: u64, offsets: Offsets) -> Rewrite {
         let mut rewrite = rewrite(packet, number, offsets);
-        if packet.payload_len == 0 || self.is_wanted(packet) == Some(false) {
+        if packet.payload_len == 0 || self.decided.is_wanted(packet) == Some(false) {
             // The rest of its frame is not there, and its picture id is given to another.
             rewrite.is_filler = true;
             rewrite.descriptor_len = 0;
