@@ -15,7 +15,8 @@ use crate::stream_header::{PacketFields, StreamHeader};
 use crate::track::{Codec, ExtensionIds};
 use crate::vp8::PictureIdUnwrapper;
 
-const IDS: ExtensionIds = ExtensionIds {
+/// Every extension is negotiated.
+pub(crate) const IDS: ExtensionIds = ExtensionIds {
     mid: Some(1),
     rid: Some(2),
     repaired_rid: Some(3),

@@ -109,18 +109,9 @@ impl StreamHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::IDS;
     use crate::rtp::RtpPacket;
 
-    const IDS: ExtensionIds = ExtensionIds {
-        mid: Some(1),
-        rid: Some(2),
-        repaired_rid: Some(3),
-        audio_level: Some(4),
-        transport_cc: Some(5),
-        abs_send_time: Some(6),
-        abs_capture_time: Some(7),
-        dependency_descriptor: Some(8),
-    };
     const FIELDS: PacketFields = PacketFields { marker: true, sequence_number: 1000, timestamp: 2000 };
 
     #[test]

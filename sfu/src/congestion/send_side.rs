@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use datapath::prefetch;
+
 use super::acknowledged_rate::AcknowledgedRate;
 use super::aimd::{self, Aimd, RATE_MIN};
 use super::busy_rate::BusyRate;
@@ -15,7 +17,6 @@ use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
 use super::trial::Trial;
 use crate::rtcp::TransportFeedback;
-use datapath::prefetch;
 
 /// Before anything is known.
 pub const START_BPS: f64 = 300_000.0;
