@@ -201,6 +201,15 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
     let mut handover = from_start("P8", line(3000, 50, 300, Loss::NONE), 40);
     handover.call.handover = Some(s(20));
     handover.scored = s(20)..s(40);
+    all.push(handover.clone());
+    // As real clients have it, which notice for a second or more.
+    let there = line(3000, 50, 300, Loss::NONE);
+    let away = Settings { rate_bps: Some(0), ..there };
+    handover.name = "P8 after 2 s".into();
+    handover.call.steps.extend([step(s(20), away), step(s(22), there)]);
+    handover.call.handover = Some(s(22));
+    (handover.scored, handover.drop) = (s(22)..s(42), Some(s(20)..s(22)));
+    handover.call.duration = s(42);
     all.push(handover);
     all.push(after_onset("P9", line(500, 60, 2000, Loss::NONE)));
     for kbps in [250, 500, 750, 1000, 1500] {
