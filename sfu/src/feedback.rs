@@ -25,6 +25,9 @@ const FALLEN: f64 = 0.97;
 /// A link that loses this part of its packets may have lost what its subscriber's picture lacks.
 const OWN_LOSS: f64 = 0.01;
 
+/// What takes a link longer to repair (it had nothing for a while, say) costs more than a keyframe, which is there as soon.
+const REPAIR_MAX: Duration = Duration::from_millis(400);
+
 /// What one datagram of reports may ask for: a few octets name thousands of packets, each of them work. A receiver's own
 /// reports come nowhere near.
 const STATUSES_MAX: usize = 8_192;
@@ -169,17 +172,18 @@ impl Sfu {
         }
     }
 
-    /// RFC 4585 §6.2.1, answered by RFC 4588.
+    /// RFC 4585 §6.2.1, answered by RFC 4588, or with a new beginning where that takes longer.
     fn handle_nack(&mut self, now: Now, key: usize, ssrc: u32, lost: impl Iterator<Item = u16>, out: &mut Outbox) {
         let participant = &mut self.participants[key];
         let Some(sink) = participant.sink(ssrc).filter(|sink| !sink.is_repair) else { return };
         let subscription = &mut self.subscriptions[sink.subscription];
         let track = &self.tracks[subscription.track];
+        let mut begins_again = false;
         for number in lost {
             participant.asked.packets = participant.asked.packets.wrapping_add(1);
             let Some((encoding, sequence)) = subscription.forwarder.source_of(number) else { continue };
-            // What was forwarded before a pause, or before a switch, is of no use any more: a keyframe comes after it.
-            if !subscription.forwarder.is_forwarding(encoding) {
+            // Nor is what was forwarded before a pause: a keyframe comes after it.
+            if subscription.forwarder.is_past(number) || !subscription.forwarder.is_forwarding(encoding) {
                 continue;
             }
             let stream = &track.encodings[usize::from(encoding)];
@@ -201,7 +205,16 @@ impl Sfu {
                 if let Some(at) = participant.pacer.next_departure() {
                     participant.departures_due.schedule(at, Timer::Departures(key), &mut self.deadlines);
                 }
+                if participant.pacer.repair_time() > REPAIR_MAX {
+                    participant.pacer.retain(|departure| departure.subscription != sink.subscription);
+                    subscription.forwarder.begin_again();
+                    begins_again = true;
+                }
             }
+        }
+        let (track, encoding) = (subscription.track, subscription.forwarder.target());
+        if let Some(encoding) = encoding.filter(|_| begins_again) {
+            self.request_keyframe(now, track, encoding, out);
         }
     }
 

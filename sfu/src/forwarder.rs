@@ -20,8 +20,9 @@ use decided::DecidedFrames;
 use crate::media_packet::MediaPacket;
 use crate::sender_report::ClockMap;
 use crate::sent_window::SentWindow;
+use crate::sequence::unwrap_16;
 use crate::sequence_map::{Offsets, Place, SequenceMap};
-use crate::track::Codec;
+use crate::track::{Codec, Kind};
 use crate::vp8::{DESCRIPTOR_LEN_MAX, picture_id_add};
 
 /// More packets missing than this and the stream begins anew: nobody can repair so much.
@@ -142,6 +143,8 @@ pub struct Forwarder {
     /// The highest sequence number of the target that came while it awaits its keyframe.
     awaiting: Option<u64>,
     catch_up: Option<RangeInclusive<u64>>,
+    /// Packets are sent again from this number on: from the newest keyframe.
+    repaired_from: u64,
 }
 
 impl Forwarder {
@@ -165,6 +168,7 @@ impl Forwarder {
             decided: DecidedFrames::default(),
             awaiting: None,
             catch_up: None,
+            repaired_from: 0,
         }
     }
 
@@ -199,6 +203,15 @@ impl Forwarder {
     /// Ends the current encoding before the target has begun, with the frame that is under way.
     pub fn abandon(&mut self) {
         self.is_ending = self.current != self.target;
+    }
+
+    /// The subscriber lacks too much to go on: it begins again with the target's next keyframe, and nothing from before is
+    /// sent to it any more.
+    pub fn begin_again(&mut self) {
+        self.current = None;
+        self.awaiting = None;
+        self.is_ending = false;
+        self.repaired_from = self.map.next_number();
     }
 
     /// Whether the subscriber has a use for packets of the encoding: it goes on, or will from the next keyframe on.
@@ -324,6 +337,9 @@ impl Forwarder {
         }
         let number = self.map.advance(packet.sequence);
         assert!(self.sent.insert(number), "the newest number is new");
+        if packet.switch_point && self.codec.kind() == Kind::Video {
+            self.repaired_from = number;
+        }
         if is_new {
             self.newest = Some(NewestFrame {
                 timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
@@ -397,6 +413,11 @@ impl Forwarder {
     /// The encoding and source sequence number of a packet that the subscriber names in a NACK.
     pub fn source_of(&self, sequence_number: u16) -> Option<(u8, u64)> {
         self.map.source_of(sequence_number)
+    }
+
+    /// Whether sending the packet again is of no use, since the picture has begun, or will, after it.
+    pub fn is_past(&self, sequence_number: u16) -> bool {
+        unwrap_16(self.map.next_number(), sequence_number) < self.repaired_from
     }
 
     /// The rewriting of a packet that already has its number, for the retransmission stream.

@@ -45,6 +45,8 @@ struct Waiting<T> {
 #[derive(Clone, Debug)]
 pub struct Pacer<T> {
     /// Octets per second; infinite where nothing is known of the link.
+    estimate: f64,
+    /// The same that leak.
     rate: f64,
     /// What has left and not yet leaked.
     level: f64,
@@ -59,6 +61,7 @@ pub struct Pacer<T> {
 impl<T> Default for Pacer<T> {
     fn default() -> Pacer<T> {
         Pacer {
+            estimate: f64::INFINITY,
             rate: f64::INFINITY,
             level: 0.0,
             shut_until: None,
@@ -83,7 +86,8 @@ impl<T> Pacer<T> {
     /// Infinite: nothing waits, once it is open.
     pub fn set_estimate(&mut self, bps: f64) {
         let share = ((bps - LOW_BPS) / (HIGH_BPS - LOW_BPS)).clamp(0.0, 1.0);
-        self.rate = bps / 8.0 * (FACTOR_LOW + (FACTOR - FACTOR_LOW) * share);
+        self.estimate = bps / 8.0;
+        self.rate = self.estimate * (FACTOR_LOW + (FACTOR - FACTOR_LOW) * share);
     }
 
     fn depth(&self) -> f64 {
@@ -179,6 +183,12 @@ impl<T> Pacer<T> {
         let easing = WAIT_GOAL * (octets / goal).clamp(1.0, HASTE_MAX).ln();
         let at_rate = octets.min(goal) / rate;
         in_haste + easing + at_rate
+    }
+
+    /// How long the link takes for the repairs that wait, if it carries nothing else.
+    pub fn repair_time(&self) -> Duration {
+        let octets = self.octets[Priority::Repair as usize] as f64;
+        Duration::from_secs_f64(octets / self.estimate.max(1.0)).min(WAIT_MAX)
     }
 
     /// When something of what waits may leave.
@@ -370,5 +380,19 @@ mod tests {
         assert_eq!((left[0].1, left[1].1), (20, 21));
         assert!(left[1].0.abs_diff(expected) <= 20, "left at {} ms, expected {expected}", left[1].0);
         assert!(left.last().is_some_and(|(at, _)| at.abs_diff(behind_all) <= 40), "{left:?}, expected {behind_all}");
+    }
+
+    #[test]
+    fn how_long_repairs_take_the_link_is_known() {
+        let mut pacer = Pacer::<u32>::default();
+        pacer.open(start());
+        pacer.push(start(), Priority::Repair, 1000, 0);
+        assert_eq!(pacer.repair_time(), Duration::ZERO, "nothing is known of it");
+        pacer.set_estimate(2e6);
+        pacer.push(start(), Priority::Repair, 1000, 1);
+        pacer.push(start(), Priority::Stage, 1000, 2);
+        assert_eq!(pacer.repair_time(), Duration::from_millis(8));
+        pacer.set_estimate(0.0);
+        assert_eq!(pacer.repair_time(), WAIT_MAX);
     }
 }

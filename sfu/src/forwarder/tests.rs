@@ -369,6 +369,34 @@ fn a_pause_leaves_no_gap_and_audio_goes_on_at_once() {
 }
 
 #[test]
+fn what_came_before_the_newest_keyframe_is_past() {
+    let now = start();
+    let mut encoder = Encoder::new(0, 65_536, 0, 0);
+    let mut forwarder = Forwarder::new(Codec::Vp8, 0x7FFF);
+    forwarder.set_target(Some(0));
+    let mut show = |forwarder: &mut Forwarder, keyframe: bool| {
+        let packets = encoder.frame(keyframe, now);
+        packets.iter().filter(|packet| matches!(forwarder.handle(packet, &[]), Decision::Forward(_))).count()
+    };
+    let past = |forwarder: &Forwarder| (0..9).filter(|index| forwarder.is_past(0x7FFF + index)).count();
+    assert_eq!([true, false, true].map(|keyframe| show(&mut forwarder, keyframe)), [3; 3]);
+    assert_eq!(past(&forwarder), 6);
+    // Nothing before the next one is of use.
+    forwarder.begin_again();
+    assert_eq!((past(&forwarder), forwarder.wants_keyframe()), (9, Some(0)));
+    assert_eq!([false, true].map(|keyframe| show(&mut forwarder, keyframe)), [0, 3]);
+    assert!(forwarder.is_past(0x8007) && !forwarder.is_past(0x8008), "it goes on without a gap");
+
+    let mut voice = Forwarder::new(Codec::Opus, 5);
+    voice.set_target(Some(0));
+    for sequence in 70_000..70_003 {
+        let packet = MediaPacket { sequence, vp8: None, layer: None, ..encoder.frame(true, now)[0] };
+        forward(&mut voice, &packet);
+    }
+    assert!(!voice.is_past(5), "each packet of a voice stands alone");
+}
+
+#[test]
 fn padding_leaves_no_gap_and_a_great_loss_asks_for_a_keyframe() {
     let now = start();
     let mut encoder = Encoder::new(0, 65_536, 0, 0);

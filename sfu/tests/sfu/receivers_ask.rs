@@ -25,8 +25,12 @@ fn shown(packets: u64, transport_cc: bool) -> (Call, Who, Who, u16, [u32; 2]) {
 }
 
 fn show(call: &mut Call, anna: Who, sequences: std::ops::Range<u64>) {
+    show_with(call, anna, sequences, 0);
+}
+
+fn show_with(call: &mut Call, anna: Who, sequences: std::ops::Range<u64>, keyframe: u64) {
     for sequence in sequences {
-        let payload = &h264(sequence == 0, OCTETS);
+        let payload = &h264(sequence == keyframe, OCTETS);
         let (mid, timestamp) = (Some(VIDEO_MID), sequence as u32 * 3000);
         let rtp = Rtp { ssrc: 1, payload_type: VIDEO, sequence, timestamp, mid, audio_level: None, payload };
         call.send(anna, rtp);
@@ -107,9 +111,9 @@ fn no_more_is_sent_again_than_was_sent() {
     assert_eq!(again(&call), credit + 10);
 }
 
-/// Nothing is known of bert's link, so 300 kbit/s are assumed of it: these take most of a second. A round trip is taken for
+/// Nothing is known of bert's link, so 300 kbit/s are assumed of it: these take a third of a second. A round trip is taken for
 /// 100 ms.
-const WAITING: u16 = 30;
+const WAITING: u16 = 12;
 
 /// How often each of the first packets was sent again.
 fn copies(call: &Call, who: Who, first: u16, rtx_ssrc: u32) -> [usize; WAITING as usize] {
@@ -129,7 +133,7 @@ fn what_waits_for_the_link_is_under_way() {
         call.run_for_ms(110);
         requests += 1;
     }
-    assert_eq!(requests, 6, "until the last one has come");
+    assert_eq!(requests, 3, "until the last one has come");
     call.run_for_ms(2_000);
     assert_eq!(copies(&call, bert, first, rtx_ssrc), [1; WAITING as usize]);
 }
@@ -148,4 +152,25 @@ fn what_has_left_does_not_wait_for_what_came_after_it() {
     assert_eq!(copies(&call, bert, first, rtx_ssrc)[WAITING as usize - 1], 0);
     call.run_for_ms(2_000);
     assert_eq!(copies(&call, bert, first, rtx_ssrc)[..3], [1, 2, 1]);
+}
+
+#[test]
+fn what_takes_longer_to_repair_than_a_keyframe_is_begun_again() {
+    let (mut call, anna, bert, first, [ssrc, rtx_ssrc]) = shown(30, true);
+    let asked_for = |call: &Call| call.members[anna].keyframes_asked(1).len();
+    let before = asked_for(&call);
+    // 800 ms of his link, of which the first packets leave at once.
+    nack(&mut call, bert, ssrc, first, 30);
+    assert_eq!(asked_for(&call), before + 1);
+    call.run_for_ms(1_000);
+    let again = call.members[bert].media_of(rtx_ssrc).len();
+    assert!(again <= 3, "{again} sent again");
+    // What follows is of no use without a keyframe, nor is what came before it afterwards.
+    show_with(&mut call, anna, 30..40, 35);
+    call.run_for_ms(1_000);
+    let numbers: Vec<u16> = call.members[bert].media_of(ssrc).iter().map(|media| media.sequence as u16).collect();
+    assert_eq!(numbers, (first..first + 35).collect::<Vec<_>>(), "five of the ten, without a gap");
+    nack(&mut call, bert, ssrc, first, 33);
+    call.run_for_ms(1_000);
+    assert_eq!(call.members[bert].media_of(rtx_ssrc).len(), again + 3);
 }
