@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use crate::control::{Control, now};
 use crate::inbox::Inbox;
 use crate::livekit::Request;
-use crate::websocket::{self, WebSocket};
+use crate::websocket::{Deflate, WebSocket};
 
 /// Keeps proxies from taking the connection for idle: a client that has said nothing for so long is asked. Those of LiveKit
 /// ping by themselves, twice as often, and are not.
@@ -71,9 +71,12 @@ pub async fn run(control: Arc<Control>, mut socket: WebSocket, mut inbox: Inbox,
         tokio::select! {
             message = inbox.recv() => {
                 let Some(message) = message else { break true };
-                let frame = encode(message, text, socket.compresses);
+                let frame = encode(message, text, socket.deflate.as_mut());
                 if !write(&mut socket, frame).await {
                     break false;
+                }
+                if let Some(deflate) = socket.deflate.as_mut().filter(|_| inbox.is_empty()) {
+                    deflate.forget();
                 }
             }
             frame = next(&mut socket, read_on_at) => {
@@ -135,13 +138,16 @@ async fn next(socket: &mut WebSocket, from: Option<Instant>) -> Option<tungsteni
     socket.stream.next().await
 }
 
-fn encode(message: Message, text: bool, compresses: bool) -> Frame {
+fn encode(message: Message, text: bool, deflate: Option<&mut Deflate>) -> Frame {
     let response = SignalResponse { message: Some(message) };
     if text && let Ok(json) = serde_json::to_string(&response) {
         return Frame::Text(json.into());
     }
     let octets = response.encode_to_vec();
-    if compresses { websocket::compressed(octets) } else { Frame::Binary(octets.into()) }
+    match deflate {
+        Some(deflate) => deflate.message(octets),
+        None => Frame::Binary(octets.into()),
+    }
 }
 
 /// Each leaves at once, in segments of its own: on a narrow link a client works on the first while the next is under way.

@@ -69,6 +69,10 @@ impl Inbox {
         self.octets.fetch_sub(waiting.octets, Ordering::Relaxed);
         Some(*waiting.message)
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
 }
 
 #[cfg(test)]
