@@ -53,7 +53,7 @@ fn a_new_track_is_announced_then_asked_for_then_described() {
     assert_eq!(spec.mid, mid);
     // An adaptive client begins with the lowest layer.
     assert_eq!(spec.wish.spatial_max, 0);
-    assert!(spec.extensions.abs_send_time.is_some() && spec.extensions.transport_cc.is_some());
+    assert!(spec.extensions.abs_send_time.is_none() && spec.extensions.transport_cc.is_some());
     // The publisher hears of its first subscriber, once for each track.
     let told = house.told(&anna);
     let subscribed = told.iter().filter(|message| matches!(message, Told::TrackSubscribed(_)));

@@ -209,7 +209,7 @@ fn describe(out: &mut String, stream: &SendStream) {
         let _ = write!(out, "a=ssrc-group:FID {ssrc} {rtx}\r\n");
     }
     for ssrc in [Some(*ssrc), *rtx_ssrc].into_iter().flatten() {
-        let _ = write!(out, "a=ssrc:{ssrc} cname:{stream_id}\r\na=ssrc:{ssrc} msid:{stream_id} {track_id}\r\n");
+        let _ = write!(out, "a=ssrc:{ssrc} cname:{stream_id}\r\n");
     }
 }
 

@@ -24,9 +24,9 @@ pub enum Role {
 
 /// Publishers tell us what a stream is (mid, rid), how loud it is, and number it for our feedback. What we send is
 /// recognised by its SSRC, and numbered for the client's feedback, audio too: so a link is known while video is paused.
-/// Where a client knows no such numbers, send times let it estimate the bandwidth by itself (REMB).
+/// Where a client knows no such numbers, and there alone, send times let it estimate the bandwidth by itself (REMB).
 ///
-/// An answer takes up all of them in every section, whatever we do there: in a new section Chromium offers no
+/// An answer takes up all the others in every section, whatever we do there: in a new section Chromium offers no
 /// extension that an earlier answer left out of a section of that kind, and a camera without rids has no layers.
 ///
 /// The dependency descriptor is the exception. It tells the temporal layers of H.264, whose payload does not. But where it
@@ -53,10 +53,13 @@ pub fn accepted_feedback(role: Role, kind: Kind) -> &'static [&'static str] {
 /// (15 and above) are not taken up.
 pub fn lines(section: &Section, kind: Kind, published: Option<Codec>) -> Vec<(u8, &'static str)> {
     let mut lines: Vec<(u8, &'static str)> = Vec::new();
+    let has_id = |id: &u8| (1..=14).contains(id);
+    let is_numbered = section.extensions.iter().any(|(id, uri)| has_id(id) && uri == TRANSPORT_CC);
     for (id, uri) in &section.extensions {
         let known = accepted(kind, published).iter().find(|known| *known == uri);
         if let Some(uri) = known
-            && (1..=14).contains(id)
+            && has_id(id)
+            && !(is_numbered && *uri == ABS_SEND_TIME)
             && lines.iter().all(|line| line.0 != *id && line.1 != *uri)
         {
             lines.push((*id, uri));
@@ -108,5 +111,16 @@ mod tests {
         let vp8 = published_ids(camera, Codec::Vp8);
         assert_eq!((vp8.dependency_descriptor, vp8.rid, vp8.repaired_rid), (None, Some(10), Some(11)));
         assert_eq!(subscribed_ids(camera, Kind::Video).dependency_descriptor, None);
+    }
+
+    #[test]
+    fn send_times_are_for_who_knows_no_numbers() {
+        let mut offer = Offer::parse(PUBLISH).unwrap();
+        let camera = &mut offer.sections[7];
+        let ids = subscribed_ids(camera, Kind::Video);
+        assert_eq!((ids.transport_cc, ids.abs_send_time), (Some(3), None));
+        camera.extensions.retain(|(_, uri)| uri != TRANSPORT_CC);
+        let ids = subscribed_ids(camera, Kind::Video);
+        assert_eq!((ids.transport_cc, ids.abs_send_time), (None, Some(2)));
     }
 }
