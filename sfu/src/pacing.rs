@@ -122,5 +122,6 @@ impl Sfu {
         if let Some(send_side) = participant.estimate.send_side() {
             send_side.finish_burst(now.instant);
         }
+        self.tell_shared_link_of_burst(now, key);
     }
 }

@@ -45,6 +45,9 @@ impl Sfu {
         let bound = link.and_then(|(link, member)| link.bound_bps(now.instant, member));
         if let Some(send_side) = participant.estimate.send_side() {
             send_side.set_shared_bound(bound);
+            if let Some((from, until)) = link.and_then(|(link, _)| link.probed()) {
+                send_side.set_shared_probed(from, until);
+            }
         }
         network
     }
@@ -64,6 +67,18 @@ impl Sfu {
         }
         if send_side.has_yielded() {
             link.note_congestion(now.instant, member);
+        }
+    }
+
+    /// A participant is sent a burst of a probe.
+    pub(crate) fn tell_shared_link_of_burst(&mut self, now: Now, key: usize) {
+        let participant = &self.participants[key];
+        let link = participant.behind.and_then(|behind| {
+            let room = self.rooms.get_mut(&participant.room)?;
+            room.shared_links.get_mut(&behind.network)
+        });
+        if let Some(link) = link {
+            link.note_burst(now.instant);
         }
     }
 

@@ -13,6 +13,7 @@ use super::loss_based::LossBased;
 use super::probing::{Burst, Found, Prober};
 use super::sending::Sending;
 use super::sent_history::Acknowledged;
+use super::shared_link::PROBE_GONE;
 use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
 use super::trial::Trial;
@@ -38,7 +39,7 @@ const COLLAPSED: f64 = 0.5;
 /// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
 const OVERTAKEN_TICKS: i64 = 60;
 /// The queue that a probe makes is gone after this,
-const PROBE_GONE_US: i64 = 300_000;
+const PROBE_GONE_US: i64 = PROBE_GONE.as_micros() as i64;
 /// and shorter than this; on a link that others share, whose queues come on top, than the second.
 const PROBE_QUEUE_US: i64 = 150_000;
 const SHARED_PROBE_QUEUE_US: i64 = 50_000;
@@ -65,6 +66,8 @@ pub struct SendSide {
     probed_us: RangeInclusive<i64>,
     /// Where others share the link: up to what the estimate may rise.
     shared_bound_bps: Option<f64>,
+    /// Packets sent in this time found the queue of a probe of anybody's who shares it.
+    shared_probed_us: RangeInclusive<i64>,
     /// The last feedback has lowered it.
     has_yielded: bool,
     /// What the probe has found that the last feedback ended.
@@ -92,6 +95,7 @@ impl Default for SendSide {
             round_trip_us: 100_000,
             probed_us: i64::MIN..=i64::MIN,
             shared_bound_bps: None,
+            shared_probed_us: i64::MIN..=i64::MIN,
             has_yielded: false,
             found_bps: None,
             batch: Vec::new(),
@@ -128,6 +132,13 @@ impl SendSide {
     /// where nobody does.
     pub fn set_shared_bound(&mut self, bps: Option<f64>) {
         self.shared_bound_bps = bps;
+    }
+
+    /// From when to when packets found the queue of a probe of anybody's who shares the link.
+    pub fn set_shared_probed(&mut self, from: Instant, until: Instant) {
+        let Some(epoch) = self.sending.epoch else { return };
+        let us = |at: Instant| at.saturating_duration_since(epoch).as_micros() as i64;
+        self.shared_probed_us = us(from)..=us(until);
     }
 
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
@@ -215,7 +226,8 @@ impl SendSide {
         let mut queue_us = self.queue.queue_us();
         let sent_us = last_sent.unwrap_or(us);
         let of_probe_us = if shares_link { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
-        if self.probed_us.contains(&sent_us) && queue_us < of_probe_us {
+        let is_probed = self.probed_us.contains(&sent_us) || self.shared_probed_us.contains(&sent_us);
+        if is_probed && queue_us < of_probe_us {
             // Of our own making.
             usage = Usage::Normal;
             queue_us = 0;
