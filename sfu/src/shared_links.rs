@@ -44,10 +44,7 @@ impl Sfu {
         let link = participant.behind.and_then(|behind| Some((links?.get(&behind.network)?, behind.member)));
         let bound = link.and_then(|(link, member)| link.bound_bps(now.instant, member));
         if let Some(send_side) = participant.estimate.send_side() {
-            send_side.set_shared_bound(bound);
-            if let Some((from, until)) = link.and_then(|(link, _)| link.probed()) {
-                send_side.set_shared_probed(from, until);
-            }
+            send_side.set_shared(bound, link.map(|(link, _)| link.probe_queue).unwrap_or_default());
         }
         network
     }
@@ -78,7 +75,7 @@ impl Sfu {
             room.shared_links.get_mut(&behind.network)
         });
         if let Some(link) = link {
-            link.note_burst(now.instant);
+            link.probe_queue.note_burst(now.instant);
         }
     }
 

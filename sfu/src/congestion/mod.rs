@@ -3,7 +3,7 @@
 //! - [`FeedbackGenerator`] tells a publisher when its packets arrived (transport-wide congestion control).
 //! - [`SendSide`] is the estimate of a subscriber's link by its transport-wide feedback. Its parts are state machines of
 //!   their own: [`SentHistory`], [`AcknowledgedRate`], [`BusyRate`], [`Trendline`] and [`Aimd`] (delay), [`StandingQueue`],
-//!   [`Collapse`], [`LossBased`], [`Prober`], and [`Trial`] of what it finds. [`SharedLink`] is what several subscribers behind one link
+//!   [`Collapse`], [`LossBased`], [`Prober`], [`ProbeQueue`], and [`Trial`] of what it finds. [`SharedLink`] is what several subscribers behind one link
 //!   know together.
 //! - [`LossAndRemb`] is the estimate where a client offers no such feedback: loss in receiver reports, and REMB.
 //!   [`Estimate`] is whichever of the two there is.
@@ -21,6 +21,7 @@ mod feedback;
 mod loss_and_remb;
 mod loss_based;
 mod pacer;
+mod probe_queue;
 mod probing;
 mod send_side;
 mod sending;
@@ -42,6 +43,7 @@ pub use feedback::FeedbackGenerator;
 pub use loss_and_remb::LossAndRemb;
 pub use loss_based::LossBased;
 pub use pacer::{Pacer, Priority};
+pub use probe_queue::ProbeQueue;
 pub use probing::{Burst, Found, Prober};
 pub use send_side::{START_BPS, SendSide};
 pub use sent_history::{Acknowledged, SentHistory};

@@ -1,6 +1,5 @@
 //! What a subscriber's link carries, by transport-wide feedback: delay, loss and probes together.
 
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use datapath::prefetch;
@@ -10,10 +9,10 @@ use super::aimd::{self, Aimd, RATE_MIN};
 use super::busy_rate::BusyRate;
 use super::collapse::Collapse;
 use super::loss_based::LossBased;
+use super::probe_queue::ProbeQueue;
 use super::probing::{Burst, Found, Prober};
 use super::sending::Sending;
 use super::sent_history::Acknowledged;
-use super::shared_link::PROBE_GONE;
 use super::standing_queue::StandingQueue;
 use super::trendline::{Trendline, Usage};
 use super::trial::Trial;
@@ -38,9 +37,7 @@ const QUEUE_STANDS_US: i64 = 100_000;
 const COLLAPSED: f64 = 0.5;
 /// A packet that arrived so much later than the one after it was overtaken, or is a copy of one that was lost.
 const OVERTAKEN_TICKS: i64 = 60;
-/// The queue that a probe makes is gone after this,
-const PROBE_GONE_US: i64 = PROBE_GONE.as_micros() as i64;
-/// and shorter than this; on a link that others share, whose queues come on top, than the second.
+/// The queue that a probe makes is shorter than this; on a link that others share, whose queues come on top, than the second.
 const PROBE_QUEUE_US: i64 = 150_000;
 const SHARED_PROBE_QUEUE_US: i64 = 50_000;
 
@@ -62,12 +59,11 @@ pub struct SendSide {
     feedback_at: Option<Instant>,
     lowered_at: Option<Instant>,
     round_trip_us: i64,
-    /// Packets sent in this time found the queue that the last probe made.
-    probed_us: RangeInclusive<i64>,
+    probe_queue: ProbeQueue,
     /// Where others share the link: up to what the estimate may rise.
     shared_bound_bps: Option<f64>,
-    /// Packets sent in this time found the queue of a probe of anybody's who shares it.
-    shared_probed_us: RangeInclusive<i64>,
+    /// That of anybody's probe who shares it.
+    shared_probe_queue: ProbeQueue,
     /// The last feedback has lowered it.
     has_yielded: bool,
     /// What the probe has found that the last feedback ended.
@@ -93,9 +89,9 @@ impl Default for SendSide {
             feedback_at: None,
             lowered_at: None,
             round_trip_us: 100_000,
-            probed_us: i64::MIN..=i64::MIN,
+            probe_queue: ProbeQueue::default(),
             shared_bound_bps: None,
-            shared_probed_us: i64::MIN..=i64::MIN,
+            shared_probe_queue: ProbeQueue::default(),
             has_yielded: false,
             found_bps: None,
             batch: Vec::new(),
@@ -129,16 +125,10 @@ impl SendSide {
     }
 
     /// Up to what the estimate may rise where others share the link, in bit/s: infinite where it is not known, and `None`
-    /// where nobody does.
-    pub fn set_shared_bound(&mut self, bps: Option<f64>) {
-        self.shared_bound_bps = bps;
-    }
-
-    /// From when to when packets found the queue of a probe of anybody's who shares the link.
-    pub fn set_shared_probed(&mut self, from: Instant, until: Instant) {
-        let Some(epoch) = self.sending.epoch else { return };
-        let us = |at: Instant| at.saturating_duration_since(epoch).as_micros() as i64;
-        self.shared_probed_us = us(from)..=us(until);
+    /// where nobody does. And the queue of anybody's probe there.
+    pub fn set_shared(&mut self, bound_bps: Option<f64>, probe_queue: ProbeQueue) {
+        self.shared_bound_bps = bound_bps;
+        self.shared_probe_queue = probe_queue;
     }
 
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
@@ -152,20 +142,9 @@ impl SendSide {
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         let shares_link = self.shared_bound_bps.is_some();
-        let SendSide {
-            sending,
-            acknowledged,
-            busy,
-            trendline,
-            queue,
-            collapse,
-            loss,
-            prober,
-            newest,
-            aimd,
-            probed_us,
-            ..
-        } = self;
+        let epoch = *self.sending.epoch.get_or_insert(now);
+        let probed_us = self.probe_queue.found_us(epoch);
+        let SendSide { sending, acknowledged, busy, trendline, queue, collapse, loss, prober, newest, aimd, .. } = self;
         let queue_stands = queue.queue_us() >= QUEUE_STANDS_US;
         let estimate = aimd.rate_bps();
         let mut found: Option<Found> = None;
@@ -226,7 +205,7 @@ impl SendSide {
         let mut queue_us = self.queue.queue_us();
         let sent_us = last_sent.unwrap_or(us);
         let of_probe_us = if shares_link { SHARED_PROBE_QUEUE_US } else { PROBE_QUEUE_US };
-        let is_probed = self.probed_us.contains(&sent_us) || self.shared_probed_us.contains(&sent_us);
+        let is_probed = probed_us.contains(&sent_us) || self.shared_probe_queue.found_us(epoch).contains(&sent_us);
         if is_probed && queue_us < of_probe_us {
             // Of our own making.
             usage = Usage::Normal;
@@ -331,8 +310,7 @@ impl SendSide {
     pub fn poll_burst(&mut self, now: Instant) -> Option<Burst> {
         let us = self.sending.us(now);
         let burst = self.prober.poll(us)?;
-        let from = if self.probed_us.contains(&us) { *self.probed_us.start() } else { us };
-        self.probed_us = from..=us + PROBE_GONE_US;
+        self.probe_queue.note_burst(now);
         Some(burst)
     }
 

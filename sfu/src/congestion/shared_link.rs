@@ -13,6 +13,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::probe_queue::ProbeQueue;
+
 /// What of the link's capacity is used, and the part of an equal share that each may have at least.
 const USED: f64 = 0.93;
 const FAIR: f64 = 0.9;
@@ -38,9 +40,6 @@ const STANDS: Duration = Duration::from_secs(2);
 const YIELDED: f64 = 0.85;
 /// Then nobody is bound for so long.
 const UNBOUND: Duration = Duration::from_secs(30);
-
-/// The queue that a probe makes is gone after this.
-pub const PROBE_GONE: Duration = Duration::from_millis(300);
 
 /// A subscriber behind the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +74,8 @@ pub struct SharedLink {
     /// All that arrived when the link was last full, and when that was.
     capacity: Option<(u64, Instant)>,
     unbound_until: Option<Instant>,
-    /// From when to when packets find the queue of a member's probe.
-    probed: Option<(Instant, Instant)>,
+    /// That of anybody's probe.
+    pub probe_queue: ProbeQueue,
 }
 
 impl SharedLink {
@@ -150,17 +149,6 @@ impl SharedLink {
         }
     }
 
-    /// A member sends a burst of a probe.
-    pub fn note_burst(&mut self, now: Instant) {
-        let from = self.probed.filter(|(_, until)| now <= *until).map_or(now, |(from, _)| from);
-        self.probed = Some((from, now + PROBE_GONE));
-    }
-
-    /// From when to when packets found the queue of the last probes.
-    pub fn probed(&self) -> Option<(Instant, Instant)> {
-        self.probed
-    }
-
     /// Up to what the estimate of a member may rise, in bit/s: infinite while nothing is known of the link, and `None` for
     /// who is alone behind it or shares it with others than these.
     pub fn bound_bps(&self, now: Instant, member: Member) -> Option<f64> {
@@ -199,17 +187,6 @@ mod tests {
 
     fn calm(bps: u64) -> Member {
         Member { bps, queue: Duration::ZERO }
-    }
-
-    #[test]
-    fn the_bursts_of_a_probe_are_one() {
-        let (now, mut link) = (crate::test_clock::start(), SharedLink::default());
-        assert_eq!(link.probed(), None);
-        link.note_burst(now);
-        link.note_burst(now + PROBE_GONE);
-        assert_eq!(link.probed(), Some((now, now + 2 * PROBE_GONE)));
-        link.note_burst(now + S);
-        assert_eq!(link.probed(), Some((now + S, now + S + PROBE_GONE)));
     }
 
     #[test]
