@@ -182,7 +182,7 @@ impl Sfu {
         for number in lost {
             participant.asked.packets = participant.asked.packets.wrapping_add(1);
             let Some((encoding, sequence)) = subscription.forwarder.source_of(number) else { continue };
-            // Nor is what was forwarded before a pause: a keyframe comes after it.
+            // What was forwarded before a keyframe is of no use any more, nor what was before a pause: one comes after it.
             if subscription.forwarder.is_past(number) || !subscription.forwarder.is_forwarding(encoding) {
                 continue;
             }
@@ -212,8 +212,8 @@ impl Sfu {
                 }
             }
         }
-        let (track, encoding) = (subscription.track, subscription.forwarder.target());
-        if let Some(encoding) = encoding.filter(|_| begins_again) {
+        if begins_again && let Some(encoding) = subscription.forwarder.target() {
+            let track = subscription.track;
             self.request_keyframe(now, track, encoding, out);
         }
     }

@@ -198,12 +198,12 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
         steps.push(step(s(10 * index as u64), line(3000, round_trip, 300, Loss::NONE)));
     }
     all.push(Scenario { name: "P7".into(), call: company(steps, s(70)), scored: s(10)..s(70), drop: None });
-    let mut handover = from_start("P8", line(3000, 50, 300, Loss::NONE), 40);
+    let there = line(3000, 50, 300, Loss::NONE);
+    let mut handover = from_start("P8", there, 40);
     handover.call.handover = Some(s(20));
     handover.scored = s(20)..s(40);
     all.push(handover.clone());
-    // As real clients have it, which notice for a second or more.
-    let there = line(3000, 50, 300, Loss::NONE);
+    // As real clients have it, which are away for a second or more before they notice.
     let away = Settings { rate_bps: Some(0), ..there };
     handover.name = "P8 after 2 s".into();
     handover.call.steps.extend([step(s(20), away), step(s(22), there)]);
